@@ -1,0 +1,44 @@
+"""Convolutions by tensor factorization: any format, run any way, both chosen by name.
+
+    from tenfold import FactorizedConv
+
+    layer = FactorizedConv.from_conv(conv, rank=0.25, factorization="tucker")
+"""
+
+from importlib.metadata import version
+
+from .als import alternating_least_squares
+from .catalogue import PluginError
+from .conv import FactorizedConv
+from .decomposition import relative_error
+from .factorization import Factorization
+from .geometry import Geometry
+from .hooks import hookimpl
+from .implementation import Implementation
+from .kernel import FactorizedKernel
+from .network import KernelNetwork
+from .partition import Partition, Roles, cheapest_partition, roles
+from .registry import factorizations, implementations
+from .svd import leading_basis
+
+__version__ = version("tenfold")
+
+__all__ = [
+    "Factorization",
+    "FactorizedConv",
+    "FactorizedKernel",
+    "Geometry",
+    "Implementation",
+    "KernelNetwork",
+    "Partition",
+    "PluginError",
+    "Roles",
+    "alternating_least_squares",
+    "cheapest_partition",
+    "factorizations",
+    "hookimpl",
+    "implementations",
+    "leading_basis",
+    "relative_error",
+    "roles",
+]

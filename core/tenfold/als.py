@@ -1,0 +1,122 @@
+"""Alternating least squares for any kernel network.
+
+A network is linear in each of its factors, so with the others fixed the best factor solves a least
+squares problem (Kolda and Bader 2009, section 3.4, doi:10.1137/07070111X, for CP). Its right side
+is the kernel contracted with the others, its matrix the others contracted with themselves; both
+are networks again. The step is damped towards the present factor (a proximal term, Li et al. 2013,
+doi:10.1137/110843587), which bends no fixed point and keeps singular systems solvable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from .contraction import Contraction, Modes, plan_contraction
+from .network import KernelNetwork
+
+DAMPING = 1e-12  # relative to the mean diagonal of the matrix
+
+
+@dataclass(frozen=True)
+class Update:
+    """How to solve for one factor: its modes as (batch, free, bond), and two contractions."""
+
+    index: int
+    others: tuple[int, ...]
+    modes: Modes  # of the solution: batch, free, bond
+    split: tuple[int, int, int]  # the sizes of batch, free and bond
+    right: Contraction  # kernel and others -> (batch, free, bond)
+    gram: Contraction  # others, twice -> (batch, bond, bond')
+
+    def solve(self, kernel: Tensor, factors: Sequence[Tensor], now: Tensor) -> tuple[Tensor, float]:
+        """The best factor, `(batch, free, bond)`, and the kernel's squared misfit with it."""
+        others = [factors[i] for i in self.others]
+        right = self.right([kernel, *others]).reshape(self.split)
+        batch, free, bond = self.split
+        gram = self.gram([*others, *others]).reshape(batch, bond, bond)
+        scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(gram.dtype).tiny ** 0.5)
+        damping = DAMPING * scale[:, None, None]
+        damped = gram + damping * torch.eye(bond, dtype=gram.dtype, device=gram.device)
+        solution = torch.linalg.solve(damped, (right + damping * now).mT).mT
+        misfit = kernel.square().sum() + (solution * (solution @ gram - 2 * right)).sum()
+        return solution, float(misfit)
+
+
+def alternating_least_squares(
+    kernel: Tensor,  # (groups, out, in, *k)
+    network: KernelNetwork,  # with the mode `group`
+    *,
+    generator: torch.Generator | None = None,
+    start: Sequence[Tensor] | None = None,
+    sweeps: int = 200,
+    tolerance: float = 1e-8,
+) -> list[Tensor]:
+    """Fit the factors of `network` to `kernel`, from `start` or from random normal factors.
+
+    A sweep solves for each factor in turn, and the error never rises. It stops after `sweeps`, or
+    when a sweep lowers the relative error by less than `tolerance`.
+    """
+    updates = [plan_update(network, index) for index in range(len(network.factors))]
+    if start is None:
+        start = [draw(shape, kernel, generator) for shape in network.shapes]
+    factors = list(start)
+    norm = float(kernel.norm()) or 1.0
+    error = float("inf")
+    for _ in range(sweeps):
+        for update in updates:
+            modes = network.factors[update.index]
+            there = [modes.index(mode) for mode in update.modes]
+            now = factors[update.index].permute(there)
+            solution, misfit = update.solve(kernel, factors, now.reshape(update.split))
+            back = [update.modes.index(mode) for mode in modes]
+            factors[update.index] = solution.reshape(now.shape).permute(back)
+        before, error = error, max(misfit, 0.0) ** 0.5 / norm
+        if before - error < tolerance:
+            break
+    return factors
+
+
+def draw(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal numbers, the same on every device for the same random state."""
+    device = generator.device if generator is not None else "cpu"
+    drawn = torch.randn(*shape, generator=generator, dtype=torch.float64, device=device)
+    return drawn.to(like)
+
+
+def plan_update(network: KernelNetwork, index: int) -> Update:
+    """Find the contractions for the factor `index`.
+
+    Its open modes that other factors have too index independent systems (batch); its other open
+    modes are free: one right side each.
+    """
+    mine = network.factors[index]
+    others = tuple(i for i in range(len(network.factors)) if i != index)
+    theirs = [network.factors[i] for i in others]
+    around = {mode for factor in theirs for mode in factor}
+    bond = tuple(mode for mode in mine if mode in network.bonds)
+    batch = tuple(mode for mode in mine if mode not in bond and mode in around)
+    free = tuple(mode for mode in mine if mode not in bond and mode not in around)
+
+    def primed(modes: Modes) -> Modes:
+        return tuple(f"{mode}'" if mode in network.bonds else mode for mode in modes)
+
+    sizes = {**network.sizes, **{f"{bond}'": network.sizes[bond] for bond in network.bonds}}
+    modes = batch + free + bond
+    size = [prod(sizes[mode] for mode in some) for some in (batch, free, bond)]
+    return Update(
+        index=index,
+        others=others,
+        modes=modes,
+        split=(size[0], size[1], size[2]),
+        right=plan_contraction([network.open_modes, *theirs], modes, sizes),
+        gram=plan_contraction(
+            [*theirs, *(primed(factor) for factor in theirs)],
+            batch + bond + primed(bond),
+            sizes,
+        ),
+    )

@@ -1,0 +1,53 @@
+"""What is installed, as entry points: read, and not yet imported."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+
+DISABLE = "TENFOLD_DISABLE"
+
+
+class PluginError(RuntimeError):
+    """An installed plugin that was asked for cannot be used: it is broken, or not the only one."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry point and the distribution that it came with."""
+
+    point: EntryPoint
+    distribution: str
+    version: str
+
+    @property
+    def name(self) -> str:
+        return self.point.name
+
+    @property
+    def disabled(self) -> bool:
+        """Whether `TENFOLD_DISABLE` lists it, as `distribution:name`, parted by commas."""
+        listed = [item.strip().lower() for item in os.environ.get(DISABLE, "").split(",")]
+        return f"{self.distribution}:{self.name}".lower() in listed
+
+
+def describe(entry: Entry) -> str:
+    """Name an entry by its distribution, version, name and target."""
+    return f"{entry.distribution} {entry.version}: {entry.name} = {entry.point.value}"
+
+
+def every(group: str) -> list[Entry]:
+    """The installed entry points of a group, the disabled ones included, in a fixed order."""
+    entries = []
+    for point in entry_points(group=group):
+        distribution = point.dist
+        name = distribution.metadata["Name"] if distribution is not None else None
+        version = distribution.version if distribution is not None else None
+        entries.append(Entry(point, name or "unknown", version or "unknown"))
+    return sorted(entries, key=lambda entry: (entry.name, entry.distribution, entry.point.value))
+
+
+def found(group: str) -> list[Entry]:
+    """The installed entry points of a group that are not disabled, in a fixed order."""
+    return [entry for entry in every(group) if not entry.disabled]

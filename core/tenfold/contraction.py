@@ -1,0 +1,72 @@
+"""Contract named tensors: find the path once, run it many times.
+
+The path is opt_einsum's (Smith and Gray 2018, doi:10.21105/joss.00753); each of its steps is one
+`torch.einsum` of two tensors, so nothing is searched while a network runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_letters
+
+import opt_einsum
+import torch
+from torch import Tensor
+
+Modes = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A fixed sequence of pairwise einsums that turns some tensors into one.
+
+    Each step takes the tensors at its positions off the list, contracts them by its equation and
+    puts the result at the end.
+    """
+
+    steps: tuple[tuple[tuple[int, ...], str], ...]
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Contract `tensors`, whose shapes are those the contraction was planned for."""
+        pending = list(tensors)
+        for positions, equation in self.steps:
+            taken = [pending[position] for position in positions]
+            for position in sorted(positions, reverse=True):
+                del pending[position]
+            pending.append(torch.einsum(equation, *taken))
+        return pending[0]
+
+
+def plan_contraction(
+    inputs: Sequence[Modes], output: Modes, sizes: Mapping[str, int]
+) -> Contraction:
+    """Find the cheapest sequence of pairwise contractions from `inputs` to `output`.
+
+    A name that is in several inputs and not in `output` is summed over.
+    """
+    symbols = {mode: opt_einsum.get_symbol(i) for i, mode in enumerate(_ordered(inputs))}
+    equation = ",".join(_spell(modes, symbols) for modes in inputs) + "->" + _spell(output, symbols)
+    shapes = [tuple(sizes[mode] for mode in modes) for modes in inputs]
+    path, _ = opt_einsum.contract_path(equation, *shapes, shapes=True)
+
+    pending = list(inputs)
+    steps = []
+    for positions in path:
+        taken = [pending[position] for position in positions]
+        pending = [modes for i, modes in enumerate(pending) if i not in positions]
+        wanted = set(output).union(*pending)
+        made = tuple(m for m in _ordered(taken) if m in wanted) if pending else output
+        letters = dict(zip(_ordered(taken), ascii_letters, strict=False))
+        left = ",".join(_spell(modes, letters) for modes in taken)
+        steps.append((tuple(positions), f"{left}->{_spell(made, letters)}"))
+        pending.append(made)
+    return Contraction(tuple(steps))
+
+
+def _ordered(inputs: Sequence[Modes]) -> Modes:
+    return tuple(dict.fromkeys(mode for modes in inputs for mode in modes))
+
+
+def _spell(modes: Modes, symbols: Mapping[str, str]) -> str:
+    return "".join(symbols[mode] for mode in modes)

@@ -1,0 +1,316 @@
+"""The builder: any factorization with any implementation, by name, as one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import plain, source
+from .config import ConvConfig
+from .decomposition import check_options, decompose
+from .factorization import Factorization
+from .geometry import Geometry
+from .implementation import Convolution, Implementation
+from .kernel import FactorizedKernel, check_dtype, structure
+from .network import KernelNetwork
+from .padding import pad
+from .registry import Choice, factorizations, implementations
+from .stage import Chain, lower
+
+
+class FactorizedConv(nn.Module):
+    """A convolution of any order whose kernel is a tensor network.
+
+    Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as
+    `nn.ConvNd`, whose positional arguments these are; of order 0 it is a linear layer, `(…, in)` to
+    `(…, out)`. The kernel is drawn at random with the variance of `nn.ConvNd`'s.
+
+    Args:
+        order: the number of spatial axes; taken from `kernel_size` where that is a tuple.
+        rank: `"same"` (no more parameters than the dense kernel), a float (that fraction of them,
+            never more unless rank 1 already is), an int (every bond), a tuple (each bond), or what
+            a plugin's hook understands. Ranks are clipped to what is exact.
+        factorization: the format: an installed name (case does not matter), a class or an instance.
+        implementation: the way of running it, likewise.
+        transposed, output_padding: as `nn.ConvTransposeNd`.
+        generator: draws the numbers; `torch.manual_seed` decides them without it.
+
+    Raises `ValueError` or `TypeError`, naming the argument and the remedy, for a bad one, and
+    `PluginError` for a plugin that is asked for and broken.
+
+    Kossaifi et al. 2020, "Factorized higher-order CNNs", arXiv 1906.06196.
+
+    >>> layer = FactorizedConv(16, 32, 3, padding=1, order=2, rank=0.5, factorization="tucker")
+    >>> layer(torch.randn(8, 16, 20, 20)).shape
+    torch.Size([8, 32, 20, 20])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        order: int | None = None,
+        rank: Any = "same",
+        factorization: str | Factorization | type[Factorization] = "cp",
+        implementation: str | Implementation | type[Implementation] = "factorized",
+        transposed: bool = False,
+        output_padding: int | Sequence[int] = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        config = ConvConfig.parse(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+            order=order,
+            transposed=transposed,
+            output_padding=output_padding,
+        )
+        choice = factorizations.choose(factorization)
+        network = structure(choice.plugin, config.shape, rank, config.groups, None)
+        runner = implementations.choose(implementation)
+        plan = make_plan(choice, network, runner, config.geometry)
+        like = {"device": device, "dtype": check_dtype(dtype)}
+        kernel = FactorizedKernel(network, choice, [torch.empty(s, **like) for s in network.shapes])
+        undrawn = torch.empty(config.out_channels, **like) if config.bias else None
+        self._assemble(config, kernel, runner, plan, undrawn)
+        self.reset_parameters(generator)
+
+    @classmethod
+    def from_conv(
+        cls,
+        conv: nn.Module,
+        *,
+        rank: Any = "same",
+        factorization: str | Factorization | type[Factorization] = "cp",
+        implementation: str | Implementation | type[Implementation] = "factorized",
+        decompose_weights: bool = True,
+        decomposition_kwargs: Mapping[str, Any] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> FactorizedConv:
+        """Replace an `nn.ConvNd`, `nn.ConvTransposeNd` or `nn.Linear`, which stays untouched.
+
+        The new layer has the same geometry, its own copy of the bias, and the source's dtype,
+        device, memory format, training mode and `requires_grad`. The kernel is decomposed, or drawn
+        at random where `decompose_weights` is False. The other arguments are those of
+        `FactorizedConv`; `decomposition_kwargs` are the format's own options.
+
+        Raises `ValueError` or `TypeError`, before anything is made, for a module that is no plain
+        convolution, a lazy one that has no weight yet, a kernel with NaN or infinity, or a bad
+        argument.
+
+        >>> conv = nn.Conv2d(16, 32, 3, stride=(2, 1))
+        >>> FactorizedConv.from_conv(conv, rank=4, factorization="cp")
+        FactorizedConv(16, 32, (3, 3), stride=(2, 1), rank=4, factorization='cp')
+        """
+        config = source.read_config(conv)
+        weight = source.read_kernel(conv)
+        choice = factorizations.choose(factorization)
+        runner = implementations.choose(implementation)
+        check_options(choice.plugin, decomposition_kwargs or {})
+        network = structure(choice.plugin, config.shape, rank, config.groups, weight)
+        plan = make_plan(choice, network, runner, config.geometry)
+        if decompose_weights:
+            factors = decompose(
+                choice.plugin, weight, network, generator=generator, options=decomposition_kwargs
+            )
+        else:
+            factors = [weight.new_empty(shape) for shape in network.shapes]
+        kernel = FactorizedKernel(network, choice, factors)
+        if not decompose_weights:
+            kernel.reset_parameters(1 / (3 * config.fan_in), generator)
+        layer = cls.__new__(cls)
+        bias = conv.bias
+        layer._assemble(config, kernel, runner, plan, None if bias is None else bias.detach())
+        source.copy_state(conv, layer)
+        return layer
+
+    @classmethod
+    def from_factorization(
+        cls,
+        kernel: FactorizedKernel,
+        *,
+        implementation: str | Implementation | type[Implementation] = "factorized",
+        bias: Tensor | None = None,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
+        padding_mode: str = "zeros",
+        transposed: bool = False,
+        output_padding: int | Sequence[int] = 0,
+    ) -> FactorizedConv:
+        """Build a layer around `kernel`, which becomes its `weight` and is not copied.
+
+        `bias` is `(out,)` and is copied. Raises as `FactorizedConv` does.
+        """
+        if not isinstance(kernel, FactorizedKernel):
+            raise TypeError(
+                f"kernel={type(kernel).__name__} must be a FactorizedKernel: make one by "
+                "FactorizedKernel.from_tensor"
+            )
+        out_channels, per_group, *kernel_size = kernel.shape
+        if bias is not None and tuple(bias.shape) != (out_channels,):
+            raise ValueError(f"bias of shape {tuple(bias.shape)} must have ({out_channels},)")
+        config = ConvConfig.parse(
+            in_channels=per_group * kernel.groups,
+            out_channels=out_channels,
+            kernel_size=tuple(kernel_size),
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=kernel.groups,
+            bias=bias is not None,
+            padding_mode=padding_mode,
+            order=None,
+            transposed=transposed,
+            output_padding=output_padding,
+        )
+        runner = implementations.choose(implementation)
+        plan = make_plan(kernel.choice, kernel.network, runner, config.geometry)
+        layer = cls.__new__(cls)
+        layer._assemble(config, kernel, runner, plan, None if bias is None else bias.detach())
+        return layer
+
+    def _assemble(
+        self,
+        config: ConvConfig,
+        kernel: FactorizedKernel,
+        runner: Choice[Implementation],
+        plan: Convolution,
+        bias: Tensor | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = kernel
+        self.runner = runner
+        self.plan = plan
+        self.memory_format: torch.memory_format | None = None
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
+
+    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it."""
+        order = self.config.order
+        if order == 0 and x.dim() > 2:
+            return self.forward(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        if x.dim() == order + 1:
+            return self.forward(x.unsqueeze(0), output_size).squeeze(0)
+        self._check_input(x)
+        if self.memory_format is not None:
+            x = x.contiguous(memory_format=self.memory_format)
+        if self.config.sides is not None:
+            x = pad(x, self.config.sides, self.config.padding_mode)
+        plan = self.plan if output_size is None else self._sized_plan(x, output_size)
+        return plan(x, tuple(self.weight.factors), self.bias)
+
+    @property
+    def order(self) -> int:
+        """The number of spatial axes."""
+        return self.config.order
+
+    @property
+    def rank(self) -> int | tuple[int, ...]:
+        """The realised rank; given as `rank=`, it makes a layer of the same shapes."""
+        return self.weight.rank
+
+    @property
+    def factorization(self) -> str:
+        """The name of the format."""
+        return self.weight.factorization
+
+    @property
+    def implementation(self) -> str:
+        """The name of the way it runs."""
+        return self.runner.name
+
+    def macs(self, size: Sequence[int]) -> int:
+        """Multiply-accumulates for one input of spatial size `size`.
+
+        Raises `ValueError` where the implementation runs code of its own, which is not counted.
+        """
+        if not isinstance(self.plan, Chain):
+            raise ValueError(f"implementation={self.runner.spelled} does not count its MACs")
+        if self.config.sides is not None:
+            size = [s + sum(side) for s, side in zip(size, self.config.sides, strict=True)]
+        return self.plan.macs(size)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw the kernel and the bias anew, as `nn.ConvNd` has them."""
+        fan_in = self.config.fan_in
+        self.weight.reset_parameters(1 / (3 * fan_in), generator)
+        if self.bias is not None:
+            bound = fan_in**-0.5
+            nn.init.uniform_(self.bias, -bound, bound, generator=generator)
+
+    def to_conv(self) -> nn.Module:
+        """The dense `nn.ConvNd`, `nn.ConvTransposeNd` or `nn.Linear` with the same output.
+
+        Raises `ValueError` above order 3, where `torch.nn` has none.
+        """
+        return plain.to_conv(self)
+
+    def to_sequential(self) -> nn.Sequential:
+        """The same stages as a chain of `torch.nn` modules, which needs no tenfold.
+
+        Raises `ValueError` above order 3, or where the implementation runs code of its own.
+        """
+        return plain.to_sequential(self)
+
+    def _check_input(self, x: Tensor) -> None:
+        wanted = (self.config.in_channels, *("size",) * self.config.order)
+        if x.dim() != self.config.order + 2 or x.shape[1] != self.config.in_channels:
+            shape = ", ".join(map(str, wanted))
+            raise ValueError(f"input of shape {tuple(x.shape)} must have ([batch,] {shape})")
+
+    def _sized_plan(self, x: Tensor, output_size: Sequence[int]) -> Convolution:
+        config, wanted = self.config, tuple(output_size)[-self.config.order :]
+        if not config.transposed:
+            raise ValueError(f"output_size={wanted} is for transposed convolutions")
+        plain_geometry = replace(config.geometry, output_padding=(0,) * config.order)
+        least = plain_geometry.output_size(x.shape[2:])
+        extra = tuple(w - s for w, s in zip(wanted, least, strict=True))
+        if any(e < 0 or e >= s for e, s in zip(extra, config.stride, strict=True)):
+            most = tuple(s + stride - 1 for s, stride in zip(least, config.stride, strict=True))
+            raise ValueError(f"output_size={wanted} must be between {least} and {most}")
+        geometry = replace(config.geometry, output_padding=extra)
+        return make_plan(self.weight.choice, self.weight.network, self.runner, geometry)
+
+    def __repr__(self) -> str:
+        return plain.spell(self)
+
+
+def make_plan(
+    format_: Choice[Factorization],
+    network: KernelNetwork,
+    runner: Choice[Implementation],
+    geometry: Geometry,
+) -> Convolution:
+    """Ask an implementation for its plan, and lower it where it is a partition.
+
+    Raises `ValueError`, naming the pair, where the implementation refuses.
+    """
+    try:
+        plan = runner.plugin.plan(network, geometry)
+    except ValueError as fault:
+        raise ValueError(
+            f"implementation={runner.spelled} cannot run factorization={format_.spelled}: {fault}"
+        ) from None
+    return plan if callable(plan) else lower(network, plan, geometry)

@@ -1,0 +1,127 @@
+"""One convolution of any order, by PyTorch's own of at most three spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .geometry import Geometry
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+TORCH_ORDER = 3  # the most spatial axes that PyTorch convolves over
+
+
+def convolve(
+    x: Tensor,  # (batch, groups * in, *size)
+    weight: Tensor,  # (groups * out, in, *k), or (groups * in, out, *k) where transposed
+    bias: Tensor | None,
+    geometry: Geometry,
+    groups: int,
+) -> Tensor:
+    """Convolve `x`, of any order, order 0 (a linear map) included."""
+    line = Geometry((1,), (1,), (0,), (1,), (0,), geometry.transposed)
+    if geometry.order == 0:
+        if groups == 1:
+            return F.linear(x, weight, bias)
+        return _convolve(x.unsqueeze(2), weight.unsqueeze(2), bias, line, groups).squeeze(2)
+    if geometry.order <= TORCH_ORDER:
+        return _convolve(x, weight, bias, geometry, groups)
+    if geometry.is_pointwise:
+        y = _convolve(x.flatten(2), weight.flatten(2), bias, line, groups)
+        return y.unflatten(2, x.shape[2:])
+    return _convolve_wide(x, weight, bias, geometry, groups)
+
+
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int
+) -> Tensor:
+    g = geometry
+    if g.transposed:
+        transposed = _CONV_TRANSPOSE[g.order]
+        return transposed(
+            x, weight, bias, g.stride, g.padding, g.output_padding, groups, g.dilation
+        )
+    return _CONV[g.order](x, weight, bias, g.stride, g.padding, g.dilation, groups)
+
+
+def _convolve_wide(
+    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int
+) -> Tensor:
+    """Convolve over more axes than PyTorch does.
+
+    The last three axes that the kernel acts on are PyTorch's; the axes that it leaves alone go to
+    the batch; over the other, leading ones the taps are summed, each tap a view of the input.
+    """
+    axes = range(geometry.order)
+    acting = [axis for axis in axes if not _is_idle(geometry, axis)]
+    inner, leading = acting[-TORCH_ORDER:], acting[:-TORCH_ORDER]
+    idle = [axis for axis in axes if axis not in acting]
+
+    for axis in leading:
+        x = _prepare(x, axis + 2, geometry, axis)
+    outer = [*leading, *idle]
+    x = x.permute(0, *(axis + 2 for axis in outer), 1, *(axis + 2 for axis in inner))
+    weight = weight.permute(*(axis + 2 for axis in outer), 0, 1, *(axis + 2 for axis in inner))
+    inside = geometry.of(inner)
+    total = None
+    for tap in product(*(range(geometry.kernel_size[axis]) for axis in leading)):
+        seen = x
+        for place, (axis, index) in enumerate(zip(leading, tap, strict=True)):
+            seen = _tap(seen, place + 1, geometry, axis, index)
+        kernel = weight[(*tap, *(0 for _ in idle))]
+        folded = seen.reshape(prod(seen.shape[: 1 + len(outer)]), *seen.shape[1 + len(outer) :])
+        y = _convolve(folded, kernel, bias if total is None else None, inside, groups)
+        y = y.reshape(*seen.shape[: 1 + len(outer)], *y.shape[1:])
+        total = y if total is None else total + y
+    assert total is not None  # a kernel has at least one tap
+    places = {axis: place + 1 for place, axis in enumerate(outer)}
+    places |= {axis: place + 2 + len(outer) for place, axis in enumerate(inner)}
+    return total.permute(0, 1 + len(outer), *(places[axis] for axis in axes))
+
+
+def _is_idle(geometry: Geometry, axis: int) -> bool:
+    return geometry.on([axis]).is_pointwise
+
+
+def _prepare(x: Tensor, dim: int, geometry: Geometry, axis: int) -> Tensor:
+    """Pad one axis, so that each tap is a slice of it.
+
+    A transposed convolution is the plain one, with the kernel turned round, of the input with
+    `stride - 1` zeros after each element (Dumoulin and Visin 2016, arXiv 1603.07285).
+    """
+    padding, stride = geometry.padding[axis], geometry.stride[axis]
+    if not geometry.transposed:
+        return _pad_zeros(x, dim, padding, padding)
+    if stride > 1:
+        x = _pad_zeros(x.unsqueeze(dim + 1), dim + 1, 0, stride - 1).flatten(dim, dim + 1)
+        x = x.narrow(dim, 0, x.shape[dim] - stride + 1)
+    edge = geometry.reach[axis] - 1 - padding
+    return _pad_zeros(x, dim, edge, edge + geometry.output_padding[axis])
+
+
+def _tap(x: Tensor, dim: int, geometry: Geometry, axis: int, index: int) -> Tensor:
+    """The positions of one prepared axis that meet the kernel's tap `index`."""
+    stride = 1 if geometry.transposed else geometry.stride[axis]
+    if geometry.transposed:
+        index = geometry.kernel_size[axis] - 1 - index
+    start = index * geometry.dilation[axis]
+    length = (x.shape[dim] - geometry.reach[axis]) // stride
+    slices = (slice(None),) * dim + (slice(start, start + length * stride + 1, stride),)
+    return x[slices]
+
+
+def _pad_zeros(x: Tensor, dim: int, before: int, after: int) -> Tensor:
+    if before == after == 0:
+        return x
+    return F.pad(x, (0, 0) * (x.dim() - dim - 1) + (before, after))
+
+
+def as_channels_last(shape: Sequence[int]) -> torch.memory_format | None:
+    """The channels-last memory format of a tensor of this shape; None where it has none."""
+    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(shape))

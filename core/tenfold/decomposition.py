@@ -1,0 +1,117 @@
+"""Decompose a kernel in any format: checks before it, scale and balance after it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .factorization import Factorization
+from .hooks import hooks
+from .network import GROUP, KernelNetwork
+
+
+def check_options(factorization: Factorization, options: Mapping[str, Any]) -> None:
+    """Refuse a decomposition option that the format does not take, with a `ValueError`."""
+    parameters = inspect.signature(factorization.decompose).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "generator"]
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f"decomposition_kwargs has {name!r}, which {factorization!r} does not take: "
+                f"it takes {', '.join(known) or 'none'}"
+            )
+
+
+def check_finite(kernel: Tensor) -> None:
+    """Refuse a kernel with NaN or infinity, with a `ValueError`."""
+    if kernel.device.type != "meta" and not bool(torch.isfinite(kernel).all()):
+        bad = int((~torch.isfinite(kernel)).sum())
+        raise ValueError(
+            f"the kernel of shape {tuple(kernel.shape)} has {bad} values that are NaN or infinite:"
+            " repair or re-train the layer before it is decomposed"
+        )
+
+
+@torch.no_grad()
+def decompose(
+    factorization: Factorization,
+    kernel: Tensor,  # (out, in/groups, *k)
+    network: KernelNetwork,
+    *,
+    generator: torch.Generator | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[Tensor]:
+    """Find the factors of `network` for `kernel`, in the kernel's dtype and on its device.
+
+    The work is done in float64 (float32 on a device without), on the kernel scaled to norm 1, so
+    its scale does not matter; the factors come back with equal norms. Wrapped by the hook
+    `tenfold_decompose`.
+
+    Raises `ValueError` for a kernel that is not finite, and `RuntimeError` where the format
+    returns something else than finite factors of the network's shapes.
+    """
+    check_finite(kernel)
+    if kernel.device.type == "meta":
+        return [kernel.new_empty(shape) for shape in network.shapes]
+    grouped = with_group(network)
+    sizes = [grouped.sizes[mode] for mode in grouped.open_modes]
+    exact = torch.float32 if kernel.device.type == "mps" else torch.float64
+    work = kernel.detach().to(exact).reshape(sizes)
+    norms = work.flatten(1).norm(dim=1)
+    norms = torch.where(norms > 0, norms, torch.ones_like(norms))
+    unit = work / norms.reshape(-1, *(1,) * (work.dim() - 1))
+    found = hooks().tenfold_decompose(
+        factorization=factorization,
+        kernel=unit,
+        network=grouped,
+        generator=generator,
+        options=dict(options or {}),
+    )
+    factors = [factor.detach() for factor in found]
+    shapes = [tuple(factor.shape) for factor in factors]
+    if shapes != list(grouped.shapes):
+        raise RuntimeError(f"{factorization!r} gave factors {shapes}, not {list(grouped.shapes)}")
+    if not all(bool(torch.isfinite(factor).all()) for factor in factors):
+        raise RuntimeError(f"{factorization!r} gave factors that are not finite")
+    balanced = balance(factors, norms)
+    return [
+        factor.reshape(shape).to(kernel.dtype)
+        for factor, shape in zip(balanced, network.shapes, strict=True)
+    ]
+
+
+def with_group(network: KernelNetwork) -> KernelNetwork:
+    """The same network with the mode `group`, of size 1 where it had none."""
+    if GROUP in network.sizes:
+        return network
+    factors = tuple((GROUP, *factor) for factor in network.factors)
+    return KernelNetwork(factors, {**network.sizes, GROUP: 1})
+
+
+def balance(factors: Sequence[Tensor], scale: Tensor) -> list[Tensor]:
+    """Multiply each group's kernel by its `scale`, and give its factors equal norms.
+
+    `factors` and `scale` have a leading axis of groups. A factor that is zero stays so.
+    """
+    norms = [factor.flatten(1).norm(dim=1) for factor in factors]
+    alive = torch.stack(norms).prod(0) > 0
+    logs = torch.stack([norm.clamp_min(torch.finfo(norm.dtype).tiny).log() for norm in norms])
+    target = ((logs.sum(0) + scale.log()) / len(factors)).exp()
+    balanced = []
+    for factor, norm in zip(factors, norms, strict=True):
+        gain = torch.where(alive, target / torch.where(alive, norm, 1.0), 1.0)
+        balanced.append(factor * gain.reshape(-1, *(1,) * (factor.dim() - 1)))
+    return balanced
+
+
+def relative_error(kernel: Tensor, other: Tensor) -> float:
+    """`‖kernel − other‖_F / ‖kernel‖_F`, and 0 where both are zero."""
+    wide = kernel.detach().double()
+    gap, norm = float((wide - other.detach().double()).norm()), float(wide.norm())
+    return gap / norm if norm else gap

@@ -1,0 +1,94 @@
+"""The abstract format of a factorized kernel."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .als import alternating_least_squares
+from .contraction import Modes
+from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
+from .rank import spend
+
+
+class Factorization(ABC):
+    """A format: a plugin of the group `tenfold.factorizations`.
+
+    The names of its factors' modes are enough. Ranks, initialisation, groups, transposed
+    convolutions, every implementation and a decomposition follow from them.
+    """
+
+    @abstractmethod
+    def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
+        """Name the modes of each factor of a kernel with `order` spatial modes.
+
+        The open modes are `"out"`, `"in"`, `"k0"` to `f"k{order - 1}"`; every other name is a bond
+        that at least two factors share. `rank` is what the user asked for, should the factors
+        depend on it.
+
+        Law: bonds at their exact sizes hold every kernel; more bond size is never worse.
+        """
+
+    def ranks(self, shape: Sequence[int], rank: Any) -> tuple[int, ...]:
+        """Choose the size of each bond, in the order of their first appearance.
+
+        `shape` is one group's kernel, `(out, in, *k)`. Overridden where a format takes requests of
+        its own. Law: the answer, asked for again, is answered with itself.
+        """
+        factors = self._named(len(shape) - 2, rank)
+        return spend(factors, _bonds(factors, len(shape) - 2), shape, rank)
+
+    def decompose(
+        self,
+        kernel: Tensor,  # (groups, out, in, *k)
+        network: KernelNetwork,
+        *,
+        generator: torch.Generator | None = None,
+        sweeps: int = 200,
+        tolerance: float = 1e-8,
+    ) -> Sequence[Tensor]:
+        """Find factors, each with a leading axis of groups, whose network is near `kernel`.
+
+        Here by alternating least squares, which holds for any network; overridden where a format
+        has something better. The kernel comes detached, with norm 1 for each group, in float64
+        where the device has it. The keyword arguments are what a user may pass as
+        `decomposition_kwargs`.
+
+        Law: the same kernel and random state give the same factors; at exact ranks the kernel
+        comes back.
+        """
+        return alternating_least_squares(
+            kernel, network, generator=generator, sweeps=sweeps, tolerance=tolerance
+        )
+
+    def network(self, shape: Sequence[int], rank: Any, groups: int = 1) -> KernelNetwork:
+        """The network for a kernel of shape `(out, in/groups, *k)`; not to be overridden.
+
+        With groups, every factor gets the mode `group`: one network of this format for each.
+        """
+        order = len(shape) - 2
+        inner = (shape[0] // groups, *shape[1:])
+        factors = self._named(order, rank)
+        bonds = _bonds(factors, order)
+        sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))
+        sizes |= zip(bonds, self.ranks(inner, rank), strict=True)
+        if groups > 1:
+            sizes[GROUP] = groups
+            factors = tuple((GROUP, *factor) for factor in factors)
+        return KernelNetwork(factors, sizes)
+
+    def _named(self, order: int, rank: Any) -> tuple[Modes, ...]:
+        return tuple(tuple(factor) for factor in self.factors(order, rank))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def _bonds(factors: Sequence[Modes], order: int) -> Modes:
+    open_modes = (OUT, IN, *spatial_modes(order))
+    names = dict.fromkeys(mode for factor in factors for mode in factor)
+    return tuple(name for name in names if name not in open_modes)

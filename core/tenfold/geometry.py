@@ -1,0 +1,77 @@
+"""Where a convolution looks: strides, paddings and dilations, one for each axis."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The geometry of a convolution of any order, one number for each axis.
+
+    `padding` is zeros on both sides. `output_padding` counts only where `transposed`.
+    """
+
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    output_padding: tuple[int, ...]
+    transposed: bool = False
+
+    @property
+    def order(self) -> int:
+        return len(self.kernel_size)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it maps each position to itself: a 1×1 convolution."""
+        ones, zeros = (1,) * self.order, (0,) * self.order
+        return (self.kernel_size, self.stride, self.padding) == (ones, ones, zeros) and (
+            not self.transposed or self.output_padding == zeros
+        )
+
+    def on(self, axes: Collection[int]) -> Geometry:
+        """Restrict it to some axes; the others are left as they are (kernel 1, stride 1)."""
+
+        def keep(values: Sequence[int], neutral: int) -> tuple[int, ...]:
+            return tuple(v if axis in axes else neutral for axis, v in enumerate(values))
+
+        return Geometry(
+            keep(self.kernel_size, 1),
+            keep(self.stride, 1),
+            keep(self.padding, 0),
+            keep(self.dilation, 1),
+            keep(self.output_padding, 0),
+            self.transposed,
+        )
+
+    def of(self, axes: Sequence[int]) -> Geometry:
+        """The geometry of some axes alone, a convolution of a lower order."""
+
+        def pick(values: Sequence[int]) -> tuple[int, ...]:
+            return tuple(values[axis] for axis in axes)
+
+        return Geometry(
+            pick(self.kernel_size),
+            pick(self.stride),
+            pick(self.padding),
+            pick(self.dilation),
+            pick(self.output_padding),
+            self.transposed,
+        )
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The spatial size of the output for an input of spatial size `size`."""
+        return tuple(
+            (s - 1) * self.stride[axis] - 2 * self.padding[axis] + reach + self.output_padding[axis]
+            if self.transposed
+            else (s + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
+            for axis, (s, reach) in enumerate(zip(size, self.reach, strict=True))
+        )
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """How many positions the dilated kernel spans on each axis."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))

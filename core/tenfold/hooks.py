@@ -1,0 +1,107 @@
+"""The pluggy hooks: what a plugin may do besides bringing a format or an implementation.
+
+A plugin is any object or module with functions of these names, marked with `hookimpl`, behind an
+entry point of the group `tenfold.hooks`. No hook runs in `forward`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import pluggy
+import torch
+from torch import Tensor, nn
+
+from .catalogue import describe, found
+
+HOOKS_GROUP = "tenfold.hooks"
+hookspec = pluggy.HookspecMarker("tenfold")
+hookimpl = pluggy.HookimplMarker("tenfold")
+
+
+class Specifications:
+    """The hooks, with the arguments that an implementation may name."""
+
+    @hookspec(firstresult=True)
+    def tenfold_rank(
+        self, request: Any, shape: tuple[int, ...], factorization: Any, kernel: Tensor | None
+    ) -> Any:
+        """Turn a rank request that core does not know into one that it knows.
+
+        `shape` is `(out, in/groups, *k)`; `kernel` has it, or is None where a layer is made from
+        scratch. Return an int, a tuple or a fraction, or None to leave the request to others.
+        """
+
+    @hookspec(firstresult=True)
+    def tenfold_select(self, name: str, module: nn.Module) -> dict[str, Any] | bool | None:
+        """Say whether, and with what, the layer `name` of a model is factorized.
+
+        Return False to leave it dense, a dict of `from_conv` arguments to use instead of the
+        model-wide ones, or None to leave the decision to others.
+        """
+
+    @hookspec(firstresult=True)
+    def tenfold_decompose(
+        self,
+        factorization: Any,
+        kernel: Tensor,
+        network: Any,
+        generator: torch.Generator | None,
+        options: dict[str, Any],
+    ) -> Sequence[Tensor]:
+        """Decompose `kernel`, `(groups, out, in, *k)` of norm 1 a group, into `network`'s factors.
+
+        Core's own implementation calls `factorization.decompose`; a wrapper
+        (`@hookimpl(wrapper=True)`) may cache, time or replace it.
+        """
+
+
+class _Core:
+    @hookimpl(trylast=True)
+    def tenfold_decompose(
+        self,
+        factorization: Any,
+        kernel: Tensor,
+        network: Any,
+        generator: torch.Generator | None,
+        options: dict[str, Any],
+    ) -> Sequence[Tensor]:
+        factors: Sequence[Tensor] = factorization.decompose(
+            kernel, network, generator=generator, **options
+        )
+        return factors
+
+
+@lru_cache(maxsize=1)
+def plugin_manager() -> pluggy.PluginManager:
+    """The one plugin manager, with every installed hook plugin that loads.
+
+    A hook plugin that does not load, or that implements no such hook, is left out with a warning.
+    """
+    manager = pluggy.PluginManager("tenfold")
+    manager.add_hookspecs(Specifications)
+    manager.register(_Core(), "tenfold")
+    for entry in found(HOOKS_GROUP):
+        try:
+            plugin = entry.point.load()
+            manager.register(plugin, describe(entry))
+            try:
+                manager.check_pending()
+            except pluggy.PluginValidationError:
+                manager.unregister(plugin)
+                raise
+        except Exception as fault:
+            warnings.warn(
+                f"the hook plugin {describe(entry)} is left out: {type(fault).__name__}: {fault}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return manager
+
+
+def hooks() -> Any:
+    """The callable hooks: `hooks().tenfold_rank(request=…, …)`."""
+    return plugin_manager().hook

@@ -1,0 +1,196 @@
+"""A factorized kernel: the factors of a network, as parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .contraction import plan_contraction
+from .decomposition import check_finite, check_options, decompose
+from .factorization import Factorization
+from .hooks import hooks
+from .network import KernelNetwork
+from .rank import WANTED
+from .registry import Choice, factorizations
+
+
+class FactorizedKernel(nn.Module):
+    """A convolution kernel `(out, in/groups, *k)` held as the factors of a tensor network.
+
+    Made by `new` and `from_tensor`. `factors` are its parameters, one for each factor of
+    `network`, with that factor's modes as axes.
+
+    >>> kernel = FactorizedKernel.new((32, 16, 3, 3), rank=8, factorization="cp")
+    >>> [tuple(factor.shape) for factor in kernel.factors], kernel.numel()
+    ([(32, 8), (16, 8), (3, 8), (3, 8)], 432)
+    """
+
+    def __init__(
+        self, network: KernelNetwork, choice: Choice[Factorization], factors: Sequence[Tensor]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.choice = choice
+        self.factors = nn.ParameterList(nn.Parameter(factor) for factor in factors)
+
+    @classmethod
+    def new(
+        cls,
+        shape: Sequence[int],
+        *,
+        rank: Any = "same",
+        factorization: str | Factorization | type[Factorization] = "cp",
+        groups: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> FactorizedKernel:
+        """Draw a random kernel of shape `(out, in/groups, *k)`.
+
+        Its variance is what `nn.ConvNd` gives a kernel of that shape, whatever the format. See
+        `FactorizedConv` for `rank`. Raises `ValueError` or `TypeError` for a bad argument.
+        """
+        choice = factorizations.choose(factorization)
+        network = structure(choice.plugin, _shape(shape, groups), rank, groups, None)
+        options = {"device": device, "dtype": check_dtype(dtype)}
+        kernel = cls(network, choice, [torch.empty(s, **options) for s in network.shapes])
+        kernel.reset_parameters(generator=generator)
+        return kernel
+
+    @classmethod
+    def from_tensor(
+        cls,
+        tensor: Tensor,
+        *,
+        rank: Any = "same",
+        factorization: str | Factorization | type[Factorization] = "cp",
+        groups: int = 1,
+        generator: torch.Generator | None = None,
+        decomposition_kwargs: Mapping[str, Any] | None = None,
+    ) -> FactorizedKernel:
+        """Decompose a kernel `(out, in/groups, *k)`; it is not changed.
+
+        The factors have the tensor's dtype and device. `decomposition_kwargs` are the format's own
+        options. Raises `ValueError` or `TypeError` for a bad argument, or values not finite.
+        """
+        check_dtype(tensor.dtype)
+        check_finite(tensor)
+        choice = factorizations.choose(factorization)
+        check_options(choice.plugin, decomposition_kwargs or {})
+        network = structure(choice.plugin, _shape(tensor.shape, groups), rank, groups, tensor)
+        factors = decompose(
+            choice.plugin, tensor, network, generator=generator, options=decomposition_kwargs
+        )
+        return cls(network, choice, factors)
+
+    @property
+    def factorization(self) -> str:
+        """The name of the format."""
+        return self.choice.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(out, in/groups, *k)`."""
+        return self.network.shape
+
+    @property
+    def groups(self) -> int:
+        return self.network.groups
+
+    @property
+    def rank(self) -> int | tuple[int, ...]:
+        """The size of the one bond, or of each; asked for as `rank=`, it gives the same shapes."""
+        sizes = tuple(self.network.sizes[bond] for bond in self.network.bonds)
+        return sizes[0] if len(sizes) == 1 else sizes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.factors[0].dtype
+
+    def numel(self) -> int:
+        """The number of parameters, of all factors."""
+        return sum(factor.numel() for factor in self.factors)
+
+    def to_tensor(self) -> Tensor:
+        """Contract the factors to the kernel `(out, in/groups, *k)`."""
+        return self.network.to_tensor(tuple(self.factors))
+
+    @torch.no_grad()
+    def reset_parameters(
+        self, variance: float | None = None, generator: torch.Generator | None = None
+    ) -> None:
+        """Draw the factors anew: normal, of equal norms, the kernel's mean square `variance`.
+
+        By default that is `1 / (3 * fan_in)`, as `nn.ConvNd` has it (He et al. 2015, arXiv
+        1502.01852, with `a = sqrt(5)`).
+        """
+        if self.factors[0].is_meta:
+            return
+        if variance is None:
+            variance = 1 / (3 * prod(self.shape[1:]))
+        drawn = []
+        for factor in self.factors:
+            device = factor.device if generator is None else generator.device
+            values = torch.randn(factor.shape, generator=generator, device=device).to(factor.device)
+            drawn.append(values / values.norm())
+        gain = (variance * prod(self.shape) / squared_norm(self.network, drawn)) ** 0.5
+        for factor, values in zip(self.factors, drawn, strict=True):
+            factor.copy_(values * gain ** (1 / len(drawn)))
+
+    def __repr__(self) -> str:
+        shape, rank = tuple(self.shape), self.rank
+        call = f"FactorizedKernel.new({shape}, rank={rank}, factorization={self.choice.spelled}"
+        return call + (f", groups={self.groups})" if self.groups > 1 else ")")
+
+
+def structure(
+    factorization: Factorization,
+    shape: tuple[int, ...],
+    rank: Any,
+    groups: int,
+    kernel: Tensor | None,
+) -> KernelNetwork:
+    """The network that a rank request buys for a kernel `(out, in/groups, *k)`.
+
+    A request that core does not know is put to the hook `tenfold_rank`, with the kernel if there
+    is one. Raises `ValueError` or `TypeError` for a request that nobody knows.
+    """
+    known = isinstance(rank, Real) or (isinstance(rank, Sequence) and not isinstance(rank, str))
+    if not known and not (isinstance(rank, str) and rank == "same"):
+        answer = hooks().tenfold_rank(
+            request=rank, shape=shape, factorization=factorization, kernel=kernel
+        )
+        if answer is None:
+            raise ValueError(f"rank={rank!r} is not understood: it must be {WANTED}")
+        rank = answer
+    return factorization.network(shape, rank, groups)
+
+
+def squared_norm(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
+    """`‖K‖²` of the kernel, contracted without making it."""
+    bonds = {bond: f"{bond}'" for bond in network.bonds}
+    copies = [tuple(bonds.get(mode, mode) for mode in factor) for factor in network.factors]
+    sizes = {**network.sizes, **{bonds[bond]: network.sizes[bond] for bond in bonds}}
+    norm = plan_contraction([*network.factors, *copies], (), sizes)
+    return float(norm([*factors, *factors]))
+
+
+def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
+    """Refuse a dtype that no convolution is trained in, with a `TypeError`."""
+    if dtype is not None and not dtype.is_floating_point:
+        raise TypeError(f"dtype={dtype} must be a floating-point one, as torch.float32")
+    return dtype
+
+
+def _shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    sizes = tuple(shape)
+    if len(sizes) < 2 or not all(isinstance(s, Integral) and s >= 1 for s in sizes):
+        raise ValueError(f"shape={sizes} must be (out, in/groups, *k), all at least 1")
+    if not isinstance(groups, Integral) or groups < 1 or sizes[0] % groups:
+        raise ValueError(f"groups={groups!r} must divide the {sizes[0]} output channels")
+    return tuple(int(s) for s in sizes)

@@ -1,0 +1,109 @@
+"""A convolution kernel as a tensor network: small factors whose modes are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from torch import Tensor
+
+from .contraction import Contraction, Modes, plan_contraction
+
+GROUP, OUT, IN = "group", "out", "in"
+
+
+def spatial_modes(order: int) -> Modes:
+    """The names of a kernel's spatial modes: `("k0", …)`."""
+    return tuple(f"k{axis}" for axis in range(order))
+
+
+@dataclass(frozen=True)
+class KernelNetwork:
+    """The structure of a factorized kernel, without the numbers.
+
+    `factors` holds each factor's mode names and `sizes` every mode's size. The open modes are
+    `out`, `in` and `k0` to `k<order-1>`, and `group` where the kernel has groups (then `out` and
+    `in` are those of one group). Every other name is a bond, which at least two factors share and
+    which is summed over.
+
+    Raises `ValueError` where that does not hold.
+    """
+
+    factors: tuple[Modes, ...]
+    sizes: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        names = [mode for factor in self.factors for mode in factor]
+        for factor in self.factors:
+            if len(set(factor)) < len(factor):
+                raise ValueError(f"factor {factor} has a mode twice: a factor's modes differ")
+        for mode in self.open_modes:
+            if mode not in names:
+                raise ValueError(f"no factor has the open mode {mode!r}: each must be in one")
+        for bond in self.bonds:
+            if names.count(bond) < 2:
+                raise ValueError(
+                    f"mode {bond!r} is in one factor only: a bond joins two or more; "
+                    f"the open modes are {', '.join(self.open_modes)}"
+                )
+        for mode in names:
+            if self.sizes.get(mode, 0) < 1:
+                raise ValueError(f"mode {mode!r} has no positive size in {dict(self.sizes)}")
+
+    @cached_property
+    def order(self) -> int:
+        """The number of spatial modes."""
+        order = 0
+        while f"k{order}" in self.sizes:
+            order += 1
+        return order
+
+    @property
+    def groups(self) -> int:
+        return self.sizes.get(GROUP, 1)
+
+    @property
+    def spatial(self) -> Modes:
+        return spatial_modes(self.order)
+
+    @cached_property
+    def open_modes(self) -> Modes:
+        """`([group,] out, in, k0, …)`: the modes of the kernel that the network stands for."""
+        head = (GROUP, OUT, IN) if GROUP in self.sizes else (OUT, IN)
+        return (*head, *self.spatial)
+
+    @cached_property
+    def bonds(self) -> Modes:
+        """The names that are summed over, in the order of their first appearance."""
+        names = dict.fromkeys(mode for factor in self.factors for mode in factor)
+        return tuple(name for name in names if name not in self.open_modes)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of each factor."""
+        return tuple(tuple(self.sizes[mode] for mode in factor) for factor in self.factors)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The kernel's shape, `(out, in/groups, *k)`."""
+        sizes = [self.sizes[mode] for mode in (OUT, IN, *self.spatial)]
+        return (self.groups * sizes[0], *sizes[1:])
+
+    @property
+    def numel(self) -> int:
+        """The number of parameters of all factors."""
+        return sum(prod(shape) for shape in self.shapes)
+
+    def contraction(self, indices: Sequence[int], output: Modes) -> Contraction:
+        """Plan the contraction of some of the factors to one tensor with the modes `output`."""
+        return plan_contraction([self.factors[index] for index in indices], output, self.sizes)
+
+    @cached_property
+    def _whole(self) -> Contraction:
+        return self.contraction(range(len(self.factors)), self.open_modes)
+
+    def to_tensor(self, factors: Sequence[Tensor]) -> Tensor:
+        """Contract all factors to the kernel, `(out, in/groups, *k)`."""
+        return self._whole(factors).reshape(self.shape)

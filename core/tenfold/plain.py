@@ -1,0 +1,168 @@
+"""A factorized layer as plain `torch.nn` modules, and as the call that made it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .convolve import TORCH_ORDER
+from .geometry import Geometry
+from .source import PLAIN, TRANSPOSED, swap_channels
+from .stage import Chain, Permutation
+
+if TYPE_CHECKING:
+    from .conv import FactorizedConv
+
+_PADS: dict[str, tuple[Any, Any, Any]] = {
+    "zeros": (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    "reflect": (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+    "replicate": (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    "circular": (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+}
+
+
+@torch.no_grad()
+def to_conv(layer: FactorizedConv) -> nn.Module:
+    """The dense module with the layer's reconstructed kernel; see `FactorizedConv.to_conv`."""
+    config, kernel = layer.config, layer.weight.to_tensor()
+    _check_order(layer, "to_conv")
+    if config.order == 0:
+        weight = _block_diagonal(kernel, config.groups)
+        return _filled(nn.Linear(config.in_channels, config.out_channels, **_made(layer)), weight, layer)
+    options: dict[str, Any] = {
+        "stride": config.stride,
+        "padding": config.padding,
+        "dilation": config.dilation,
+        "groups": config.groups,
+        "padding_mode": config.padding_mode,
+    }
+    kinds = TRANSPOSED if config.transposed else PLAIN
+    if config.transposed:
+        options["output_padding"] = config.output_padding
+        kernel = swap_channels(kernel, config.groups)
+    make: Any = kinds[config.order - 1]
+    conv = make(
+        config.in_channels, config.out_channels, config.kernel_size, **options, **_made(layer)
+    )
+    return _filled(conv, kernel, layer)
+
+
+@torch.no_grad()
+def to_sequential(layer: FactorizedConv) -> nn.Sequential:
+    """The layer's stages as modules; see `FactorizedConv.to_sequential`."""
+    _check_order(layer, "to_sequential")
+    if not isinstance(layer.plan, Chain):
+        raise ValueError(
+            f"implementation={layer.implementation!r} runs code of its own: use to_conv() instead"
+        )
+    config, factors = layer.config, tuple(layer.weight.factors)
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    if config.sides is not None:
+        sides = [side for pair in reversed(config.sides) for side in pair]
+        modules["pad"] = _PADS[config.padding_mode][config.order - 1](tuple(sides))
+    for index, stage in enumerate(layer.plan.stages):
+        if stage.permutation is not None:
+            modules[f"permute{index}"] = _permute(stage.permutation, layer)
+        weight = stage.weight(factors)
+        weight = weight.repeat(stage.passed, *(1,) * (weight.dim() - 1))
+        modules[f"conv{index}"] = _module(
+            weight, stage.groups * stage.passed, stage.geometry, layer
+        )
+    if layer.plan.permutation is not None:
+        modules["permute"] = _permute(layer.plan.permutation, layer)
+    last = list(modules.values())[-1]
+    if layer.bias is not None:
+        last.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
+    return nn.Sequential(modules).train(layer.training)
+
+
+def spell(layer: FactorizedConv) -> str:
+    """The call that makes a layer of these shapes, with the realised rank."""
+    config, kernel = layer.config, layer.weight
+    ones, zeros = (1,) * config.order, (0,) * config.order
+    defaults = {
+        "stride": ones,
+        "padding": zeros,
+        "dilation": ones,
+        "groups": 1,
+        "bias": True,
+        "padding_mode": "zeros",
+        "transposed": False,
+        "output_padding": zeros,
+    }
+    words = [f"{config.in_channels}, {config.out_channels}, {config.kernel_size}"]
+    words += [
+        f"{name}={getattr(config, name)!r}"
+        for name, default in defaults.items()
+        if getattr(config, name) != default
+    ]
+    words.append(f"rank={kernel.rank}, factorization={kernel.choice.spelled}")
+    if layer.runner.spelled != "'factorized'":
+        words.append(f"implementation={layer.runner.spelled}")
+    if kernel.dtype != torch.get_default_dtype():
+        words.append(f"dtype={kernel.dtype}")
+    return f"FactorizedConv({', '.join(words)})"
+
+
+def _module(weight: Tensor, groups: int, geometry: Geometry, layer: FactorizedConv) -> nn.Module:
+    """One stage as a module without a bias."""
+    made = {**_made(layer), "bias": False}
+    if geometry.order == 0:
+        dense = _block_diagonal(weight, groups)
+        return _filled(nn.Linear(dense.shape[1], dense.shape[0], **made), dense, layer)
+    outer, inner = weight.shape[0], groups * weight.shape[1]
+    channels = (outer, inner) if geometry.transposed else (inner, outer)
+    options: dict[str, Any] = {
+        "stride": geometry.stride,
+        "padding": geometry.padding,
+        "dilation": geometry.dilation,
+        "groups": groups,
+    }
+    if geometry.transposed:
+        options["output_padding"] = geometry.output_padding
+    kinds = TRANSPOSED if geometry.transposed else PLAIN
+    make: Any = kinds[geometry.order - 1]
+    return _filled(make(*channels, geometry.kernel_size, **options, **made), weight, layer)
+
+
+def _permute(permutation: Permutation, layer: FactorizedConv) -> nn.Module:
+    """A permutation of the channels as a pointwise convolution, the one module that can be any."""
+    total = 1
+    for size in permutation.sizes:
+        total *= size
+    channels = torch.arange(total).reshape(permutation.sizes).permute(permutation.order).flatten()
+    weight = torch.eye(total)[channels].reshape(total, total, *(1,) * layer.config.order)
+    ones, zeros = (1,) * layer.config.order, (0,) * layer.config.order
+    return _module(weight, 1, Geometry(ones, ones, zeros, ones, zeros), layer)
+
+
+def _block_diagonal(kernel: Tensor, groups: int) -> Tensor:
+    return torch.block_diag(*kernel.chunk(groups)) if groups > 1 else kernel
+
+
+def _check_order(layer: FactorizedConv, name: str) -> None:
+    if layer.config.order > TORCH_ORDER:
+        raise ValueError(
+            f"{name}() of a layer of order {layer.config.order}: torch.nn has convolutions up to "
+            f"order {TORCH_ORDER}; keep the layer, or export it by torch.export"
+        )
+
+
+def _made(layer: FactorizedConv) -> dict[str, Any]:
+    factor = layer.weight.factors[0]
+    return {"bias": layer.config.bias, "device": factor.device, "dtype": factor.dtype}
+
+
+def _filled(module: Any, weight: Tensor, layer: FactorizedConv) -> nn.Module:
+    """Give `module` its weight and the layer's bias, state and memory format."""
+    weight = weight.reshape(module.weight.shape).to(module.weight)
+    if layer.memory_format is not None:
+        weight = weight.contiguous(memory_format=layer.memory_format)
+    module.weight = nn.Parameter(weight, layer.weight.factors[0].requires_grad)
+    if module.bias is not None and layer.bias is not None:
+        module.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
+    filled: nn.Module = module.train(layer.training)
+    return filled

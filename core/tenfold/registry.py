@@ -1,0 +1,148 @@
+"""Names to plugin classes, imported when they are asked for."""
+
+from __future__ import annotations
+
+import inspect
+from difflib import get_close_matches
+from typing import Generic, NamedTuple, TypeVar
+
+from .catalogue import DISABLE, Entry, PluginError, describe, found
+from .factorization import Factorization
+from .implementation import Implementation
+
+T = TypeVar("T", Factorization, Implementation)
+
+
+class Choice(NamedTuple, Generic[T]):
+    """A plugin that was chosen: its name, how the call spelled it, and an instance."""
+
+    name: str
+    spelled: str
+    plugin: T
+
+
+class Registry(Generic[T]):
+    """The formats, or the implementations, by name.
+
+    Names come from the entry points of the installed distributions and from `register`; they are
+    lower-case, and looking one up folds case. A class is imported when its name is first asked for.
+    """
+
+    def __init__(self, kind: str, group: str, interface: type[T]) -> None:
+        self.kind = kind
+        self.group = group
+        self.interface = interface
+        self._registered: dict[str, type[T]] = {}
+        self._loaded: dict[str, type[T]] = {}
+
+    def names(self) -> list[str]:
+        """Every name that is installed or registered, sorted; importing none."""
+        return sorted({entry.name for entry in found(self.group)} | set(self._registered))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self.names()
+
+    def __getitem__(self, name: str) -> type[T]:
+        """The class behind a name.
+
+        Raises `ValueError` for an unknown name, and `PluginError` for one that two distributions
+        claim, that does not import, that is no such plugin or that is not lower-case.
+        """
+        key = name.lower()
+        if key in self._registered:
+            return self._registered[key]
+        if key not in self._loaded:
+            self._loaded[key] = self.load(self._entry(name))
+        return self._loaded[key]
+
+    def register(self, name: str, cls: type[T]) -> None:
+        """Give a class a name in this process, as a notebook does.
+
+        Raises `ValueError` for a name that is taken or not lower-case, `TypeError` for another
+        kind of class.
+        """
+        if name != name.lower() or not name:
+            raise ValueError(f"name={name!r} must be lower-case: use {name.lower() or 'a word'!r}")
+        self._check(cls, f"cls={cls!r}", TypeError)
+        if name in self.names():
+            raise ValueError(f"the {self.kind} name {name!r} is taken: choose another")
+        self._registered[name] = cls
+
+    def choose(self, asked: str | T | type[T]) -> Choice[T]:
+        """Turn what a user gave (a name, a class or an instance) into a plugin."""
+        if isinstance(asked, str):
+            plugin = self[asked]()
+            return Choice(asked.lower(), repr(asked.lower()), plugin)
+        if inspect.isclass(asked):
+            self._check(asked, f"{self.kind}={asked!r}", TypeError)
+            plugin = asked()
+        elif isinstance(asked, self.interface):
+            plugin = asked
+        else:
+            raise TypeError(
+                f"{self.kind}={asked!r} must be a name, or a {self.interface.__name__} class or "
+                f"instance; the installed names are {', '.join(self.names())}"
+            )
+        return Choice(type(plugin).__name__, repr(plugin), plugin)
+
+    def load(self, entry: Entry) -> type[T]:
+        """Import one entry point's class.
+
+        Raises `PluginError`, naming the distribution, version and target, where it does not import,
+        is no such plugin or is not lower-case.
+        """
+        if entry.name != entry.name.lower():
+            raise PluginError(
+                f"the {self.kind} plugin {describe(entry)} has a name that is not lower-case: "
+                f"its author must call it {entry.name.lower()!r}"
+            )
+        try:
+            cls = entry.point.load()
+        except Exception as fault:
+            raise PluginError(
+                f"the {self.kind} plugin {describe(entry)} does not import: "
+                f"{type(fault).__name__}: {fault}; repair or uninstall {entry.distribution}"
+            ) from fault
+        self._check(cls, f"the {self.kind} plugin {describe(entry)}", PluginError)
+        loaded: type[T] = cls
+        return loaded
+
+    def _check(self, cls: object, label: str, error: type[Exception]) -> None:
+        interface = self.interface.__name__
+        if not inspect.isclass(cls) or not issubclass(cls, self.interface):
+            raise error(f"{label} must be a subclass of tenfold.{interface}")
+        if inspect.isabstract(cls):
+            missing = ", ".join(sorted(cls.__abstractmethods__))
+            raise error(f"{label} is abstract: it must define {missing}")
+
+    def _entry(self, name: str) -> Entry:
+        entries = found(self.group)
+        claims = [entry for entry in entries if entry.name.lower() == name.lower()]
+        if not claims:
+            names = self.names()
+            near = get_close_matches(name.lower(), names, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(
+                f"{self.kind}={name!r} is not installed: {hint}"
+                f"The installed names are {', '.join(names) or 'none'}"
+            )
+        if len(claims) > 1:
+            listed = " and ".join(describe(entry) for entry in claims)
+            loser = claims[-1]
+            raise PluginError(
+                f"{self.kind}={name!r} is claimed by {listed}: uninstall one, or set "
+                f"{DISABLE}={loser.distribution}:{loser.name}"
+            )
+        return claims[0]
+
+
+factorizations: Registry[Factorization] = Registry(
+    "factorization", "tenfold.factorizations", Factorization
+)
+implementations: Registry[Implementation] = Registry(
+    "implementation", "tenfold.implementations", Implementation
+)
+REGISTRIES: tuple[Registry[Factorization], Registry[Implementation]] = (
+    factorizations,
+    implementations,
+)

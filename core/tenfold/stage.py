@@ -1,0 +1,192 @@
+"""Lower a partition to convolutions, and run them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor
+
+from .contraction import Contraction, Modes
+from .convolve import convolve
+from .geometry import Geometry
+from .network import GROUP, IN, OUT, KernelNetwork
+from .partition import Partition, Roles, roles
+
+
+@dataclass(frozen=True)
+class Permutation:
+    """A new order of the modes that are flattened in the channel axis."""
+
+    sizes: tuple[int, ...]
+    order: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        apart = x.reshape(x.shape[0], *self.sizes, *x.shape[2:])
+        rest = range(len(self.sizes) + 1, apart.dim())
+        return apart.permute(0, *(i + 1 for i in self.order), *rest).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One convolution: some factors, contracted to its weight, applied to the activation.
+
+    The channel axis holds the modes passed, grouped and summed, in this order; the passed ones go
+    to the batch while the convolution runs. `weight_shape` is as PyTorch's: `(groups * out, in,
+    *k)`, or `(groups * in, out, *k)` where transposed.
+    """
+
+    factors: tuple[int, ...]
+    roles: Roles
+    contraction: Contraction
+    weight_shape: tuple[int, ...]
+    passed: int
+    groups: int
+    geometry: Geometry
+    permutation: Permutation | None
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that enter, the passed ones included."""
+        inner = self.weight_shape[0] if self.geometry.transposed else None
+        return self.passed * (inner or self.groups * self.weight_shape[1])
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that leave, the passed ones included."""
+        inner = None if self.geometry.transposed else self.weight_shape[0]
+        return self.passed * (inner or self.groups * self.weight_shape[1])
+
+    def weight(self, factors: Sequence[Tensor]) -> Tensor:
+        """Contract its factors, of all the network's `factors`, to its weight."""
+        return self.contraction([factors[i] for i in self.factors]).reshape(self.weight_shape)
+
+    def macs(self, size: Sequence[int]) -> int:
+        """Multiply-accumulates for one input of spatial size `size`."""
+        positions = size if self.geometry.transposed else self.geometry.output_size(size)
+        return self.passed * prod(self.weight_shape) * prod(positions)
+
+    def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+        if self.permutation is not None:
+            x = self.permutation(x)
+        weight = self.weight(factors)
+        if self.passed == 1:
+            return convolve(x, weight, bias, self.geometry, self.groups)
+        batch = x.shape[0]
+        x = x.reshape(batch * self.passed, x.shape[1] // self.passed, *x.shape[2:])
+        y = convolve(x, weight, None, self.geometry, self.groups)
+        return _add_bias(y.reshape(batch, self.out_channels, *y.shape[2:]), bias)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The convolutions that a partition makes of a network, one after another."""
+
+    partition: Partition
+    stages: tuple[Stage, ...]
+    permutation: Permutation | None  # of the last stage's channels to (group, out)
+
+    def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+        """Run it on `x`, `(batch, channels, *size)`."""
+        for stage in self.stages[:-1]:
+            x = stage(x, factors, None)
+        if self.permutation is None:
+            return self.stages[-1](x, factors, bias)
+        return _add_bias(self.permutation(self.stages[-1](x, factors, None)), bias)
+
+    def macs(self, size: Sequence[int]) -> int:
+        """Multiply-accumulates for one input of spatial size `size`."""
+        total = 0
+        for stage in self.stages:
+            total += stage.macs(size)
+            size = stage.geometry.output_size(size)
+        return total
+
+
+def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> Chain:
+    """Turn an ordered partition of a network's factors into convolutions.
+
+    The order of the channels between two stages is chosen by what later stages do with them, so
+    that an activation is permuted only where two stages contradict each other.
+
+    Raises `ValueError` where `partition` does not hold each factor once, or splits a spatial mode.
+    """
+    if sorted(i for group in partition for i in group) != list(range(len(network.factors))):
+        raise ValueError(
+            f"partition {partition} must hold each of the {len(network.factors)} factors once"
+        )
+    plan: list[Roles] = []
+    done: tuple[int, ...] = ()
+    for group in partition:
+        role = roles(network, done, group, geometry)
+        if role is None:
+            raise ValueError(f"partition {partition} splits a spatial mode over two groups")
+        plan.append(role)
+        done += tuple(group)
+
+    stages = []
+    carried: Modes = tuple(mode for mode in (GROUP, IN) if mode in network.sizes)
+    for index, (group, role) in enumerate(zip(partition, plan, strict=True)):
+        new = tuple(sorted(role.new, key=lambda mode: _future(mode, plan[index + 1 :])))
+        passed, grouped, summed = (
+            tuple(m for m in carried if m in some)
+            for some in (role.passed, role.grouped, role.summed)
+        )
+        permutation = _permutation(network, carried, passed + grouped + summed)
+        stages.append(
+            _stage(network, group, role, geometry, (passed, grouped, summed, new), permutation)
+        )
+        carried = passed + grouped + new
+    wanted = tuple(mode for mode in (GROUP, OUT) if mode in network.sizes)
+    return Chain(tuple(map(tuple, partition)), tuple(stages), _permutation(network, carried, wanted))
+
+
+def _stage(
+    network: KernelNetwork,
+    group: Sequence[int],
+    role: Roles,
+    geometry: Geometry,
+    ordered: tuple[Modes, Modes, Modes, Modes],
+    permutation: Permutation | None,
+) -> Stage:
+    passed, grouped, summed, new = ordered
+
+    def size(modes: Modes) -> int:
+        return prod(network.sizes[mode] for mode in modes)
+
+    here = geometry.on([network.spatial.index(mode) for mode in role.spatial])
+    heads = (summed, new) if geometry.transposed else (new, summed)
+    return Stage(
+        factors=tuple(group),
+        roles=role,
+        contraction=network.contraction(group, (*grouped, *heads[0], *heads[1], *role.spatial)),
+        weight_shape=(size(grouped) * size(heads[0]), size(heads[1]), *here.kernel_size),
+        passed=size(passed),
+        groups=size(grouped),
+        geometry=here,
+        permutation=permutation,
+    )
+
+
+def _future(mode: str, plan: Sequence[Roles]) -> tuple[int, ...]:
+    """How later stages want a channel mode placed: 0 passed, 1 grouped, 2 summed and gone."""
+    places = []
+    for role in plan:
+        places.append(0 if mode in role.passed else 1 if mode in role.grouped else 2)
+        if places[-1] == 2:
+            return tuple(places)
+    return (*places, 0 if mode == GROUP else 1)
+
+
+def _permutation(network: KernelNetwork, given: Modes, wanted: Modes) -> Permutation | None:
+    if given == wanted:
+        return None
+    sizes = tuple(network.sizes[mode] for mode in given)
+    return Permutation(sizes, tuple(given.index(mode) for mode in wanted))
+
+
+def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    if bias is None:
+        return y
+    return y + bias.to(y.dtype).reshape(-1, *(1,) * (y.dim() - 2))

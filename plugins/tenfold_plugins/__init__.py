@@ -1,0 +1,1 @@
+"""The formats and implementations that come with tenfold, each one a plugin as any other."""

@@ -1,0 +1,32 @@
+"""Run the factors one after another."""
+
+from __future__ import annotations
+
+from tenfold import Geometry, Implementation, KernelNetwork, Partition, cheapest_partition
+
+
+class Factorized(Implementation):
+    """The partition with the fewest multiply-accumulates that merges only factors of a kind.
+
+    The kinds are input channels, output channels and space, told by a factor's open modes of more
+    than one element; a factor without any goes with each. For CP it is four small convolutions; for
+    Tucker 1×1, k×k, 1×1: a ResNet bottleneck (He et al. 2016, arXiv 1512.03385).
+    """
+
+    def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:
+        kinds = [frozenset(kind(network, factor)) for factor in network.factors]
+
+        def of_a_kind(group: tuple[int, ...]) -> bool:
+            return len(group) == 1 or len(frozenset().union(*(kinds[i] for i in group))) <= 1
+
+        return cheapest_partition(network, geometry, of_a_kind)
+
+
+def kind(network: KernelNetwork, factor: tuple[str, ...]) -> set[str]:
+    """Which kinds of open modes a factor has: `"in"`, `"out"` and `"space"`."""
+    large = [mode for mode in factor if network.sizes[mode] > 1]
+    return {
+        "space" if mode in network.spatial else mode
+        for mode in large
+        if mode in network.spatial or mode in ("in", "out")
+    }
