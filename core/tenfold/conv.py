@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from . import plain, source
 from .config import ConvConfig
+from .convolve import channels_last, is_channels_last
 from .decomposition import check_options, decompose
 from .factorization import Factorization
 from .geometry import Geometry
@@ -203,7 +204,7 @@ class FactorizedConv(nn.Module):
         self.weight = kernel
         self.runner = runner
         self.plan = plan
-        self.memory_format: torch.memory_format | None = None
+        self.channels_last = False
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
@@ -214,12 +215,14 @@ class FactorizedConv(nn.Module):
         if x.dim() == order + 1:
             return self.forward(x.unsqueeze(0), output_size).squeeze(0)
         self._check_input(x)
-        if self.memory_format is not None:
-            x = x.contiguous(memory_format=self.memory_format)
+        together = self.channels_last or is_channels_last(x)
+        if together:
+            x = channels_last(x)
         if self.config.sides is not None:
             x = pad(x, self.config.sides, self.config.padding_mode)
         plan = self.plan if output_size is None else self._sized_plan(x, output_size)
-        return plan(x, tuple(self.weight.factors), self.bias)
+        y = plan(x, tuple(self.weight.factors), self.bias)
+        return channels_last(y) if together else y
 
     @property
     def order(self) -> int:

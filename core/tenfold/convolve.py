@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 from math import prod
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -122,6 +120,14 @@ def _pad_zeros(x: Tensor, dim: int, before: int, after: int) -> Tensor:
     return F.pad(x, (0, 0) * (x.dim() - dim - 1) + (before, after))
 
 
-def as_channels_last(shape: Sequence[int]) -> torch.memory_format | None:
-    """The channels-last memory format of a tensor of this shape; None where it has none."""
-    return {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(shape))
+def is_channels_last(x: Tensor) -> bool:
+    """Whether an image or a volume, `(batch, channels, *size)`, keeps its channels together.
+
+    Told by the strides, which `torch.vmap` knows too.
+    """
+    return x.dim() in (4, 5) and x.shape[1] > 1 and x.stride(1) == 1 and x.stride(-1) != 1
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same numbers with the channels kept together; `x` itself where they are."""
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .convolve import TORCH_ORDER
+from .convolve import TORCH_ORDER, channels_last
 from .geometry import Geometry
 from .source import PLAIN, TRANSPOSED, swap_channels
 from .stage import Chain, Permutation
@@ -159,8 +159,8 @@ def _made(layer: FactorizedConv) -> dict[str, Any]:
 def _filled(module: Any, weight: Tensor, layer: FactorizedConv) -> nn.Module:
     """Give `module` its weight and the layer's bias, state and memory format."""
     weight = weight.reshape(module.weight.shape).to(module.weight)
-    if layer.memory_format is not None:
-        weight = weight.contiguous(memory_format=layer.memory_format)
+    if layer.channels_last and weight.dim() > 3:
+        weight = channels_last(weight)
     module.weight = nn.Parameter(weight, layer.weight.factors[0].requires_grad)
     if module.bias is not None and layer.bias is not None:
         module.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)

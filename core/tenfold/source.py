@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .config import ConvConfig
-from .convolve import as_channels_last
+from .convolve import is_channels_last
 
 PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -87,13 +86,4 @@ def copy_state(conv: Any, layer: Any) -> None:
     layer.weight.requires_grad_(conv.weight.requires_grad)
     if conv.bias is not None:
         layer.bias.requires_grad_(conv.bias.requires_grad)
-    last = as_channels_last(conv.weight.shape)
-    if last is not None and _is_only(conv.weight, last):
-        layer.memory_format = last
-        for factor in layer.weight.factors:
-            if factor.dim() == conv.weight.dim():
-                factor.data = factor.data.contiguous(memory_format=last)
-
-
-def _is_only(weight: Tensor, memory_format: torch.memory_format) -> bool:
-    return weight.is_contiguous(memory_format=memory_format) and not weight.is_contiguous()
+    layer.channels_last = is_channels_last(conv.weight)

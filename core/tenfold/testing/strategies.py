@@ -1,0 +1,114 @@
+"""Hypothesis strategies for kernels, ranks and whole convolutions, for any plugin's own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tenfold import FactorizedConv
+
+from .dense import dense_convolution
+
+
+@dataclass(frozen=True)
+class Request:
+    """A drawn convolution: its arguments, as `FactorizedConv` takes them, and an input's size."""
+
+    arguments: dict[str, Any]
+    batch: int
+    size: tuple[int, ...]
+    seed: int = field(default=0, compare=False)
+
+    def layer(self, **more: Any) -> FactorizedConv:
+        """Build the layer, with random numbers that depend on the request only."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return FactorizedConv(**{**self.arguments, **more}, generator=generator)
+
+    def input(self, dtype: torch.dtype = torch.float64) -> Tensor:
+        """A normal input, `(batch, in_channels, *size)`."""
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        shape = (self.batch, self.arguments["in_channels"], *self.size)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    def dense(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
+        """What a dense convolution with `kernel`, `(out, in/groups, *k)`, makes of `x`."""
+        names = ("stride", "padding", "dilation", "groups", "padding_mode", "transposed")
+        options = {name: self.arguments[name] for name in (*names, "output_padding")}
+        return dense_convolution(x, kernel, bias, **options)
+
+
+def kernel_shapes(
+    orders: Sequence[int] = (0, 1, 2, 3), largest: int = 6
+) -> st.SearchStrategy[tuple[int, ...]]:
+    """Kernel shapes `(out, in, *k)`."""
+    channels = st.integers(1, largest)
+    return st.sampled_from(list(orders)).flatmap(
+        lambda order: st.tuples(channels, channels, *(st.integers(1, 4),) * order)
+    )
+
+
+def fractions() -> st.SearchStrategy[float]:
+    """Ranks as a fraction of the dense parameters."""
+    return st.floats(0.01, 1.0)
+
+
+@st.composite
+def requests(
+    draw: st.DrawFn, orders: Sequence[int] = (0, 1, 2, 3), transposed: bool | None = None
+) -> Request:
+    """Convolutions over the whole surface: each axis its own stride, padding and dilation.
+
+    `transposed` fixes that choice; by default both kinds are drawn.
+    """
+    order = draw(st.sampled_from(list(orders)))
+    if transposed is None:
+        transposed = draw(st.booleans())
+    transposed = transposed and order > 0
+    groups = draw(st.integers(1, 3))
+
+    def axes(strategy: st.SearchStrategy[int]) -> tuple[int, ...]:
+        return draw(st.tuples(*(strategy,) * order))
+
+    kernel_size = axes(st.integers(1, 3 if order > 2 else 5))
+    stride, dilation = axes(st.integers(1, 3)), axes(st.integers(1, 3 if order < 3 else 2))
+    padding: tuple[int, ...] | str = axes(st.integers(0, 2))
+    padding_mode, output_padding = "zeros", (0,) * order
+    reach = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
+    if transposed:
+        most = [max(s, d) - 1 for s, d in zip(stride, dilation, strict=True)]
+        output_padding = tuple(draw(st.integers(0, m)) for m in most)
+        # the smallest output has one element on each axis
+        least = [
+            max(1, -(-(2 * p - r - o) // s) + 1)
+            for p, r, o, s in zip(padding, reach, output_padding, stride, strict=True)
+        ]
+    else:
+        padding_mode = draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"]))
+        worded = draw(st.sampled_from(["", "", "valid", "same"]))
+        if worded:
+            padding = worded
+        if worded == "same":
+            stride = (1,) * order
+        # every padding mode can pad, and the kernel fits
+        least = [max(r, 2) + 1 for r in reach]
+    size = tuple(low + draw(st.integers(0, 2)) for low in least)
+    arguments = {
+        "in_channels": groups * draw(st.integers(1, 4)),
+        "out_channels": groups * draw(st.integers(1, 4)),
+        "kernel_size": kernel_size,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "bias": draw(st.booleans()),
+        "padding_mode": padding_mode,
+        "transposed": transposed,
+        "output_padding": output_padding,
+        "rank": draw(st.one_of(st.just("same"), fractions(), st.integers(1, 6))),
+    }
+    return Request(arguments, draw(st.integers(1, 2)), size, draw(st.integers(0, 2**16)))

@@ -1,0 +1,25 @@
+"""Everything that a new format's author has to write to trust it."""
+
+import pytest
+import torch
+from torch import nn
+
+from tenfold import FactorizedConv
+from tenfold.testing import conformance
+
+
+@conformance(factorization="tensor_ring", orders=(1, 2, 3), max_examples=15)
+class TestTensorRing:
+    """The laws of `tenfold.testing`, with every installed implementation."""
+
+
+@pytest.mark.parametrize("implementation", ["reconstructed", "factorized"])
+@pytest.mark.parametrize("conv", [nn.Conv1d(6, 8, 3), nn.Conv2d(6, 8, 3), nn.Conv3d(6, 8, 3)])
+def test_it_converts_a_trained_layer(conv, implementation):
+    layer = FactorizedConv.from_conv(
+        conv, rank=0.9, factorization="tensor_ring", implementation=implementation
+    )
+    x = torch.randn(2, 6, *(7,) * layer.order)
+    gap = (layer(x) - layer.to_conv()(x)).abs().max()
+    assert gap < 1e-5
+    assert layer.weight.numel() <= 0.9 * conv.weight.numel()
