@@ -15,7 +15,7 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from .catalogue import describe, found
+from .catalogue import Entry, describe, found
 
 HOOKS_GROUP = "tenfold.hooks"
 hookspec = pluggy.HookspecMarker("tenfold")
@@ -81,24 +81,35 @@ def plugin_manager() -> pluggy.PluginManager:
 
     A hook plugin that does not load, or that implements no such hook, is left out with a warning.
     """
-    manager = pluggy.PluginManager("tenfold")
-    manager.add_hookspecs(Specifications)
+    manager = _empty_manager()
     manager.register(_Core(), "tenfold")
     for entry in found(HOOKS_GROUP):
         try:
-            plugin = entry.point.load()
-            manager.register(plugin, describe(entry))
-            try:
-                manager.check_pending()
-            except pluggy.PluginValidationError:
-                manager.unregister(plugin)
-                raise
+            manager.register(check_hook_plugin(entry), describe(entry))
         except Exception as fault:
             warnings.warn(
                 f"the hook plugin {describe(entry)} is left out: {type(fault).__name__}: {fault}",
                 RuntimeWarning,
                 stacklevel=2,
             )
+    return manager
+
+
+def check_hook_plugin(entry: Entry) -> object:
+    """Import a hook plugin and check its hooks against the specifications.
+
+    Raises what its import raises, and `pluggy.PluginValidationError` for a hook that is none.
+    """
+    plugin: object = entry.point.load()
+    alone = _empty_manager()
+    alone.register(plugin)
+    alone.check_pending()
+    return plugin
+
+
+def _empty_manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("tenfold")
+    manager.add_hookspecs(Specifications)
     return manager
 
 

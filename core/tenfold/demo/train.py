@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .cnn import cnn
+from .data import HERE, accuracy, scaled
 
 N_CALIBRATION, N_TEST = 512, 2000
 
@@ -35,11 +36,6 @@ def read_idx(path: Path) -> Tensor:
     return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * order).reshape(shape).copy())
 
 
-def scaled(images: Tensor) -> Tensor:
-    """Turn bytes `(batch, 28, 28)` into what the network takes: floats `(batch, 1, 28, 28)`."""
-    return images.unsqueeze(1).float().div(255).sub(0.286).div(0.353)
-
-
 def augmented(images: Tensor) -> Tensor:
     """Flip half of the images and shift the batch by up to two pixels."""
     flipped = torch.where(torch.rand(len(images), 1, 1, 1) < 0.5, images.flip(3), images)
@@ -47,16 +43,9 @@ def augmented(images: Tensor) -> Tensor:
     return F.pad(flipped, (2, 2, 2, 2), mode="replicate")[..., down : down + 28, right : right + 28]
 
 
-@torch.no_grad()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    model.eval()
-    hits = [(model(x).argmax(1) == y).sum() for x, y in zip(images.split(500), labels.split(500))]
-    return sum(map(int, hits)) / len(labels)
-
-
 def main(
     data: Annotated[Path, typer.Option(help="folder with the four gzipped IDX files")],
-    out: Annotated[Path, typer.Option(help="where the two files go")] = Path(__file__).parent,
+    out: Annotated[Path, typer.Option(help="where the two files go")] = HERE,
     epochs: int = 14,
     seed: int = 0,
 ) -> None:
@@ -83,7 +72,7 @@ def main(
             loss.backward()
             optimizer.step()
             schedule.step()
-        score = accuracy(model, scaled(test_bytes), test_y)
+        score = accuracy(model.eval(), scaled(test_bytes), test_y)
         seconds = time.perf_counter() - started
         print(f"epoch {epoch + 1}/{epochs}: test accuracy {score:.4f} ({seconds:.0f} s)", flush=True)
 

@@ -1,0 +1,108 @@
+"""The command `tenfold`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .listing import BAD, list_plugins
+
+main = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Smaller, faster convolutions by tensor factorization.",
+)
+console = Console()
+
+
+@main.command()
+def plugins(
+    load: Annotated[
+        bool, typer.Option("--load", help="Import each; exit 1 if any is broken or ambiguous.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the installed factorizations, implementations and hooks."""
+    listed = list_plugins(load)
+    if as_json:
+        typer.echo(json.dumps([one.as_dict() for one in listed], indent=2))
+    else:
+        shown = Table()
+        for title in ("kind", "name", "distribution", "version", "target", "state"):
+            shown.add_column(title, overflow="fold")
+        for one in listed:
+            state = f"[red]{one.state}[/red]" if one.state in BAD else one.state
+            shown.add_row(
+                one.kind, one.name, one.distribution, one.version, one.target, state
+            )
+        console.print(shown)
+        for one in listed:
+            if one.detail:
+                console.print(f"{one.distribution}:{one.name}: {one.detail}", markup=False)
+    if load and any(one.state in BAD for one in listed):
+        raise typer.Exit(1)
+
+
+@main.command()
+def demo(
+    rank: Annotated[
+        str, typer.Option(help="'same', a fraction of the parameters (0.5) or a rank (16).")
+    ] = "0.5",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw accuracy against MACs to this PNG, PDF or SVG.")
+    ] = None,
+) -> None:
+    """Compress a trained network by each installed pair, on real images."""
+    from .demo import run, show
+
+    request = _rank(rank)
+    _check_plot(plot)
+    found: list[run.Measured] = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("")
+        try:
+            for step in run.run_demo(request):
+                if isinstance(step, str):
+                    progress.update(task, description=step)
+                else:
+                    found.append(step)
+        except (ValueError, TypeError) as fault:
+            raise typer.BadParameter(str(fault), param_hint="--rank") from None
+    console.print(show.table(found, rank))
+    if plot is not None:
+        show.plot(found, plot)
+        console.print(f"drawn: {plot}")
+
+
+def _rank(text: str) -> Any:
+    """Read a rank as Python would: an int, a float, or a word."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _check_plot(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise typer.BadParameter(
+            f"{path} must end in .png, .pdf or .svg", param_hint="--plot"
+        )
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"the folder {path.parent} does not exist", param_hint="--plot")
+    try:
+        import matplotlib  # noqa: F401 - asked for before the work, so that none is lost
+    except ImportError:
+        raise typer.BadParameter(
+            "it needs matplotlib: pip install 'tenfold[plot]'", param_hint="--plot"
+        ) from None

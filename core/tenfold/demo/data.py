@@ -1,0 +1,40 @@
+"""The files that the package ships: a trained network and real images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .cnn import cnn
+
+HERE = Path(__file__).parent
+
+
+def load_cnn() -> nn.Sequential:
+    """The trained network, in eval mode."""
+    model = cnn()
+    model.load_state_dict(load_file(HERE / "cnn.safetensors"))
+    return model.eval()
+
+
+def load_images(part: str = "test") -> tuple[Tensor, Tensor]:
+    """The 2,000 `test` or 512 `train` images, `(n, 1, 28, 28)`, and their labels, `(n,)`."""
+    with np.load(HERE / "fashion_mnist.npz") as arrays:
+        images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+    return scaled(torch.from_numpy(images)), torch.from_numpy(labels).long()
+
+
+def scaled(images: Tensor) -> Tensor:
+    """Turn bytes `(batch, 28, 28)` into what the network takes: floats `(batch, 1, 28, 28)`."""
+    return images.unsqueeze(1).float().div(255).sub(0.286).div(0.353)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """The fraction of `images` that `model` labels right."""
+    pairs = zip(images.split(500), labels.split(500), strict=True)
+    return sum(int((model(x).argmax(1) == y).sum()) for x, y in pairs) / len(labels)

@@ -1,0 +1,68 @@
+"""The demo's table and its plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from .run import BATCH, Measured
+
+
+def table(found: Sequence[Measured], rank: Any) -> Table:
+    """One row for each network, each number beside the dense one's."""
+    dense = found[0]
+    threads = torch.get_num_threads()
+    shown = Table(
+        title=f"Fashion-MNIST, 2,000 test images; rank={rank}, nothing fine-tuned",
+        caption=f"MACs of the convolutions for one image; ms for a batch of {BATCH}, on "
+        f"{threads} thread{'s' if threads > 1 else ''}, median, dense measured in turn",
+    )
+    shown.add_column("network")
+    for title in ("accuracy", "parameters", "MACs", "ms", "kernel error"):
+        shown.add_column(title, justify="right")
+    for one in found:
+        speed = one.dense_milliseconds / one.milliseconds
+        shown.add_row(
+            one.name,
+            f"{one.accuracy:.1%} ({100 * (one.accuracy - dense.accuracy):+.1f})",
+            f"{one.parameters / 1e3:.0f} k ({one.parameters / dense.parameters:.2f}×)",
+            f"{one.macs / 1e6:.1f} M ({one.macs / dense.macs:.2f}×)",
+            f"{one.milliseconds:.1f} ({speed:.2f}× as fast)",
+            f"{one.error:.3f}",
+        )
+    return shown
+
+
+def plot(found: Sequence[Measured], path: Path) -> None:
+    """Draw accuracy against MACs.
+
+    Raises `ImportError` without matplotlib, and `ValueError` for a file type it cannot write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    marks = {"reconstructed": "s", "factorized": "o", "mobilenet": "^"}
+    formats = sorted({one.name.split()[0] for one in found[1:]})
+    dense = found[0]
+    axes.axhline(100 * dense.accuracy, color="0.8", linewidth=1, zorder=0)
+    axes.plot(dense.macs / 1e6, 100 * dense.accuracy, "k*", markersize=13, label="dense")
+    for one in found[1:]:
+        factorization, implementation = one.name.split()
+        axes.plot(
+            one.macs / 1e6,
+            100 * one.accuracy,
+            marks.get(implementation, "D"),
+            color=f"C{formats.index(factorization)}",
+            markerfacecolor="none" if implementation == "reconstructed" else None,
+            label=one.name,
+        )
+    axes.set_xlabel("multiply-accumulates of the convolutions, for one image (millions)")
+    axes.set_ylabel("accuracy on 2,000 test images (%)")
+    axes.set_xlim(left=0)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
