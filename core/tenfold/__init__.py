@@ -1,8 +1,8 @@
 """Convolutions by tensor factorization: any format, run any way, both chosen by name.
 
-    from tenfold import FactorizedConv
+from tenfold import FactorizedConv
 
-    layer = FactorizedConv.from_conv(conv, rank=0.25, factorization="tucker")
+layer = FactorizedConv.from_conv(conv, rank=0.25, factorization="tucker")
 """
 
 from importlib.metadata import version

@@ -34,13 +34,12 @@ def plugins(
         typer.echo(json.dumps([one.as_dict() for one in listed], indent=2))
     else:
         shown = Table()
-        for title in ("kind", "name", "distribution", "version", "target", "state"):
-            shown.add_column(title, overflow="fold")
+        for title in ("kind", "name", "state", "distribution", "target"):
+            shown.add_column(title, overflow="fold", no_wrap=title in ("kind", "name", "state"))
         for one in listed:
             state = f"[red]{one.state}[/red]" if one.state in BAD else one.state
-            shown.add_row(
-                one.kind, one.name, one.distribution, one.version, one.target, state
-            )
+            origin = f"{one.distribution} {one.version}"
+            shown.add_row(one.kind, one.name, state, origin, one.target)
         console.print(shown)
         for one in listed:
             if one.detail:
@@ -95,9 +94,7 @@ def _check_plot(path: Path | None) -> None:
     if path is None:
         return
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise typer.BadParameter(
-            f"{path} must end in .png, .pdf or .svg", param_hint="--plot"
-        )
+        raise typer.BadParameter(f"{path} must end in .png, .pdf or .svg", param_hint="--plot")
     if not path.parent.is_dir():
         raise typer.BadParameter(f"the folder {path.parent} does not exist", param_hint="--plot")
     try:

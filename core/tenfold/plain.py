@@ -31,7 +31,9 @@ def to_conv(layer: FactorizedConv) -> nn.Module:
     _check_order(layer, "to_conv")
     if config.order == 0:
         weight = _block_diagonal(kernel, config.groups)
-        return _filled(nn.Linear(config.in_channels, config.out_channels, **_made(layer)), weight, layer)
+        return _filled(
+            nn.Linear(config.in_channels, config.out_channels, **_made(layer)), weight, layer
+        )
     options: dict[str, Any] = {
         "stride": config.stride,
         "padding": config.padding,

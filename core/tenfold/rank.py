@@ -66,9 +66,7 @@ def exact(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int]) -> S
     return clip(factors, bonds, sizes, dict.fromkeys(bonds, prod(sizes.values())))
 
 
-def clip(
-    factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int], asked: Sizes
-) -> Sizes:
+def clip(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int], asked: Sizes) -> Sizes:
     """Lower each bond to the least size that holds as much.
 
     No bond needs more than the kernel's numel without its largest mode (a sum of that many outer

@@ -1,45 +1,32 @@
-"""Replace the convolutions of a model by factorized ones, in a copy."""
+"""Factorize convolutions of a model, by name."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
 from .conv import FactorizedConv
 from .hooks import hooks
-from .source import PLAIN, TRANSPOSED
-
-Report = Callable[[str], None]
 
 
 def replace_convolutions(
-    model: nn.Module, report: Report | None = None, **request: Any
-) -> tuple[nn.Module, dict[str, FactorizedConv]]:
-    """Copy a model with its convolutions factorized, as `FactorizedConv.from_conv(**request)`.
+    model: nn.Module, names: Iterable[str], **request: Any
+) -> dict[str, FactorizedConv]:
+    """Make a factorized layer for each named convolution, by `FactorizedConv.from_conv(**request)`.
 
-    The hook `tenfold_select` may leave a layer dense or change its request. `report` is called with
-    each layer's name before it is converted. Returns the copy and the new layers by name; the model
-    is not changed.
+    The hook `tenfold_select` may leave a layer out or change its request. The model is not changed:
+    `substitute` puts the layers in their places.
     """
-    copied = copy.deepcopy(model)
-    found = {
-        name: module
-        for name, module in copied.named_modules()
-        if isinstance(module, (*PLAIN, *TRANSPOSED))
-    }
     layers = {}
-    for name, conv in found.items():
-        if report is not None:
-            report(name)
+    for name in names:
+        conv = model.get_submodule(name)
         wanted = hooks().tenfold_select(name=name, module=conv)
-        if wanted is False:
-            continue
-        chosen = wanted if isinstance(wanted, dict) else {}
-        layers[name] = FactorizedConv.from_conv(conv, **{**request, **chosen})
-    return substitute(copied, layers), layers
+        if wanted is not False:
+            changes = wanted if isinstance(wanted, dict) else {}
+            layers[name] = FactorizedConv.from_conv(conv, **{**request, **changes})
+    return layers
 
 
 def substitute(model: nn.Module, layers: dict[str, FactorizedConv]) -> nn.Module:

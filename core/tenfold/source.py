@@ -31,9 +31,7 @@ def read_config(conv: Any) -> ConvConfig:
                 f"give an {kind.__name__} that computes the same"
             )
     if is_lazy(conv.weight):
-        raise ValueError(
-            f"conv={type(conv).__name__} has no weight yet: run it on an input first"
-        )
+        raise ValueError(f"conv={type(conv).__name__} has no weight yet: run it on an input first")
     if not conv.weight.is_floating_point():
         raise TypeError(f"conv.weight is {conv.weight.dtype}: it must be floating-point")
     if kind is nn.Linear:

@@ -139,7 +139,9 @@ def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> C
         )
         carried = passed + grouped + new
     wanted = tuple(mode for mode in (GROUP, OUT) if mode in network.sizes)
-    return Chain(tuple(map(tuple, partition)), tuple(stages), _permutation(network, carried, wanted))
+    return Chain(
+        tuple(map(tuple, partition)), tuple(stages), _permutation(network, carried, wanted)
+    )
 
 
 def _stage(

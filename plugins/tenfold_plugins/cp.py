@@ -28,9 +28,9 @@ class CP(Factorization):
         network: KernelNetwork,
         *,
         generator: torch.Generator | None = None,
-        sweeps: int = 300,
+        sweeps: int = 100,
         tolerance: float = 1e-7,
-        starts: int = 3,
+        starts: int = 2,
     ) -> Sequence[Tensor]:
         """Decompose `kernel`; `starts` random starts are tried for a tenth of the `sweeps` each."""
         if network.sizes["r"] >= prod(kernel.shape[1:]) // max(kernel.shape[1:]):

@@ -21,7 +21,9 @@ class MobileNet(Implementation):
         if middle:
             role = roles(network, first, middle, geometry)
             if role is None or role.summed or role.passed or "out" in role.new:
-                summed, new = (", ".join(modes) for modes in ((role.summed, role.new) if role else ((), ())))
+                summed, new = (
+                    ", ".join(modes) for modes in ((role.summed, role.new) if role else ((), ()))
+                )
                 raise ValueError(
                     f"its middle convolution must be depthwise, and here it sums over ({summed}) "
                     f"and makes ({new}): use implementation='factorized', or factorization='cp'"

@@ -33,7 +33,9 @@ def read_idx(path: Path) -> Tensor:
     raw = gzip.decompress(path.read_bytes())
     order = raw[3]
     shape = struct.unpack(f">{order}I", raw[4 : 4 + 4 * order])
-    return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * order).reshape(shape).copy())
+    return torch.from_numpy(
+        np.frombuffer(raw, np.uint8, offset=4 + 4 * order).reshape(shape).copy()
+    )
 
 
 def augmented(images: Tensor) -> Tensor:
@@ -74,7 +76,9 @@ def main(
             schedule.step()
         score = accuracy(model.eval(), scaled(test_bytes), test_y)
         seconds = time.perf_counter() - started
-        print(f"epoch {epoch + 1}/{epochs}: test accuracy {score:.4f} ({seconds:.0f} s)", flush=True)
+        print(
+            f"epoch {epoch + 1}/{epochs}: test accuracy {score:.4f} ({seconds:.0f} s)", flush=True
+        )
 
     out.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}

@@ -1,10 +1,10 @@
 """The conformance kit: what any plugin runs on itself.
 
-    from tenfold.testing import conformance
+from tenfold.testing import conformance
 
-    @conformance(factorization="tensor_ring")
-    class TestTensorRing:
-        pass
+@conformance(factorization="tensor_ring")
+class TestTensorRing:
+    pass
 """
 
 from .conformance import conformance

@@ -73,8 +73,7 @@ def dense_convolution(
             y = y + torch.einsum("goi,ngi...->ngo...", matrix, apart[(..., *seen)])
     if transposed:
         cut = tuple(
-            slice(before, full - after)
-            for (before, after), full in zip(sides, size, strict=True)
+            slice(before, full - after) for (before, after), full in zip(sides, size, strict=True)
         )
         y = y[(..., *cut)]
     y = y.flatten(1, 2)

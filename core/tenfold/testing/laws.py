@@ -104,9 +104,7 @@ def the_same_request_gives_the_same_layer(subject: Subject, data: st.DataObject)
     second = _decomposed(subject, kernel, fraction)
     for a, b in zip(first.factors, second.factors, strict=True):
         assert torch.equal(a, b), f"{first!r} differs from itself under the same seed"
-    again = FactorizedKernel.new(
-        kernel.shape, rank=first.rank, factorization=subject.factorization
-    )
+    again = FactorizedKernel.new(kernel.shape, rank=first.rank, factorization=subject.factorization)
     shapes = [tuple(f.shape) for f in first.factors]
     assert [tuple(f.shape) for f in again.factors] == shapes, f"rank={first.rank} is not stable"
 
