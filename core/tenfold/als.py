@@ -37,7 +37,7 @@ class Update:
         """The best factor, `(batch, free, bond)`, and the kernel's squared misfit with it."""
         others = [factors[i] for i in self.others]
         right = self.right([kernel, *others]).reshape(self.split)
-        batch, free, bond = self.split
+        batch, _, bond = self.split
         gram = self.gram([*others, *others]).reshape(batch, bond, bond)
         scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(gram.dtype).tiny ** 0.5)
         damping = DAMPING * scale[:, None, None]
@@ -53,8 +53,8 @@ def alternating_least_squares(
     *,
     generator: torch.Generator | None = None,
     start: Sequence[Tensor] | None = None,
-    sweeps: int = 200,
-    tolerance: float = 1e-8,
+    sweeps: int = 100,
+    tolerance: float = 1e-6,
 ) -> list[Tensor]:
     """Fit the factors of `network` to `kernel`, from `start` or from random normal factors.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from . import plain, source
 from .config import ConvConfig
 from .convolve import channels_last, is_channels_last
-from .decomposition import check_options, decompose
+from .decomposition import decompose, with_options
 from .factorization import Factorization
 from .geometry import Geometry
 from .implementation import Convolution, Implementation
@@ -49,6 +49,9 @@ class FactorizedConv(nn.Module):
     >>> layer(torch.randn(8, 16, 20, 20)).shape
     torch.Size([8, 32, 20, 20])
     """
+
+    weight: FactorizedKernel
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -90,16 +93,15 @@ class FactorizedConv(nn.Module):
         network = structure(choice.plugin, config.shape, rank, config.groups, None)
         runner = implementations.choose(implementation)
         plan = make_plan(choice, network, runner, config.geometry)
-        like = {"device": device, "dtype": check_dtype(dtype)}
-        kernel = FactorizedKernel(network, choice, [torch.empty(s, **like) for s in network.shapes])
-        undrawn = torch.empty(config.out_channels, **like) if config.bias else None
-        self._assemble(config, kernel, runner, plan, undrawn)
+        undrawn = torch.empty(config.out_channels, device=device, dtype=check_dtype(dtype))
+        kernel = FactorizedKernel(network, choice, [undrawn.new_empty(s) for s in network.shapes])
+        self._assemble(config, kernel, runner, plan, undrawn if config.bias else None)
         self.reset_parameters(generator)
 
     @classmethod
     def from_conv(
         cls,
-        conv: nn.Module,
+        conv: Any,
         *,
         rank: Any = "same",
         factorization: str | Factorization | type[Factorization] = "cp",
@@ -127,13 +129,11 @@ class FactorizedConv(nn.Module):
         weight = source.read_kernel(conv)
         choice = factorizations.choose(factorization)
         runner = implementations.choose(implementation)
-        check_options(choice.plugin, decomposition_kwargs or {})
+        plugin = with_options(choice.plugin, decomposition_kwargs)
         network = structure(choice.plugin, config.shape, rank, config.groups, weight)
         plan = make_plan(choice, network, runner, config.geometry)
         if decompose_weights:
-            factors = decompose(
-                choice.plugin, weight, network, generator=generator, options=decomposition_kwargs
-            )
+            factors = decompose(plugin, weight, network, generator)
         else:
             factors = [weight.new_empty(shape) for shape in network.shapes]
         kernel = FactorizedKernel(network, choice, factors)

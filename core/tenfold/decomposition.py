@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -14,18 +14,19 @@ from .hooks import hooks
 from .network import GROUP, KernelNetwork
 
 
-def check_options(factorization: Factorization, options: Mapping[str, Any]) -> None:
-    """Refuse a decomposition option that the format does not take, with a `ValueError`."""
-    parameters = inspect.signature(factorization.decompose).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "generator"]
-    for name in options:
+def with_options(factorization: Factorization, options: Mapping[str, Any] | None) -> Factorization:
+    """The format with some of its options changed.
+
+    Raises `ValueError` for an option that the format does not take.
+    """
+    known = [field.name for field in fields(factorization)]
+    for name in options or {}:
         if name not in known:
             raise ValueError(
-                f"decomposition_kwargs has {name!r}, which {factorization!r} does not take: "
-                f"it takes {', '.join(known) or 'none'}"
+                f"decomposition_kwargs has {name!r}, which {type(factorization).__name__} does "
+                f"not take: it takes {', '.join(known)}"
             )
+    return replace(factorization, **(options or {}))
 
 
 def check_finite(kernel: Tensor) -> None:
@@ -43,9 +44,7 @@ def decompose(
     factorization: Factorization,
     kernel: Tensor,  # (out, in/groups, *k)
     network: KernelNetwork,
-    *,
     generator: torch.Generator | None = None,
-    options: Mapping[str, Any] | None = None,
 ) -> list[Tensor]:
     """Find the factors of `network` for `kernel`, in the kernel's dtype and on its device.
 
@@ -67,11 +66,7 @@ def decompose(
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     unit = work / norms.reshape(-1, *(1,) * (work.dim() - 1))
     found = hooks().tenfold_decompose(
-        factorization=factorization,
-        kernel=unit,
-        network=grouped,
-        generator=generator,
-        options=dict(options or {}),
+        factorization=factorization, kernel=unit, network=grouped, generator=generator
     )
     factors = [factor.detach() for factor in found]
     shapes = [tuple(factor.shape) for factor in factors]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,12 +16,20 @@ from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
 from .rank import spend
 
 
+@dataclass(frozen=True, kw_only=True)
 class Factorization(ABC):
     """A format: a plugin of the group `tenfold.factorizations`.
 
     The names of its factors' modes are enough. Ranks, initialisation, groups, transposed
     convolutions, every implementation and a decomposition follow from them.
+
+    The fields are the options of the decomposition, which a user sets by `decomposition_kwargs` or
+    by giving an instance: here `sweeps`, the most that are made, and `tolerance`, the fall of the
+    relative error below which they stop.
     """
+
+    sweeps: int = 100
+    tolerance: float = 1e-6
 
     @abstractmethod
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
@@ -46,23 +55,23 @@ class Factorization(ABC):
         self,
         kernel: Tensor,  # (groups, out, in, *k)
         network: KernelNetwork,
-        *,
         generator: torch.Generator | None = None,
-        sweeps: int = 200,
-        tolerance: float = 1e-8,
     ) -> Sequence[Tensor]:
         """Find factors, each with a leading axis of groups, whose network is near `kernel`.
 
         Here by alternating least squares, which holds for any network; overridden where a format
         has something better. The kernel comes detached, with norm 1 for each group, in float64
-        where the device has it. The keyword arguments are what a user may pass as
-        `decomposition_kwargs`.
+        where the device has it.
 
         Law: the same kernel and random state give the same factors; at exact ranks the kernel
         comes back.
         """
         return alternating_least_squares(
-            kernel, network, generator=generator, sweeps=sweeps, tolerance=tolerance
+            kernel,
+            network,
+            generator=generator,
+            sweeps=self.sweeps,
+            tolerance=self.tolerance,
         )
 
     def network(self, shape: Sequence[int], rank: Any, groups: int = 1) -> KernelNetwork:
@@ -83,9 +92,6 @@ class Factorization(ABC):
 
     def _named(self, order: int, rank: Any) -> tuple[Modes, ...]:
         return tuple(tuple(factor) for factor in self.factors(order, rank))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
 
 def _bonds(factors: Sequence[Modes], order: int) -> Modes:

@@ -50,7 +50,6 @@ class Specifications:
         kernel: Tensor,
         network: Any,
         generator: torch.Generator | None,
-        options: dict[str, Any],
     ) -> Sequence[Tensor]:
         """Decompose `kernel`, `(groups, out, in, *k)` of norm 1 a group, into `network`'s factors.
 
@@ -67,11 +66,8 @@ class _Core:
         kernel: Tensor,
         network: Any,
         generator: torch.Generator | None,
-        options: dict[str, Any],
     ) -> Sequence[Tensor]:
-        factors: Sequence[Tensor] = factorization.decompose(
-            kernel, network, generator=generator, **options
-        )
+        factors: Sequence[Tensor] = factorization.decompose(kernel, network, generator)
         return factors
 
 

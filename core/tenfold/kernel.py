@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .contraction import plan_contraction
-from .decomposition import check_finite, check_options, decompose
+from .decomposition import check_finite, decompose, with_options
 from .factorization import Factorization
 from .hooks import hooks
 from .network import KernelNetwork
@@ -36,7 +36,7 @@ class FactorizedKernel(nn.Module):
         super().__init__()
         self.network = network
         self.choice = choice
-        self.factors = nn.ParameterList(nn.Parameter(factor) for factor in factors)
+        self.factors = nn.ParameterList([nn.Parameter(factor) for factor in factors])
 
     @classmethod
     def new(
@@ -81,12 +81,9 @@ class FactorizedKernel(nn.Module):
         check_dtype(tensor.dtype)
         check_finite(tensor)
         choice = factorizations.choose(factorization)
-        check_options(choice.plugin, decomposition_kwargs or {})
+        plugin = with_options(choice.plugin, decomposition_kwargs)
         network = structure(choice.plugin, _shape(tensor.shape, groups), rank, groups, tensor)
-        factors = decompose(
-            choice.plugin, tensor, network, generator=generator, options=decomposition_kwargs
-        )
-        return cls(network, choice, factors)
+        return cls(network, choice, decompose(plugin, tensor, network, generator))
 
     @property
     def factorization(self) -> str:

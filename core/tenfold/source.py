@@ -74,7 +74,7 @@ def read_kernel(conv: Any) -> Tensor:
 
 
 def swap_channels(weight: Tensor, groups: int) -> Tensor:
-    """Turn `(groups * a, b, *k)` into `(groups * b, a, *k)`: PyTorch's transposed layout and back."""
+    """Turn `(groups * a, b, *k)` into `(groups * b, a, *k)`, PyTorch's transposed layout."""
     return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
 
 

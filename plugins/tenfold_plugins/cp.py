@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -12,12 +13,16 @@ from torch import Tensor
 from tenfold import Factorization, KernelNetwork, alternating_least_squares
 
 
+@dataclass(frozen=True, kw_only=True)
 class CP(Factorization):
     """`K[o, i, k…] = Σ_r A[o, r] B[i, r] C₀[k₀, r] …`, of one bond `r`.
 
     Hitchcock 1927; for convolutions Lebedev et al. 2015, arXiv 1412.6553. By alternating least
-    squares from several random starts, the best of which is finished.
+    squares: each of `starts` random starts is tried for a tenth of the `sweeps`, and the best of
+    them finished.
     """
+
+    starts: int = 2
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         return [("out", "r"), ("in", "r"), *((f"k{axis}", "r") for axis in range(order))]
@@ -26,13 +31,8 @@ class CP(Factorization):
         self,
         kernel: Tensor,
         network: KernelNetwork,
-        *,
         generator: torch.Generator | None = None,
-        sweeps: int = 100,
-        tolerance: float = 1e-7,
-        starts: int = 2,
     ) -> Sequence[Tensor]:
-        """Decompose `kernel`; `starts` random starts are tried for a tenth of the `sweeps` each."""
         if network.sizes["r"] >= prod(kernel.shape[1:]) // max(kernel.shape[1:]):
             return exact(kernel)
         trials = [
@@ -40,14 +40,14 @@ class CP(Factorization):
                 kernel,
                 network,
                 generator=generator,
-                sweeps=max(1, sweeps // 10),
-                tolerance=tolerance,
+                sweeps=max(1, self.sweeps // 10),
+                tolerance=self.tolerance,
             )
-            for _ in range(max(1, starts))
+            for _ in range(max(1, self.starts))
         ]
         best = min(trials, key=lambda factors: misfit(kernel, network, factors))
         return alternating_least_squares(
-            kernel, network, start=best, sweeps=sweeps, tolerance=tolerance
+            kernel, network, start=best, sweeps=self.sweeps, tolerance=self.tolerance
         )
 
 

@@ -32,7 +32,6 @@ class TT(Factorization):
         self,
         kernel: Tensor,
         network: KernelNetwork,
-        *,
         generator: torch.Generator | None = None,
     ) -> Sequence[Tensor]:
         """Decompose `kernel`, splitting off one mode after another by a truncated SVD."""

@@ -31,7 +31,6 @@ class Tucker(Factorization):
         self,
         kernel: Tensor,
         network: KernelNetwork,
-        *,
         generator: torch.Generator | None = None,
     ) -> Sequence[Tensor]:
         """Decompose `kernel`, one mode after another, each from what the others left of it."""

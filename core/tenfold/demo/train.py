@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import typer
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .cnn import cnn
