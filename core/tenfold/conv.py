@@ -211,7 +211,8 @@ class FactorizedConv(nn.Module):
         """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it."""
         order = self.config.order
         if order == 0 and x.dim() > 2:
-            return self.forward(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+            y = self.forward(x.flatten(0, -2))
+            return y.reshape(*x.shape[:-1], y.shape[-1])
         if x.dim() == order + 1:
             return self.forward(x.unsqueeze(0), output_size).squeeze(0)
         self._check_input(x)

@@ -32,7 +32,7 @@ def convolve(
         return _convolve(x, weight, bias, geometry, groups)
     if geometry.is_pointwise:
         y = _convolve(x.flatten(2), weight.flatten(2), bias, line, groups)
-        return y.unflatten(2, x.shape[2:])
+        return y.reshape(*y.shape[:2], *x.shape[2:])
     return _convolve_wide(x, weight, bias, geometry, groups)
 
 

@@ -50,7 +50,7 @@ class Specifications:
         kernel: Tensor,
         network: Any,
         generator: torch.Generator | None,
-    ) -> Sequence[Tensor]:
+    ) -> Sequence[Tensor] | None:
         """Decompose `kernel`, `(groups, out, in, *k)` of norm 1 a group, into `network`'s factors.
 
         Core's own implementation calls `factorization.decompose`; a wrapper

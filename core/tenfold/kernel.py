@@ -57,8 +57,8 @@ class FactorizedKernel(nn.Module):
         """
         choice = factorizations.choose(factorization)
         network = structure(choice.plugin, _shape(shape, groups), rank, groups, None)
-        options = {"device": device, "dtype": check_dtype(dtype)}
-        kernel = cls(network, choice, [torch.empty(s, **options) for s in network.shapes])
+        like = torch.empty(0, device=device, dtype=check_dtype(dtype))
+        kernel = cls(network, choice, [like.new_empty(s) for s in network.shapes])
         kernel.reset_parameters(generator=generator)
         return kernel
 
@@ -107,7 +107,8 @@ class FactorizedKernel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.factors[0].dtype
+        dtype: torch.dtype = self.factors[0].dtype
+        return dtype
 
     def numel(self) -> int:
         """The number of parameters, of all factors."""

@@ -35,7 +35,7 @@ def spend(
         asked = [check_size(rank)] * len(bonds)
         return _values(clip(factors, bonds, sizes, dict(zip(bonds, asked, strict=True))))
     if isinstance(rank, Real):
-        if not 0 < rank < float("inf"):
+        if not 0 < float(rank) < float("inf"):
             raise ValueError(f"rank={rank!r} as a fraction of the parameters must be positive")
         return _fit(factors, bonds, sizes, most, int(float(rank) * prod(shape) * (1 + 1e-12)))
     if isinstance(rank, Sequence):

@@ -10,7 +10,7 @@ from .catalogue import DISABLE, Entry, PluginError, describe, found
 from .factorization import Factorization
 from .implementation import Implementation
 
-T = TypeVar("T", Factorization, Implementation)
+T = TypeVar("T", bound=Factorization | Implementation)
 
 
 class Choice(NamedTuple, Generic[T]):
@@ -137,10 +137,14 @@ class Registry(Generic[T]):
 
 
 factorizations: Registry[Factorization] = Registry(
-    "factorization", "tenfold.factorizations", Factorization
+    "factorization",
+    "tenfold.factorizations",
+    Factorization,  # type: ignore[type-abstract]
 )
 implementations: Registry[Implementation] = Registry(
-    "implementation", "tenfold.implementations", Implementation
+    "implementation",
+    "tenfold.implementations",
+    Implementation,  # type: ignore[type-abstract]
 )
 REGISTRIES: tuple[Registry[Factorization], Registry[Implementation]] = (
     factorizations,

@@ -75,7 +75,8 @@ def read_kernel(conv: Any) -> Tensor:
 
 def swap_channels(weight: Tensor, groups: int) -> Tensor:
     """Turn `(groups * a, b, *k)` into `(groups * b, a, *k)`, PyTorch's transposed layout."""
-    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    apart = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+    return apart.transpose(1, 2).flatten(0, 1)
 
 
 def copy_state(conv: Any, layer: Any) -> None:

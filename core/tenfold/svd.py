@@ -19,6 +19,7 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     if not 1 <= rank <= min(rows, columns):
         raise ValueError(f"rank={rank} must be in 1 to {min(rows, columns)}, the shorter side")
     if columns >= WIDE * rows:
-        vectors = torch.linalg.eigh(matrix @ matrix.mT)[1]  # ascending
-        return vectors.flip(-1)[..., :rank]
-    return torch.linalg.svd(matrix, full_matrices=False)[0][..., :rank]
+        vectors: Tensor = torch.linalg.eigh(matrix @ matrix.mT)[1].flip(-1)  # it sorts upwards
+    else:
+        vectors = torch.linalg.svd(matrix, full_matrices=False)[0]
+    return vectors[..., :rank]

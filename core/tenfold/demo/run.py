@@ -42,7 +42,7 @@ class Measured:
 def run_demo(rank: Any) -> Iterator[Measured | str]:
     """Measure the dense network, then each pair; what happens next is yielded as a string."""
     yield "the dense network"
-    model = load_cnn().to(memory_format=torch.channels_last)
+    model = load_cnn()
     images, labels = load_images()
     images = images.contiguous(memory_format=torch.channels_last)
     large = large_convolutions(model)
@@ -85,7 +85,7 @@ def measure(
     """Measure `model`, and `dense` in turn with it."""
     gap = norm = 0.0
     for place, layer in layers.items():
-        kernel = dense.get_submodule(place).weight.detach()
+        kernel: Tensor = dense.get_submodule(place).get_parameter("weight").detach()
         gap += float((kernel - layer.weight.to_tensor()).detach().square().sum())
         norm += float(kernel.square().sum())
     mine, theirs = in_turn(model, dense, images[:BATCH])

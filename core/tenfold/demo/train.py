@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .cnn import cnn
-from .data import HERE, accuracy, scaled
+from .data import HERE, accuracy, channels_last, scaled
 
 N_CALIBRATION, N_TEST = 512, 2000
 
@@ -57,7 +57,7 @@ def main(
     test_bytes = read_idx(data / "t10k-images-idx3-ubyte.gz")
     test_y = read_idx(data / "t10k-labels-idx1-ubyte.gz").long()
 
-    model = cnn().to(memory_format=torch.channels_last)
+    model = channels_last(cnn())
     batch = 128
     steps = epochs * (len(train_x) // batch)
     optimizer = torch.optim.SGD(

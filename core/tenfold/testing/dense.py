@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def dense_convolution(
         matrix = weights[(..., *tap)]
         places = [index * d for index, d in zip(tap, dilation, strict=True)]
         if transposed:
-            there = tuple(
+            there: Any = tuple(
                 slice(p, p + (s - 1) * st + 1, st)
                 for p, s, st in zip(places, x.shape[2:], stride, strict=True)
             )
@@ -66,13 +67,13 @@ def dense_convolution(
             part[(..., *there)] = torch.einsum("goi,ngi...->ngo...", matrix, apart)
             y = y + part
         else:
-            seen = tuple(
+            seen: Any = tuple(
                 slice(p, p + (s - 1) * st + 1, st)
                 for p, s, st in zip(places, size, stride, strict=True)
             )
             y = y + torch.einsum("goi,ngi...->ngo...", matrix, apart[(..., *seen)])
     if transposed:
-        cut = tuple(
+        cut: Any = tuple(
             slice(before, full - after) for (before, after), full in zip(sides, size, strict=True)
         )
         y = y[(..., *cut)]

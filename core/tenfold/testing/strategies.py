@@ -76,8 +76,10 @@ def requests(
 
     kernel_size = axes(st.integers(1, 3 if order > 2 else 5))
     stride, dilation = axes(st.integers(1, 3)), axes(st.integers(1, 3 if order < 3 else 2))
-    padding: tuple[int, ...] | str = axes(st.integers(0, 2))
-    padding_mode, output_padding = "zeros", (0,) * order
+    sides = axes(st.integers(0, 2))
+    padding: tuple[int, ...] | str = sides
+    padding_mode = "zeros"
+    output_padding: tuple[int, ...] = (0,) * order
     reach = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
     if transposed:
         most = [max(s, d) - 1 for s, d in zip(stride, dilation, strict=True)]
@@ -85,7 +87,7 @@ def requests(
         # the smallest output has one element on each axis
         least = [
             max(1, -(-(2 * p - r - o) // s) + 1)
-            for p, r, o, s in zip(padding, reach, output_padding, stride, strict=True)
+            for p, r, o, s in zip(sides, reach, output_padding, stride, strict=True)
         ]
     else:
         padding_mode = draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"]))
