@@ -7,6 +7,7 @@ layer = FactorizedConv.from_conv(conv, rank=0.25, factorization="tucker")
 
 from importlib.metadata import version
 
+from .acceleration import accelerate
 from .als import alternating_least_squares
 from .catalogue import PluginError
 from .conv import FactorizedConv
@@ -33,6 +34,7 @@ __all__ = [
     "Partition",
     "PluginError",
     "Roles",
+    "accelerate",
     "alternating_least_squares",
     "cheapest_partition",
     "factorizations",

@@ -16,6 +16,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from .acceleration import accelerate
 from .contraction import Contraction, Modes, plan_contraction
 from .network import KernelNetwork
 
@@ -54,20 +55,20 @@ def alternating_least_squares(
     generator: torch.Generator | None = None,
     start: Sequence[Tensor] | None = None,
     sweeps: int = 100,
-    tolerance: float = 1e-6,
+    tolerance: float = 1e-4,
 ) -> list[Tensor]:
     """Fit the factors of `network` to `kernel`, from `start` or from random normal factors.
 
-    A sweep solves for each factor in turn, and the error never rises. It stops after `sweeps`, or
-    when a sweep lowers the relative error by less than `tolerance`.
+    A sweep solves for each factor in turn, and the error never rises. Sweeps are accelerated; they
+    stop after `sweeps`, or when one lowers the error by less than the fraction `tolerance` of it.
     """
     updates = [plan_update(network, index) for index in range(len(network.factors))]
     if start is None:
         start = [draw(shape, kernel, generator) for shape in network.shapes]
-    factors = list(start)
     norm = float(kernel.norm()) or 1.0
-    error = float("inf")
-    for _ in range(sweeps):
+
+    def sweep(given: list[Tensor]) -> tuple[list[Tensor], float]:
+        factors, misfit = list(given), 0.0
         for update in updates:
             modes = network.factors[update.index]
             there = [modes.index(mode) for mode in update.modes]
@@ -75,10 +76,21 @@ def alternating_least_squares(
             solution, misfit = update.solve(kernel, factors, now.reshape(update.split))
             back = [update.modes.index(mode) for mode in modes]
             factors[update.index] = solution.reshape(now.shape).permute(back)
-        before, error = error, max(misfit, 0.0) ** 0.5 / norm
-        if before - error < tolerance:
-            break
-    return factors
+        return balance(factors), max(misfit, 0.0) ** 0.5 / norm
+
+    return accelerate(sweep, start, sweeps, tolerance)[0]
+
+
+def balance(factors: Sequence[Tensor]) -> list[Tensor]:
+    """Give the factors, with a leading axis of groups, equal norms; those of a zero one stay."""
+    norms = torch.stack([factor.flatten(1).norm(dim=1) for factor in factors])
+    alive = norms.prod(0) > 0
+    target = norms.clamp_min(torch.finfo(norms.dtype).tiny).log().mean(0).exp()
+    gains = torch.where(alive, target / torch.where(alive, norms, 1.0), 1.0)
+    return [
+        factor * gain.reshape(-1, *(1,) * (factor.dim() - 1))
+        for factor, gain in zip(factors, gains, strict=True)
+    ]
 
 
 def draw(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .als import balance
 from .factorization import Factorization
 from .hooks import hooks
 from .network import GROUP, KernelNetwork
@@ -74,10 +75,10 @@ def decompose(
         raise RuntimeError(f"{factorization!r} gave factors {shapes}, not {list(grouped.shapes)}")
     if not all(bool(torch.isfinite(factor).all()) for factor in factors):
         raise RuntimeError(f"{factorization!r} gave factors that are not finite")
-    balanced = balance(factors, norms)
+    scaled = [factors[0] * norms.reshape(-1, *(1,) * (factors[0].dim() - 1)), *factors[1:]]
     return [
         factor.reshape(shape).to(kernel.dtype)
-        for factor, shape in zip(balanced, network.shapes, strict=True)
+        for factor, shape in zip(balance(scaled), network.shapes, strict=True)
     ]
 
 
@@ -87,22 +88,6 @@ def with_group(network: KernelNetwork) -> KernelNetwork:
         return network
     factors = tuple((GROUP, *factor) for factor in network.factors)
     return KernelNetwork(factors, {**network.sizes, GROUP: 1})
-
-
-def balance(factors: Sequence[Tensor], scale: Tensor) -> list[Tensor]:
-    """Multiply each group's kernel by its `scale`, and give its factors equal norms.
-
-    `factors` and `scale` have a leading axis of groups. A factor that is zero stays so.
-    """
-    norms = [factor.flatten(1).norm(dim=1) for factor in factors]
-    alive = torch.stack(norms).prod(0) > 0
-    logs = torch.stack([norm.clamp_min(torch.finfo(norm.dtype).tiny).log() for norm in norms])
-    target = ((logs.sum(0) + scale.log()) / len(factors)).exp()
-    balanced = []
-    for factor, norm in zip(factors, norms, strict=True):
-        gain = torch.where(alive, target / torch.where(alive, norm, 1.0), 1.0)
-        balanced.append(factor * gain.reshape(-1, *(1,) * (factor.dim() - 1)))
-    return balanced
 
 
 def relative_error(kernel: Tensor, other: Tensor) -> float:

@@ -24,12 +24,12 @@ class Factorization(ABC):
     convolutions, every implementation and a decomposition follow from them.
 
     The fields are the options of the decomposition, which a user sets by `decomposition_kwargs` or
-    by giving an instance: here `sweeps`, the most that are made, and `tolerance`, the fall of the
-    relative error below which they stop.
+    by giving an instance: here `sweeps`, the most that are made, and `tolerance`: they stop when one
+    lowers the error by less than this fraction of it.
     """
 
     sweeps: int = 100
-    tolerance: float = 1e-6
+    tolerance: float = 1e-4
 
     @abstractmethod
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
