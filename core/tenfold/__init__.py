@@ -19,23 +19,28 @@ from .implementation import Implementation
 from .kernel import FactorizedKernel
 from .network import KernelNetwork
 from .partition import Partition, Roles, cheapest_partition, roles
+from .rank import Energy, Error, Multiple
 from .registry import factorizations, implementations
-from .svd import leading_basis
+from .svd import chain_svd, leading_basis
 
 __version__ = version("tenfold")
 
 __all__ = [
+    "Energy",
+    "Error",
     "Factorization",
     "FactorizedConv",
     "FactorizedKernel",
     "Geometry",
     "Implementation",
     "KernelNetwork",
+    "Multiple",
     "Partition",
     "PluginError",
     "Roles",
     "accelerate",
     "alternating_least_squares",
+    "chain_svd",
     "cheapest_partition",
     "factorizations",
     "hookimpl",

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from . import plain, source
 from .config import ConvConfig
 from .convolve import channels_last, is_channels_last
-from .decomposition import decompose, with_options
+from .decomposition import check_finite, with_options
 from .factorization import Factorization
+from .fit import fit, structure
 from .geometry import Geometry
 from .implementation import Convolution, Implementation
-from .kernel import FactorizedKernel, check_dtype, structure
+from .kernel import FactorizedKernel, check_dtype
 from .network import KernelNetwork
 from .padding import pad
 from .registry import Choice, factorizations, implementations
@@ -33,8 +34,9 @@ class FactorizedConv(nn.Module):
     Args:
         order: the number of spatial axes; taken from `kernel_size` where that is a tuple.
         rank: `"same"` (no more parameters than the dense kernel), a float (that fraction of them,
-            never more unless rank 1 already is), an int (every bond), a tuple (each bond), or what
-            a plugin's hook understands. Ranks are clipped to what is exact.
+            never more unless rank 1 already is), an int (every bond), a tuple (each bond),
+            `Multiple(16, of=0.25)` (a budget, in multiples), or what a plugin's hook understands;
+            in `from_conv` also `Error(0.1)` and `Energy(0.95)`. Ranks are clipped to what is exact.
         factorization: the format: an installed name (case does not matter), a class or an instance.
         implementation: the way of running it, likewise.
         transposed, output_padding: as `nn.ConvTransposeNd`.
@@ -94,7 +96,7 @@ class FactorizedConv(nn.Module):
         runner = implementations.choose(implementation)
         plan = make_plan(choice, network, runner, config.geometry)
         undrawn = torch.empty(config.out_channels, device=device, dtype=check_dtype(dtype))
-        kernel = FactorizedKernel(network, choice, [undrawn.new_empty(s) for s in network.shapes])
+        kernel = FactorizedKernel(network, [undrawn.new_empty(s) for s in network.shapes], choice)
         self._assemble(config, kernel, runner, plan, undrawn if config.bias else None)
         self.reset_parameters(generator)
 
@@ -130,13 +132,16 @@ class FactorizedConv(nn.Module):
         choice = factorizations.choose(factorization)
         runner = implementations.choose(implementation)
         plugin = with_options(choice.plugin, decomposition_kwargs)
-        network = structure(choice.plugin, config.shape, rank, config.groups, weight)
-        plan = make_plan(choice, network, runner, config.geometry)
+        smallest = choice.plugin.network(config.shape, 1, config.groups)
+        make_plan(choice, smallest, runner, config.geometry)  # a refusal comes before the work
         if decompose_weights:
-            factors = decompose(plugin, weight, network, generator)
+            check_finite(weight)
+            network, factors = fit(plugin, weight, rank, config.groups, generator)
         else:
+            network = structure(plugin, config.shape, rank, config.groups, None)
             factors = [weight.new_empty(shape) for shape in network.shapes]
-        kernel = FactorizedKernel(network, choice, factors)
+        plan = make_plan(choice, network, runner, config.geometry)
+        kernel = FactorizedKernel(network, factors, choice)
         if not decompose_weights:
             kernel.reset_parameters(1 / (3 * config.fan_in), generator)
         layer = cls.__new__(cls)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from .als import balance
 from .factorization import Factorization
 from .hooks import hooks
 from .network import GROUP, KernelNetwork
+from .spectrum import work_dtype
 
 
 def with_options(factorization: Factorization, options: Mapping[str, Any] | None) -> Factorization:
@@ -61,8 +62,7 @@ def decompose(
         return [kernel.new_empty(shape) for shape in network.shapes]
     grouped = with_group(network)
     sizes = [grouped.sizes[mode] for mode in grouped.open_modes]
-    exact = torch.float32 if kernel.device.type == "mps" else torch.float64
-    work = kernel.detach().to(exact).reshape(sizes)
+    work = kernel.detach().to(work_dtype(kernel)).reshape(sizes)
     norms = work.flatten(1).norm(dim=1)
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     unit = work / norms.reshape(-1, *(1,) * (work.dim() - 1))

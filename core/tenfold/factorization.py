@@ -13,7 +13,8 @@ from torch import Tensor
 from .als import alternating_least_squares
 from .contraction import Modes
 from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
-from .rank import spend
+from .rank import is_budget, spend
+from .spectrum import tails, work_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,8 @@ class Factorization(ABC):
     convolutions, every implementation and a decomposition follow from them.
 
     The fields are the options of the decomposition, which a user sets by `decomposition_kwargs` or
-    by giving an instance: here `sweeps`, the most that are made, and `tolerance`: they stop when one
-    lowers the error by less than this fraction of it.
+    by giving an instance: here `sweeps`, the most that are made, and `tolerance`, the fraction of
+    the error by which one must lower it to go on.
     """
 
     sweeps: int = 100
@@ -42,14 +43,22 @@ class Factorization(ABC):
         Law: bonds at their exact sizes hold every kernel; more bond size is never worse.
         """
 
-    def ranks(self, shape: Sequence[int], rank: Any) -> tuple[int, ...]:
+    def ranks(
+        self,
+        shape: Sequence[int],
+        rank: Any,
+        kernel: Tensor | None = None,  # (groups, out, in, *k)
+    ) -> tuple[int, ...]:
         """Choose the size of each bond, in the order of their first appearance.
 
-        `shape` is one group's kernel, `(out, in, *k)`. Overridden where a format takes requests of
-        its own. Law: the answer, asked for again, is answered with itself.
+        `shape` is one group's kernel, `(out, in, *k)`. A budget is spent by what each bond keeps of
+        `kernel`, where there is one. Overridden where a format takes requests of its own, or has
+        better means. Law: the answer, asked for again, is answered with itself.
         """
         factors = self._named(len(shape) - 2, rank)
-        return spend(factors, _bonds(factors, len(shape) - 2), shape, rank)
+        bonds = _bonds(factors, len(shape) - 2)
+        lost = None if kernel is None or not is_budget(rank) else tails(kernel, factors, bonds)
+        return spend(factors, bonds, shape, rank, lost)
 
     def decompose(
         self,
@@ -74,17 +83,25 @@ class Factorization(ABC):
             tolerance=self.tolerance,
         )
 
-    def network(self, shape: Sequence[int], rank: Any, groups: int = 1) -> KernelNetwork:
+    def network(
+        self,
+        shape: Sequence[int],
+        rank: Any,
+        groups: int = 1,
+        kernel: Tensor | None = None,  # of that shape
+    ) -> KernelNetwork:
         """The network for a kernel of shape `(out, in/groups, *k)`; not to be overridden.
 
         With groups, every factor gets the mode `group`: one network of this format for each.
         """
         order = len(shape) - 2
         inner = (shape[0] // groups, *shape[1:])
+        if kernel is not None:
+            kernel = kernel.detach().to(work_dtype(kernel)).reshape(groups, *inner)
         factors = self._named(order, rank)
         bonds = _bonds(factors, order)
         sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))
-        sizes |= zip(bonds, self.ranks(inner, rank), strict=True)
+        sizes |= zip(bonds, self.ranks(inner, rank, kernel), strict=True)
         if groups > 1:
             sizes[GROUP] = groups
             factors = tuple((GROUP, *factor) for factor in factors)

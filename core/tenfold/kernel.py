@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .contraction import plan_contraction
-from .decomposition import check_finite, decompose, with_options
+from .decomposition import check_finite, with_options
 from .factorization import Factorization
-from .hooks import hooks
+from .fit import fit, structure
 from .network import KernelNetwork
-from .rank import WANTED
 from .registry import Choice, factorizations
 
 
@@ -31,7 +30,7 @@ class FactorizedKernel(nn.Module):
     """
 
     def __init__(
-        self, network: KernelNetwork, choice: Choice[Factorization], factors: Sequence[Tensor]
+        self, network: KernelNetwork, factors: Sequence[Tensor], choice: Choice[Factorization]
     ) -> None:
         super().__init__()
         self.network = network
@@ -58,7 +57,7 @@ class FactorizedKernel(nn.Module):
         choice = factorizations.choose(factorization)
         network = structure(choice.plugin, _shape(shape, groups), rank, groups, None)
         like = torch.empty(0, device=device, dtype=check_dtype(dtype))
-        kernel = cls(network, choice, [like.new_empty(s) for s in network.shapes])
+        kernel = cls(network, [like.new_empty(s) for s in network.shapes], choice)
         kernel.reset_parameters(generator=generator)
         return kernel
 
@@ -82,8 +81,8 @@ class FactorizedKernel(nn.Module):
         check_finite(tensor)
         choice = factorizations.choose(factorization)
         plugin = with_options(choice.plugin, decomposition_kwargs)
-        network = structure(choice.plugin, _shape(tensor.shape, groups), rank, groups, tensor)
-        return cls(network, choice, decompose(plugin, tensor, network, generator))
+        _shape(tensor.shape, groups)
+        return cls(*fit(plugin, tensor, rank, groups, generator), choice)
 
     @property
     def factorization(self) -> str:
@@ -144,29 +143,6 @@ class FactorizedKernel(nn.Module):
         shape, rank = tuple(self.shape), self.rank
         call = f"FactorizedKernel.new({shape}, rank={rank}, factorization={self.choice.spelled}"
         return call + (f", groups={self.groups})" if self.groups > 1 else ")")
-
-
-def structure(
-    factorization: Factorization,
-    shape: tuple[int, ...],
-    rank: Any,
-    groups: int,
-    kernel: Tensor | None,
-) -> KernelNetwork:
-    """The network that a rank request buys for a kernel `(out, in/groups, *k)`.
-
-    A request that core does not know is put to the hook `tenfold_rank`, with the kernel if there
-    is one. Raises `ValueError` or `TypeError` for a request that nobody knows.
-    """
-    known = isinstance(rank, Real) or (isinstance(rank, Sequence) and not isinstance(rank, str))
-    if not known and not (isinstance(rank, str) and rank == "same"):
-        answer = hooks().tenfold_rank(
-            request=rank, shape=shape, factorization=factorization, kernel=kernel
-        )
-        if answer is None:
-            raise ValueError(f"rank={rank!r} is not understood: it must be {WANTED}")
-        rank = answer
-    return factorization.network(shape, rank, groups)
 
 
 def squared_norm(network: KernelNetwork, factors: Sequence[Tensor]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from numbers import Integral, Real
 from typing import Any
@@ -13,43 +14,99 @@ from .network import IN, OUT, spatial_modes
 Sizes = dict[str, int]
 
 
+@dataclass(frozen=True)
+class Error:
+    """A rank request: the relative error `‖K − K̂‖_F / ‖K‖_F` of the kernel is at most `most`."""
+
+    most: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.most < 1:
+            raise ValueError(f"Error({self.most}) must be at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class Energy:
+    """A rank request: the kernel keeps at least this fraction of `‖K‖_F²`."""
+
+    kept: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.kept <= 1:
+            raise ValueError(f"Energy({self.kept}) must be above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class Multiple:
+    """A rank request: as `of`, a fraction or `"same"`, with bonds that are multiples of `base`.
+
+    Bonds below `base`, or at their exact size, stay as they are; none is rounded up past the
+    budget. Convolutions run best at multiples of the machine's vector width, as 16.
+    """
+
+    base: int
+    of: Any = "same"
+
+    def __post_init__(self) -> None:
+        check_size(self.base)
+        if self.of != "same" and (not isinstance(self.of, Real) or isinstance(self.of, Integral)):
+            raise TypeError(f"Multiple({self.base}, of={self.of!r}): of must be 'same' or a float")
+
+
 def spend(
-    factors: Sequence[Modes], bonds: Modes, shape: Sequence[int], rank: Any
+    factors: Sequence[Modes],
+    bonds: Modes,
+    shape: Sequence[int],
+    rank: Any,
+    lost: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[int, ...]:
     """Turn a request into bond sizes, clipped to what is exact and never below 1.
 
     `shape` is the kernel's, `(out, in, *k)`. An int gives every bond that size, a tuple each bond
-    its own. `"same"` and a float are budgets, as a fraction of the kernel's numel: the bonds grow
-    together, in proportion to their exact sizes, then one by one while the budget holds; every
-    bond is 1 where nothing fits.
+    its own. `"same"` and a float are budgets, as a fraction of the kernel's numel. Where `lost`
+    says what each size of each bond loses (`tails`), the bonds grow one by one by what a parameter
+    gains; else together, in proportion to their exact sizes. Every bond is 1 where nothing fits.
 
     Raises `ValueError` or `TypeError` where `rank` is none of these.
     """
     sizes = dict(zip((OUT, IN, *spatial_modes(len(shape) - 2)), shape, strict=True))
-    most = exact(factors, bonds, sizes)
-    if isinstance(rank, str) and rank == "same":
-        return _fit(factors, bonds, sizes, most, prod(shape))
-    if isinstance(rank, bool | str):
+    base, request = (rank.base, rank.of) if isinstance(rank, Multiple) else (1, rank)
+    if isinstance(request, str) and request == "same":
+        request = 1.0
+    if isinstance(request, bool | str):
         raise TypeError(f"rank={rank!r} must be {WANTED}")
-    if isinstance(rank, Integral):
-        asked = [check_size(rank)] * len(bonds)
+    if isinstance(request, Integral):
+        asked = [check_size(request)] * len(bonds)
         return _values(clip(factors, bonds, sizes, dict(zip(bonds, asked, strict=True))))
-    if isinstance(rank, Real):
-        if not 0 < float(rank) < float("inf"):
+    if isinstance(request, Real):
+        if not 0 < float(request) < float("inf"):
             raise ValueError(f"rank={rank!r} as a fraction of the parameters must be positive")
-        return _fit(factors, bonds, sizes, most, int(float(rank) * prod(shape) * (1 + 1e-12)))
-    if isinstance(rank, Sequence):
-        if len(rank) != len(bonds):
+        budget = int(float(request) * prod(shape) * (1 + 1e-12))
+        purse = Purse(factors, bonds, sizes, budget)
+        found = purse.in_proportion() if lost is None else purse.by_gain(lost)
+        return _values(found if base == 1 else purse.rounded(found, base))
+    if isinstance(request, Sequence):
+        if len(request) != len(bonds):
             raise ValueError(
-                f"rank={tuple(rank)!r} has {len(rank)} numbers; a kernel of order "
+                f"rank={tuple(request)!r} has {len(request)} numbers; a kernel of order "
                 f"{len(shape) - 2} takes {len(bonds)}, for ({', '.join(bonds)})"
             )
-        asked = [check_size(one) for one in rank]
+        asked = [check_size(one) for one in request]
         return _values(clip(factors, bonds, sizes, dict(zip(bonds, asked, strict=True))))
     raise TypeError(f"rank={rank!r} must be {WANTED}")
 
 
-WANTED = "'same', a float (fraction of the parameters), an int or a tuple of ints"
+def is_budget(rank: Any) -> bool:
+    """Whether a request is a number of parameters rather than bond sizes."""
+    if isinstance(rank, str | Multiple):
+        return True
+    return isinstance(rank, Real) and not isinstance(rank, Integral)
+
+
+WANTED = (
+    "'same', a float (fraction of the parameters), an int, a tuple of ints, "
+    "Error, Energy or Multiple"
+)
 
 
 def check_size(value: Any) -> int:
@@ -71,7 +128,7 @@ def clip(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int], asked
 
     No bond needs more than the kernel's numel without its largest mode (a sum of that many outer
     products is any tensor: Kolda and Bader 2009, section 3.1), nor a bond of two factors more than
-    the product of either one's other modes (the rank of a matrix).
+    the product of either one's other modes (the rank of a matrix; of many, for modes of both).
     """
     limit = prod(sizes.values()) // max(sizes.values())
     size = {**sizes, **{bond: min(value, limit) for bond, value in asked.items()}}
@@ -80,39 +137,81 @@ def clip(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int], asked
     while changed:
         changed = False
         for bond in bonds:
-            sides = [prod(size[mode] for mode in f if mode != bond) for f in owners[bond]]
+            shared = set(owners[bond][0]).intersection(*owners[bond])
+            sides = [prod(size[mode] for mode in f if mode not in shared) for f in owners[bond]]
             if len(sides) == 2 and size[bond] > min(sides):
                 size[bond], changed = min(sides), True
     return {bond: size[bond] for bond in bonds}
 
 
-def _fit(
-    factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int], most: Sizes, budget: int
-) -> tuple[int, ...]:
-    def cost(ranks: Sizes) -> int:
-        size = {**sizes, **ranks}
-        return sum(prod(size[mode] for mode in factor) for factor in factors)
+@dataclass(frozen=True)
+class Purse:
+    """A number of parameters to spend on the bonds of a network."""
 
-    def scaled(fraction: float) -> Sizes:
-        asked = {bond: max(1, int(fraction * most[bond])) for bond in bonds}
-        return clip(factors, bonds, sizes, asked)
+    factors: Sequence[Modes]
+    bonds: Modes
+    sizes: Mapping[str, int]  # of the open modes
+    budget: int
 
-    low, high = 0.0, 1.0
-    if cost(scaled(high)) <= budget:
-        low = high
-    while high - low > 0.5 / max(most.values(), default=1):
-        middle = (low + high) / 2
-        low, high = (middle, high) if cost(scaled(middle)) <= budget else (low, middle)
-    ranks = scaled(low)
-    grew = True
-    while grew:
-        grew = False
-        for bond in sorted(bonds, key=lambda bond: ranks[bond] / most[bond]):
-            more = clip(factors, bonds, sizes, {**ranks, bond: ranks[bond] + 1})
-            if more != ranks and cost(more) <= budget:
-                ranks, grew = more, True
-                break
-    return _values(ranks)
+    def cost(self, ranks: Sizes) -> int:
+        """The parameters of the network with these bonds."""
+        size = {**self.sizes, **ranks}
+        return sum(prod(size[mode] for mode in factor) for factor in self.factors)
+
+    def clip(self, ranks: Sizes) -> Sizes:
+        return clip(self.factors, self.bonds, self.sizes, ranks)
+
+    def in_proportion(self) -> Sizes:
+        """Grow all bonds together, then one by one, the one furthest behind first."""
+        most = exact(self.factors, self.bonds, self.sizes)
+
+        def scaled(fraction: float) -> Sizes:
+            return self.clip({bond: max(1, int(fraction * most[bond])) for bond in self.bonds})
+
+        low, high = 0.0, 1.0
+        if self.cost(scaled(high)) <= self.budget:
+            low = high
+        while high - low > 0.5 / max(most.values(), default=1):
+            middle = (low + high) / 2
+            fits = self.cost(scaled(middle)) <= self.budget
+            low, high = (middle, high) if fits else (low, middle)
+        return self.grown(scaled(low), 1)
+
+    def by_gain(self, lost: Mapping[str, Sequence[float]]) -> Sizes:
+        """Grow the bond that regains most for a parameter, while the budget holds."""
+        ranks = self.clip(dict.fromkeys(self.bonds, 1))
+        spent = self.cost(ranks)
+        while True:
+            offers = []
+            for bond in self.bonds:
+                size = ranks[bond]
+                more = self.clip({**ranks, bond: size + 1})
+                price = self.cost(more) - spent
+                if more != ranks and spent + price <= self.budget:
+                    offers.append(((lost[bond][size] - lost[bond][size + 1]) / price, bond))
+            if not offers:
+                return ranks
+            ranks = {**ranks, (best := max(offers)[1]): ranks[best] + 1}
+            spent = self.cost(ranks)
+
+    def rounded(self, ranks: Sizes, base: int) -> Sizes:
+        """Round bonds to multiples of `base`: down, then up again where the budget holds."""
+        most = exact(self.factors, self.bonds, self.sizes)
+        down = {b: r if r < base or r == most[b] else r // base * base for b, r in ranks.items()}
+        return self.grown(self.clip(down), base)
+
+    def grown(self, ranks: Sizes, step: int) -> Sizes:
+        """Grow bonds by `step`, the one furthest behind its exact size first, while one fits."""
+        most = exact(self.factors, self.bonds, self.sizes)
+        while True:
+            for bond in sorted(self.bonds, key=lambda bond: ranks[bond] / most[bond]):
+                more = self.clip({**ranks, bond: ranks[bond] + step})
+                whole = more[bond] == ranks[bond] + step and ranks[bond] % step == 0
+                if whole and self.cost(more) <= self.budget:
+                    ranks = more
+                    break
+            else:
+                return ranks
 
 
 def _values(ranks: Sizes) -> tuple[int, ...]:

@@ -1,9 +1,13 @@
-"""The leading singular vectors of a batch of matrices, without the square of a wide one."""
+"""Singular value decompositions of kernels: one basis, and a whole chain of factors."""
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
+
+from .network import GROUP, KernelNetwork
 
 WIDE = 4  # from this aspect ratio on, the small Gram matrix is cheaper than the matrix itself
 
@@ -23,3 +27,30 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     else:
         vectors = torch.linalg.svd(matrix, full_matrices=False)[0]
     return vectors[..., :rank]
+
+
+def chain_svd(
+    kernel: Tensor,  # (groups, out, in, *k)
+    network: KernelNetwork,
+) -> list[Tensor]:
+    """The factors of a network that is a chain, each bound to the next by one bond.
+
+    One factor after another is split off by a truncated SVD (Oseledets 2011,
+    doi:10.1137/090752286): optimal for two factors, within `√(factors − 1)` of it for more.
+    """
+    opens = [tuple(mode for mode in f if mode in network.open_modes) for f in network.factors]
+    order = [mode for modes in opens for mode in modes if mode != GROUP]
+    axes = [network.open_modes.index(mode) for mode in order]
+    groups, rest, bond = len(kernel), kernel.permute(0, *axes).flatten(1), 1
+    factors: list[Tensor] = []
+    for modes, name in zip(opens, network.bonds, strict=False):
+        sizes = [network.sizes[mode] for mode in modes if mode != GROUP]
+        u, s, v = torch.linalg.svd(
+            rest.reshape(groups, bond * prod(sizes), -1), full_matrices=False
+        )
+        kept = network.sizes[name]
+        before = [bond] if factors else []
+        factors.append(u[..., :kept].reshape(groups, *before, *sizes, kept))
+        rest, bond = s[:, :kept, None] * v[:, :kept], kept
+    last = [network.sizes[mode] for mode in opens[-1] if mode != GROUP]
+    return [*factors, rest.reshape(groups, bond, *last)]

@@ -20,9 +20,10 @@ class CP(Factorization):
     """`K[o, i, k…] = Σ_r A[o, r] B[i, r] C₀[k₀, r] …`, of one bond `r`.
 
     Hitchcock 1927; for convolutions Lebedev et al. 2015, arXiv 1412.6553. By accelerated
-    alternating least squares from the largest terms of an exact CP and from random ones, `starts` in
-    all: each gets a fifth of the `sweeps`, the best the rest. `corrections` more sweeps shrink the terms at no more
-    error (Phan et al. 2020, arXiv 2008.05441), which makes fine-tuning stable.
+    alternating least squares from the largest terms of an exact CP and, where the rank is below
+    both channel counts (above, they were not better), from random ones, `starts` in all: each gets
+    a fifth of the `sweeps`, the best the rest. `corrections` more sweeps shrink the terms at no
+    more error (Phan et al. 2020, arXiv 2008.05441), which makes fine-tuning stable.
     """
 
     starts: int = 3
@@ -42,7 +43,8 @@ class CP(Factorization):
             return cp_als.exact(kernel)
         problem = cp_als.Problem(kernel, rank)
         starts = [cp_als.largest_terms(kernel, rank)]
-        starts += [cp_als.random_terms(kernel, rank, generator) for _ in range(self.starts - 1)]
+        if rank < min(kernel.shape[1:3]):
+            starts += [cp_als.random_terms(kernel, rank, generator) for _ in range(self.starts - 1)]
         first = max(1, self.sweeps // 5)
         tried = [accelerate(problem.sweep, start, first, self.tolerance) for start in starts]
         best = min(tried, key=lambda one: one[1])[0]

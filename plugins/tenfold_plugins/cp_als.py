@@ -66,8 +66,9 @@ class Problem:
                 middle = (low + high) / 2
                 damped = values + middle.exp()[:, None]
                 misfit = self.squares + (energy * (values / damped - 2) / damped).sum(1)
-                low, high = torch.where(misfit <= limit, middle, low), torch.where(
-                    misfit <= limit, high, middle
+                low, high = (
+                    torch.where(misfit <= limit, middle, low),
+                    torch.where(misfit <= limit, high, middle),
                 )
             damped = values + low.exp()[:, None]
             factors[index] = (right / damped[:, None]) @ vectors.mT * weight[:, None]
@@ -87,7 +88,7 @@ class Problem:
     def _partial(self, kernel: Tensor, factor: Tensor) -> Tensor:
         """`(groups, other channels, spatial, rank)`: the kernel times one channel factor."""
         product = kernel @ factor.to(self.dtype)
-        return product.unflatten(1, (-1, prod(self.sizes)))
+        return product.reshape(len(product), -1, prod(self.sizes), factor.shape[-1])
 
     def _weighted(self, partial: Tensor, spatial: Sequence[Tensor]) -> Tensor:
         rank = partial.shape[-1]
@@ -98,7 +99,7 @@ class Problem:
 
     def _spatial(self, seen: Tensor, spatial: Sequence[Tensor], axis: int) -> Tensor:
         """Contract `(groups, spatial, rank)` with every spatial factor but one."""
-        whole = seen.unflatten(1, self.sizes)
+        whole = seen.reshape(len(seen), *self.sizes, seen.shape[-1])
         for place in reversed(range(len(spatial))):
             if place != axis:
                 shape = [1] * (whole.dim() - 2)

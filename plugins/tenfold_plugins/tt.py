@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork
+from tenfold import Factorization, KernelNetwork, chain_svd
 
 
 class TT(Factorization):
@@ -22,11 +22,13 @@ class TT(Factorization):
         middle = [(f"b{axis}", f"k{axis}", f"b{axis + 1}") for axis in range(order)]
         return [("in", "b0"), *middle, (f"b{order}", "out")]
 
-    def ranks(self, shape: Sequence[int], rank: Any) -> tuple[int, ...]:
+    def ranks(
+        self, shape: Sequence[int], rank: Any, kernel: Tensor | None = None
+    ) -> tuple[int, ...]:
         ended = isinstance(rank, Sequence) and not isinstance(rank, str) and len(rank) > len(shape)
         if ended and rank[0] == rank[-1] == 1:
             rank = tuple(rank[1:-1])
-        return super().ranks(shape, rank)
+        return super().ranks(shape, rank, kernel)
 
     def decompose(
         self,
@@ -34,14 +36,4 @@ class TT(Factorization):
         network: KernelNetwork,
         generator: torch.Generator | None = None,
     ) -> Sequence[Tensor]:
-        """Decompose `kernel`, splitting off one mode after another by a truncated SVD."""
-        chain = kernel.movedim(1, -1)  # (groups, in, *k, out)
-        groups, sizes = chain.shape[0], chain.shape[1:]
-        factors, bond, rest = [], 1, chain.reshape(groups, 1, -1)
-        for size, name in zip(sizes, network.bonds, strict=False):
-            matrix = rest.reshape(groups, bond * size, -1)
-            u, s, v = torch.linalg.svd(matrix, full_matrices=False)
-            kept = network.sizes[name]
-            factors.append(u[..., :kept].reshape(groups, bond, size, kept))
-            rest, bond = s[:, :kept, None] * v[:, :kept], kept
-        return [factors[0].squeeze(1), *factors[1:], rest]
+        return chain_svd(kernel, network)

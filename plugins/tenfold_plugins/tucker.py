@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -11,13 +13,17 @@ from torch import Tensor
 from tenfold import Factorization, KernelNetwork, leading_basis
 
 
+@dataclass(frozen=True, kw_only=True)
 class Tucker(Factorization):
     """`K[o, i, k…] = Σ A[o, ro] B[i, ri] G[ro, ri, k…]`; the spatial modes stay whole.
 
     A rank for every mode, `(ro, ri, s0, …)`, gives each spatial mode a matrix `(k, s)` too.
     Tucker 1966; for convolutions Kim et al. 2016, arXiv 1511.06530. By the sequentially truncated
-    higher-order SVD (Vannieuwenhoven et al. 2012, doi:10.1137/110836067).
+    higher-order SVD (Vannieuwenhoven et al. 2012, doi:10.1137/110836067), then `sweeps` of
+    higher-order orthogonal iteration (De Lathauwer et al. 2000, doi:10.1137/S0895479898346995).
     """
+
+    sweeps: int = 2
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         outer: list[tuple[str, ...]] = [("out", "ro"), ("in", "ri")]
@@ -27,18 +33,80 @@ class Tucker(Factorization):
             return [*outer, ("ro", "ri", *(f"s{axis}" for axis in range(order)))]
         return [*outer, ("ro", "ri", *(f"k{axis}" for axis in range(order)))]
 
+    def ranks(
+        self, shape: Sequence[int], rank: Any, kernel: Tensor | None = None
+    ) -> tuple[int, ...]:
+        """Choose `(ro, ri)`; for a fraction of a kernel, the pair on the budget that keeps most."""
+        if isinstance(rank, str) and rank == "same":
+            rank = 1.0
+        if kernel is None or not isinstance(rank, float):
+            return super().ranks(shape, rank, kernel)
+        proportional = super().ranks(shape, rank)
+        budget = max(rank * prod(shape), cost(shape, *proportional))
+        kept = kept_energy(kernel)
+        best = max(
+            ((float(kept[ro - 1, ri - 1]), -ro, ri) for ro, ri in frontier(shape, budget)),
+            default=None,
+        )
+        return proportional if best is None else super().ranks(shape, (-best[1], best[2]))
+
     def decompose(
         self,
         kernel: Tensor,
         network: KernelNetwork,
         generator: torch.Generator | None = None,
     ) -> Sequence[Tensor]:
-        """Decompose `kernel`, one mode after another, each from what the others left of it."""
-        bases, core = [], kernel
-        for mode, bond in enumerate(network.bonds, start=1):
-            unfolded = core.movedim(mode, 1).flatten(2)
-            basis = leading_basis(unfolded, network.sizes[bond])
-            rest = core.movedim(mode, 1).shape[2:]
-            core = (basis.mT @ unfolded).unflatten(2, rest).movedim(1, mode)
-            bases.append(basis)
+        bonds = network.bonds
+        bases: list[Tensor] = []
+        core = kernel
+        for mode, bond in enumerate(bonds, start=1):
+            bases.append(leading_basis(core.movedim(mode, 1).flatten(2), network.sizes[bond]))
+            core = project(core, mode, bases[-1])
+        for _ in range(self.sweeps):
+            for mode, bond in enumerate(bonds, start=1):
+                core = kernel
+                for other, basis in enumerate(bases, start=1):
+                    if other != mode:
+                        core = project(core, other, basis)
+                bases[mode - 1] = leading_basis(
+                    core.movedim(mode, 1).flatten(2), network.sizes[bond]
+                )
+                core = project(core, mode, bases[mode - 1])
         return [*bases, core]
+
+
+def project(tensor: Tensor, mode: int, basis: Tensor) -> Tensor:
+    """Contract one mode of `(groups, …)` with `(groups, size, rank)`."""
+    unfolded = tensor.movedim(mode, 1)
+    projected = basis.mT @ unfolded.flatten(2)
+    return projected.reshape(len(tensor), -1, *unfolded.shape[2:]).movedim(1, mode)
+
+
+def kept_energy(kernel: Tensor) -> Tensor:
+    """What each `(ro, ri)` keeps of `‖K‖²` by the higher-order SVD: entry `(ro - 1, ri - 1)`.
+
+    Its core's squares, summed from the corner; the kernel is `(groups, out, in, *k)`.
+    """
+    core = kernel
+    for mode in (1, 2):
+        unfolded = kernel.movedim(mode, 1).flatten(2)
+        core = project(core, mode, leading_basis(unfolded, min(unfolded.shape[1:])))
+    squares = core.flatten(3).square().sum((0, 3)) if core.dim() > 3 else core.square().sum(0)
+    return squares.cumsum(0).cumsum(1)
+
+
+def cost(shape: Sequence[int], ro: int, ri: int) -> int:
+    """The parameters of Tucker-2."""
+    return shape[0] * ro + shape[1] * ri + ro * ri * prod(shape[2:])
+
+
+def frontier(shape: Sequence[int], budget: float) -> list[tuple[int, int]]:
+    """Each `ro` with the largest `ri` that the budget allows."""
+    taps = prod(shape[2:])
+    most_out, most_in = min(shape[0], shape[1] * taps), min(shape[1], shape[0] * taps)
+    pairs = []
+    for ro in range(1, most_out + 1):
+        ri = min(most_in, int((budget - shape[0] * ro) // (shape[1] + ro * taps)))
+        if ri >= 1 and cost(shape, ro, ri) <= budget:
+            pairs.append((ro, ri))
+    return pairs

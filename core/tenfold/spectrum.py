@@ -1,0 +1,65 @@
+"""What each bond of a tree network can keep of a kernel: the spectra of its unfoldings.
+
+Cutting a bond of a network without loops parts the open modes in two; the singular values of the
+kernel unfolded so say what any size of that bond loses. Truncating every bond loses, squared, no
+more than the sum of what each does (Oseledets 2011, theorem 2.2; De Lathauwer et al. 2000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+
+from .contraction import Modes
+from .network import GROUP, IN, OUT, spatial_modes
+
+
+def work_dtype(tensor: Tensor) -> torch.dtype:
+    """What decompositions compute in: float64, or float32 on a device without."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
+def bond_matrix(kernel: Tensor, factors: Sequence[Modes], bond: str) -> Tensor | None:
+    """The kernel `(groups, out, in, *k)` unfolded at a bond: `(groups, side, other side)`.
+
+    None where cutting the bond does not part the network: in a loop, or shared by many.
+    """
+    owners = [index for index, factor in enumerate(factors) if bond in factor]
+    if len(owners) != 2:
+        return None
+    opens = (OUT, IN, *spatial_modes(kernel.dim() - 3))
+    side = {owners[0]}
+    while True:
+        names = {mode for index in side for mode in factors[index]} - {bond, GROUP}
+        grown = {index for index, factor in enumerate(factors) if names & set(factor)} | side
+        if grown == side:
+            break
+        side = grown
+    if owners[1] in side:
+        return None
+    rows = [opens.index(mode) + 1 for mode in opens if mode in names]
+    columns = [axis for axis in range(1, kernel.dim()) if axis not in rows]
+    size = prod(kernel.shape[axis] for axis in rows)
+    return kernel.permute(0, *rows, *columns).reshape(len(kernel), size, -1)
+
+
+def tails(kernel: Tensor, factors: Sequence[Modes], bonds: Modes) -> dict[str, list[float]] | None:
+    """What each size of each bond loses, as a fraction of `‖K‖²`: entry `b` for size `b`.
+
+    The kernel is `(groups, out, in, *k)`. None where the network has a loop.
+    """
+    lost = {}
+    for bond in bonds:
+        matrix = bond_matrix(kernel, factors, bond)
+        if matrix is None:
+            return None
+        if matrix.shape[1] > matrix.shape[2]:
+            matrix = matrix.mT
+        squares = torch.linalg.eigvalsh(matrix @ matrix.mT).clamp_min(0).sum(0)  # ascending
+        total = float(squares.sum()) or 1.0
+        left = squares.cumsum(0).flip(0) / total  # entry b: all but the b largest
+        lost[bond] = [*left.tolist(), 0.0]
+    return lost
