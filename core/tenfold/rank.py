@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
 from math import prod
 from numbers import Integral, Real
 from typing import Any
@@ -126,13 +128,15 @@ def exact(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int]) -> S
 def clip(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int], asked: Sizes) -> Sizes:
     """Lower each bond to the least size that holds as much.
 
-    No bond needs more than the kernel's numel without its largest mode (a sum of that many outer
-    products is any tensor: Kolda and Bader 2009, section 3.1), nor a bond of two factors more than
-    the product of either one's other modes (the rank of a matrix; of many, for modes of both).
+    A bond of many factors needs no more than the kernel's numel without its largest mode (a sum of
+    that many outer products is any tensor: Kolda and Bader 2009, section 3.1). A bond of two needs
+    no more than the rank of the kernel unfolded in some way, nor than the product of either
+    factor's other modes (the rank of a matrix; of many, for modes of both).
     """
-    limit = prod(sizes.values()) // max(sizes.values())
-    size = {**sizes, **{bond: min(value, limit) for bond, value in asked.items()}}
     owners = {bond: [factor for factor in factors if bond in factor] for bond in bonds}
+    many, two = _limits(tuple(sizes.values()))
+    limits = {bond: two if len(owners[bond]) == 2 else many for bond in bonds}
+    size = {**sizes, **{bond: min(value, limits[bond]) for bond, value in asked.items()}}
     changed = True
     while changed:
         changed = False
@@ -142,6 +146,14 @@ def clip(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int], asked
             if len(sides) == 2 and size[bond] > min(sides):
                 size[bond], changed = min(sides), True
     return {bond: size[bond] for bond in bonds}
+
+
+@lru_cache(maxsize=64)
+def _limits(sizes: tuple[int, ...]) -> tuple[int, int]:
+    """The largest CP rank, and the largest rank of an unfolding, of a tensor of these sizes."""
+    numel = prod(sizes)
+    sides = [prod(side) for n in range(len(sizes)) for side in combinations(sizes, n)]
+    return numel // max(sizes), max(min(side, numel // side) for side in sides)
 
 
 @dataclass(frozen=True)
