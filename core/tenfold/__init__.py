@@ -19,8 +19,9 @@ from .implementation import Implementation
 from .kernel import FactorizedKernel
 from .network import KernelNetwork
 from .partition import Partition, Roles, cheapest_partition, roles
-from .rank import Energy, Error, Multiple
+from .rank import Energy, Error, Multiple, is_budget
 from .registry import factorizations, implementations
+from .spectrum import bond_matrix
 from .svd import chain_svd, leading_basis
 
 __version__ = version("tenfold")
@@ -40,11 +41,13 @@ __all__ = [
     "Roles",
     "accelerate",
     "alternating_least_squares",
+    "bond_matrix",
     "chain_svd",
     "cheapest_partition",
     "factorizations",
     "hookimpl",
     "implementations",
+    "is_budget",
     "leading_basis",
     "relative_error",
     "roles",

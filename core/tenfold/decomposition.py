@@ -13,7 +13,7 @@ from .als import balance
 from .factorization import Factorization
 from .hooks import hooks
 from .network import GROUP, KernelNetwork
-from .spectrum import work_dtype
+from .spectrum import by_group
 
 
 def with_options(factorization: Factorization, options: Mapping[str, Any] | None) -> Factorization:
@@ -61,8 +61,7 @@ def decompose(
     if kernel.device.type == "meta":
         return [kernel.new_empty(shape) for shape in network.shapes]
     grouped = with_group(network)
-    sizes = [grouped.sizes[mode] for mode in grouped.open_modes]
-    work = kernel.detach().to(work_dtype(kernel)).reshape(sizes)
+    work = by_group(kernel, grouped.groups)
     norms = work.flatten(1).norm(dim=1)
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     unit = work / norms.reshape(-1, *(1,) * (work.dim() - 1))

@@ -14,7 +14,7 @@ from .als import alternating_least_squares
 from .contraction import Modes
 from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
 from .rank import is_budget, spend
-from .spectrum import tails, work_dtype
+from .spectrum import by_group, tails
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Factorization(ABC):
         order = len(shape) - 2
         inner = (shape[0] // groups, *shape[1:])
         if kernel is not None:
-            kernel = kernel.detach().to(work_dtype(kernel)).reshape(groups, *inner)
+            kernel = by_group(kernel, groups)
         factors = self._named(order, rank)
         bonds = _bonds(factors, order)
         sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))

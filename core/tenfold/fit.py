@@ -15,6 +15,7 @@ from .factorization import Factorization
 from .hooks import hooks
 from .network import KernelNetwork
 from .rank import WANTED, Energy, Error, Multiple
+from .spectrum import by_group
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for
@@ -34,18 +35,19 @@ def structure(
     """
     if isinstance(rank, Error | Energy):
         raise ValueError(f"rank={rank!r} needs a kernel to decompose: use from_conv or from_tensor")
+    if kernel is not None and kernel.device.type == "meta":
+        kernel = None
     known = isinstance(rank, Real | Multiple) or (
         isinstance(rank, Sequence) and not isinstance(rank, str)
     )
     if not known and not (isinstance(rank, str) and rank == "same"):
+        seen = None if kernel is None else by_group(kernel, groups)
         answer = hooks().tenfold_rank(
-            request=rank, shape=shape, factorization=factorization, kernel=kernel
+            request=rank, shape=shape, factorization=factorization, kernel=seen
         )
         if answer is None:
             raise ValueError(f"rank={rank!r} is not understood: it must be {WANTED}")
         rank = answer
-    if kernel is not None and kernel.device.type == "meta":
-        kernel = None
     return factorization.network(shape, rank, groups, kernel)
 
 

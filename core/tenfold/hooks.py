@@ -31,8 +31,9 @@ class Specifications:
     ) -> Any:
         """Turn a rank request that core does not know into one that it knows.
 
-        `shape` is `(out, in/groups, *k)`; `kernel` has it, or is None where a layer is made from
-        scratch. Return an int, a tuple or a fraction, or None to leave the request to others.
+        `shape` is `(out, in/groups, *k)`. `kernel` is `(groups, out, in, *k)` in float64, or None
+        where a layer is made from scratch. Return an int, a tuple or a fraction, or None to leave
+        the request to others.
         """
 
     @hookspec(firstresult=True)

@@ -22,6 +22,12 @@ def work_dtype(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
+def by_group(kernel: Tensor, groups: int) -> Tensor:
+    """A kernel `(out, in/groups, *k)` as `(groups, out, in, *k)`, detached, to compute with."""
+    work = kernel.detach().to(work_dtype(kernel))
+    return work.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])
+
+
 def bond_matrix(kernel: Tensor, factors: Sequence[Modes], bond: str) -> Tensor | None:
     """The kernel `(groups, out, in, *k)` unfolded at a bond: `(groups, side, other side)`.
 

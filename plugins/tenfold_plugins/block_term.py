@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork, alternating_least_squares, factorizations
+from tenfold import (
+    Factorization,
+    KernelNetwork,
+    Multiple,
+    alternating_least_squares,
+    factorizations,
+    is_budget,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +41,12 @@ class BlockTerm(Factorization):
     ) -> tuple[int, ...]:
         if isinstance(rank, Sequence) and not isinstance(rank, str):
             return super().ranks(shape, rank, kernel)
-        budget = 1.0 if isinstance(rank, str) and rank == "same" else rank
         blocks = self.blocks
         while True:  # fewer blocks, where the budget does not even hold so many of rank 1
-            one = tucker().network(shape, budget if isinstance(rank, Integral) else budget / blocks)
-            within = isinstance(rank, Integral) or blocks * one.numel <= budget * prod(shape)
+            one = tucker().network(shape, share(rank, blocks))
+            within = not is_budget(rank) or blocks * one.numel <= fraction(rank) * prod(shape)
             if within or blocks == 1:
-                ri, ro = one.sizes["ri"], one.sizes["ro"]
-                return super().ranks(shape, (blocks, ri, ro))
+                return super().ranks(shape, (blocks, one.sizes["ri"], one.sizes["ro"]))
             blocks -= 1
 
     def decompose(
@@ -67,3 +71,17 @@ class BlockTerm(Factorization):
 def tucker() -> Factorization:
     """The installed Tucker format, which makes each block."""
     return factorizations["tucker"]()
+
+
+def fraction(rank: Any) -> float:
+    """The fraction of the dense parameters that a budget is."""
+    asked = rank.of if isinstance(rank, Multiple) else rank
+    return 1.0 if isinstance(asked, str) else float(asked)
+
+
+def share(rank: Any, blocks: int) -> Any:
+    """What one of some blocks may ask for."""
+    if not is_budget(rank):
+        return rank
+    each = fraction(rank) / blocks
+    return Multiple(rank.base, of=each) if isinstance(rank, Multiple) else each
