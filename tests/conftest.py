@@ -1,6 +1,15 @@
-"""What most tests run over: the built-in formats, and every pair that is not refused."""
+"""What most tests run over, the built-in formats and the pairs not refused; and fake packages."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
+
+from tenfold import factorizations, implementations
+from tenfold.hooks import plugin_manager
+
+Install = Callable[..., None]
 
 FORMATS = ("cp", "tucker", "tt")
 PAIRS = [(name, way) for name in FORMATS for way in ("reconstructed", "factorized")]
@@ -17,3 +26,44 @@ def factorization(request: pytest.FixtureRequest) -> str:
 def pair(request: pytest.FixtureRequest) -> dict[str, str]:
     """A format and an implementation, as the keywords that `FactorizedConv` takes."""
     return dict(zip(("factorization", "implementation"), request.param, strict=True))
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Install fake packages, each a real `.dist-info` and its modules, until the test ends.
+
+    `install("acme", {group: {name: target}}, acme="the source of the module acme")`. The registries
+    and the plugin manager start with nothing loaded, and forget what they load.
+    """
+    for registry in (factorizations, implementations):
+        monkeypatch.setattr(registry, "_loaded", {})
+        monkeypatch.setattr(registry, "_registered", {})
+    plugin_manager.cache_clear()
+    monkeypatch.delenv("TENFOLD_DISABLE", raising=False)
+    known = set(sys.modules)
+
+    def install(
+        distribution: str,
+        entry_points: Mapping[str, Mapping[str, str]],
+        version: str = "1.2.3",
+        **modules: str,
+    ) -> None:
+        site = tmp_path / distribution
+        info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+        (info / "METADATA").write_text(metadata)
+        sections = [
+            "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in points.items())])
+            for group, points in entry_points.items()
+        ]
+        (info / "entry_points.txt").write_text("\n".join(sections))
+        for name, source in modules.items():
+            (site / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(str(site))
+
+    yield install
+    plugin_manager.cache_clear()
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]

@@ -27,13 +27,19 @@ LAYERS = {  # arguments, and the size of an input
         (4, 5),
     ),
     "3-d": ((6, 4, (3, 2, 2)), {"stride": (1, 2, 1), "padding": 1}, (5, 6, 5)),
-    "3-d replicate": ((6, 4, 3), {"order": 3, "padding": 1, "padding_mode": "replicate"}, (5, 4, 5)),
+    "3-d replicate": (
+        (6, 4, 3),
+        {"order": 3, "padding": 1, "padding_mode": "replicate"},
+        (5, 4, 5),
+    ),
     "3-d transposed": ((6, 4, 2), {"order": 3, "transposed": True, "stride": 2}, (3, 2, 3)),
     "4-d": ((6, 4, 2), {"order": 4, "stride": 2}, (3, 4, 4, 3)),
 }
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 each_layer = pytest.mark.parametrize("name", LAYERS)
-each_image = pytest.mark.parametrize("name", [name for name in LAYERS if name[:3] in ("2-d", "3-d")])
+each_image = pytest.mark.parametrize(
+    "name", [name for name in LAYERS if name[:3] in ("2-d", "3-d")]
+)
 
 
 def make(name: str, pair: dict[str, str], **more: object) -> FactorizedConv:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from .listing import BAD, list_plugins
 
@@ -37,9 +38,10 @@ def plugins(
         for title in ("kind", "name", "state", "distribution", "target"):
             shown.add_column(title, overflow="fold", no_wrap=title in ("kind", "name", "state"))
         for one in listed:
-            state = f"[red]{one.state}[/red]" if one.state in BAD else one.state
+            style = "red" if one.state in BAD else ""
             origin = f"{one.distribution} {one.version}"
-            shown.add_row(one.kind, one.name, state, origin, one.target)
+            words = (one.kind, one.name, one.state, origin, one.target)
+            shown.add_row(*map(Text, words), style=style)
         console.print(shown)
         for one in listed:
             if one.detail:
@@ -61,19 +63,22 @@ def demo(
     from .demo import run, show
 
     request = _rank(rank)
+    try:
+        run.check_rank(request)
+    except (ValueError, TypeError) as fault:
+        raise typer.BadParameter(str(fault), param_hint="--rank") from None
     _check_plot(plot)
     found: list[run.Measured] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
-        try:
-            for step in run.run_demo(request):
-                if isinstance(step, str):
-                    progress.update(task, description=step)
-                else:
-                    found.append(step)
-        except (ValueError, TypeError) as fault:
-            raise typer.BadParameter(str(fault), param_hint="--rank") from None
+        for step in run.run_demo(request):
+            if isinstance(step, str):
+                progress.update(task, description=step)
+            elif isinstance(step, run.LeftOut):
+                console.print(f"{step.name} is left out: {step.reason}", markup=False)
+            else:
+                found.append(step)
     console.print(show.table(found, rank))
     if plot is not None:
         show.plot(found, plot)

@@ -215,12 +215,12 @@ class FactorizedConv(nn.Module):
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it."""
         order = self.config.order
+        self._check_input(x)
         if order == 0 and x.dim() > 2:
             y = self.forward(x.flatten(0, -2))
             return y.reshape(*x.shape[:-1], y.shape[-1])
         if x.dim() == order + 1:
             return self.forward(x.unsqueeze(0), output_size).squeeze(0)
-        self._check_input(x)
         together = self.channels_last or is_channels_last(x)
         if together:
             x = channels_last(x)
@@ -284,15 +284,22 @@ class FactorizedConv(nn.Module):
         return plain.to_sequential(self)
 
     def _check_input(self, x: Tensor) -> None:
-        wanted = (self.config.in_channels, *("size",) * self.config.order)
-        if x.dim() != self.config.order + 2 or x.shape[1] != self.config.in_channels:
-            shape = ", ".join(map(str, wanted))
-            raise ValueError(f"input of shape {tuple(x.shape)} must have ([batch,] {shape})")
+        order, channels = self.config.order, self.config.in_channels
+        axes = (order + 1, order + 2)
+        good = x.dim() >= 1 if order == 0 else x.dim() in axes
+        if not good or x.shape[-order - 1] != channels:
+            wanted = ", ".join(map(str, (channels, *("size",) * order)))
+            leading = "…," if order == 0 else "[batch,]"
+            raise ValueError(f"input of shape {tuple(x.shape)} must have ({leading} {wanted})")
 
     def _sized_plan(self, x: Tensor, output_size: Sequence[int]) -> Convolution:
-        config, wanted = self.config, tuple(output_size)[-self.config.order :]
+        config, wanted = self.config, tuple(output_size)
         if not config.transposed:
             raise ValueError(f"output_size={wanted} is for transposed convolutions")
+        if len(wanted) == config.order + 2:
+            wanted = wanted[2:]
+        if len(wanted) != config.order:
+            raise ValueError(f"output_size={wanted} must have {config.order} numbers")
         plain_geometry = replace(config.geometry, output_padding=(0,) * config.order)
         least = plain_geometry.output_size(x.shape[2:])
         extra = tuple(w - s for w, s in zip(wanted, least, strict=True))

@@ -28,7 +28,7 @@ def with_options(factorization: Factorization, options: Mapping[str, Any] | None
                 f"decomposition_kwargs has {name!r}, which {type(factorization).__name__} does "
                 f"not take: it takes {', '.join(known)}"
             )
-    return replace(factorization, **(options or {}))
+    return replace(factorization, **options) if options else factorization
 
 
 def check_finite(kernel: Tensor) -> None:
@@ -76,7 +76,7 @@ def decompose(
         raise RuntimeError(f"{factorization!r} gave factors that are not finite")
     scaled = [factors[0] * norms.reshape(-1, *(1,) * (factors[0].dim() - 1)), *factors[1:]]
     return [
-        factor.reshape(shape).to(kernel.dtype)
+        factor.reshape(shape).to(kernel.dtype).contiguous()
         for factor, shape in zip(balance(scaled), network.shapes, strict=True)
     ]
 

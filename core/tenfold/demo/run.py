@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..catalogue import PluginError
 from ..conv import FactorizedConv
 from ..registry import factorizations, implementations
 from ..replace import replace_convolutions, substitute
@@ -19,6 +20,14 @@ from .data import accuracy, load_cnn, load_images
 
 BATCH, ROUNDS = 64, 7
 SMALL = 0.01  # a convolution with less than this of the parameters stays dense
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A pair that is installed and cannot be used, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -33,13 +42,18 @@ class Measured:
     name: str
     accuracy: float
     parameters: int
-    macs: int
+    macs: int | None  # None where the implementation runs code of its own
     milliseconds: float
     dense_milliseconds: float
     error: float
 
 
-def run_demo(rank: Any) -> Iterator[Measured | str]:
+def check_rank(rank: Any) -> None:
+    """Refuse a rank before any work, with the `ValueError` or `TypeError` of `from_conv`."""
+    FactorizedConv.from_conv(nn.Conv2d(4, 4, 3), rank=rank, factorization="tucker")
+
+
+def run_demo(rank: Any) -> Iterator[Measured | LeftOut | str]:
     """Measure the dense network, then each pair; what happens next is yielded as a string."""
     yield "the dense network"
     model = load_cnn()
@@ -64,6 +78,9 @@ def run_demo(rank: Any) -> Iterator[Measured | str]:
                         factorization=factorization,
                         implementation=implementation,
                     )
+            except PluginError as fault:
+                yield LeftOut(pair, str(fault))
+                continue
             except ValueError as refusal:
                 if "cannot run" not in str(refusal):
                     raise
@@ -93,11 +110,19 @@ def measure(
         name=name,
         accuracy=accuracy(model, images, labels),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        macs=sum(layer.macs(sizes[place]) for place, layer in layers.items()),
+        macs=count_macs(layers, sizes),
         milliseconds=mine,
         dense_milliseconds=theirs,
         error=(gap / norm) ** 0.5,
     )
+
+
+def count_macs(layers: dict[str, FactorizedConv], sizes: dict[str, tuple[int, ...]]) -> int | None:
+    """What the layers multiply for one image; None where one does not count."""
+    try:
+        return sum(layer.macs(sizes[place]) for place, layer in layers.items())
+    except ValueError:
+        return None
 
 
 def large_convolutions(model: nn.Module) -> list[str]:

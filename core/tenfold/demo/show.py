@@ -15,6 +15,7 @@ from .run import BATCH, Measured
 def table(found: Sequence[Measured], rank: Any) -> Table:
     """One row for each network, each number beside the dense one's."""
     dense = found[0]
+    dense_macs = dense.macs or 1
     threads = torch.get_num_threads()
     shown = Table(
         title=f"Fashion-MNIST, 2,000 test images; rank={rank}, nothing fine-tuned",
@@ -31,7 +32,7 @@ def table(found: Sequence[Measured], rank: Any) -> Table:
             one.name,
             f"{one.accuracy:.1%} {100 * (one.accuracy - dense.accuracy):+.1f}",
             f"{one.parameters / 1e3:.0f} k {one.parameters / dense.parameters:.2f}×",
-            f"{one.macs / 1e6:.1f} M {one.macs / dense.macs:.2f}×",
+            "–" if one.macs is None else f"{one.macs / 1e6:.1f} M {one.macs / dense_macs:.2f}×",
             f"{one.milliseconds:.1f} {speed:.2f}×",
             f"{one.error:.3f}",
         )
@@ -51,8 +52,10 @@ def plot(found: Sequence[Measured], path: Path) -> None:
     formats = sorted({one.name.split()[0] for one in found[1:]})
     dense = found[0]
     axes.axhline(100 * dense.accuracy, color="0.8", linewidth=1, zorder=0)
-    axes.plot(dense.macs / 1e6, 100 * dense.accuracy, "k*", markersize=13, label="dense")
+    axes.plot((dense.macs or 0) / 1e6, 100 * dense.accuracy, "k*", markersize=13, label="dense")
     for one in found[1:]:
+        if one.macs is None:
+            continue
         factorization, implementation = one.name.split()
         axes.plot(
             one.macs / 1e6,
