@@ -71,6 +71,14 @@ def test_compiled_whole_it_takes_any_batch_with_any_geometry(name):
         assert relative_error(layer(x), compiled(x)) < 1e-12
 
 
+@torch.no_grad()
+def test_compiled_whole_it_takes_an_output_size(pair):
+    torch.compiler.reset()
+    layer, x = make("2-d transposed", pair), make_input("2-d transposed")
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    assert relative_error(layer(x, (10, 11)), compiled(x, (10, 11))) < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_inductor_compiles_it_whole():

@@ -163,6 +163,13 @@ def test_output_size_chooses_the_size_as_nn_conv_transpose_does(pair, extra, lea
     assert layer(x[0], output_size=wanted[-2:]).shape == y.shape[1:]
 
 
+def test_output_size_may_name_the_channels_of_an_unbatched_input_too():
+    layer = FactorizedConv(6, 4, (3, 2), stride=2, transposed=True)
+    x, wanted = torch.randn(6, 4, 5), (4, 10, 11)
+    assert layer.to_conv()(x, output_size=wanted).shape == wanted
+    assert layer(x, output_size=wanted).shape == wanted
+
+
 @pytest.mark.parametrize(
     ("transposed", "wanted", "message"),
     [

@@ -17,6 +17,7 @@ from .geometry import Geometry
 from .hooks import hookimpl
 from .implementation import Implementation
 from .kernel import FactorizedKernel
+from .moment import Moment, measure_moments
 from .network import KernelNetwork
 from .partition import Partition, Roles, cheapest_partition, roles
 from .rank import Energy, Error, Multiple, is_budget
@@ -35,6 +36,7 @@ __all__ = [
     "Geometry",
     "Implementation",
     "KernelNetwork",
+    "Moment",
     "Multiple",
     "Partition",
     "PluginError",
@@ -49,6 +51,7 @@ __all__ = [
     "implementations",
     "is_budget",
     "leading_basis",
+    "measure_moments",
     "relative_error",
     "roles",
 ]

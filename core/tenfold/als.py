@@ -21,11 +21,13 @@ from .contraction import Contraction, Modes, plan_contraction
 from .network import KernelNetwork
 
 DAMPING = 1e-12  # relative to the mean diagonal of the matrix
+LARGEST = 1024  # the side of the largest matrix that is solved with
+STEPS = 8  # of conjugate gradients, where the matrix would be larger
 
 
 @dataclass(frozen=True)
 class Update:
-    """How to solve for one factor: its modes as (batch, free, bond), and two contractions."""
+    """How to solve for one factor: its modes as (batch, free, bond), and the contractions."""
 
     index: int
     others: tuple[int, ...]
@@ -33,19 +35,45 @@ class Update:
     split: tuple[int, int, int]  # the sizes of batch, free and bond
     right: Contraction  # kernel and others -> (batch, free, bond)
     gram: Contraction  # others, twice -> (batch, bond, bond')
+    forward: Contraction  # solution and others -> kernel
 
-    def solve(self, kernel: Tensor, factors: Sequence[Tensor], now: Tensor) -> tuple[Tensor, float]:
-        """The best factor, `(batch, free, bond)`, and the kernel's squared misfit with it."""
-        others = [factors[i] for i in self.others]
+    def solve(self, kernel: Tensor, others: Sequence[Tensor], now: Tensor) -> tuple[Tensor, float]:
+        """A better factor than `now`, with its modes in order, and the kernel's squared misfit.
+
+        It is the best one, or some steps of conjugate gradients towards it where the matrix would
+        be too large to hold.
+        """
+        if self.split[2] > LARGEST:
+            return self._descend(kernel, others, now)
         right = self.right([kernel, *others]).reshape(self.split)
         batch, _, bond = self.split
         gram = self.gram([*others, *others]).reshape(batch, bond, bond)
         scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(gram.dtype).tiny ** 0.5)
         damping = DAMPING * scale[:, None, None]
         damped = gram + damping * torch.eye(bond, dtype=gram.dtype, device=gram.device)
-        solution = torch.linalg.solve(damped, (right + damping * now).mT).mT
+        towards = right + damping * now.reshape(self.split)
+        solution = torch.linalg.solve(damped, towards.mT).mT
         misfit = kernel.square().sum() + (solution * (solution @ gram - 2 * right)).sum()
-        return solution, float(misfit)
+        return solution.reshape(now.shape), float(misfit)
+
+    def _descend(
+        self, kernel: Tensor, others: Sequence[Tensor], now: Tensor
+    ) -> tuple[Tensor, float]:
+        """Conjugate gradients on the normal equations, from the present factor (Hestenes and
+        Stiefel 1952); the matrix is applied by contracting, and never made."""
+        left = kernel - self.forward([now, *others])
+        gradient = self.right([left, *others])
+        direction, slope = gradient, gradient.square().sum()
+        for _ in range(STEPS):
+            if float(slope) == 0:
+                break
+            moved = self.forward([direction, *others])
+            step = slope / moved.square().sum().clamp_min(torch.finfo(moved.dtype).tiny)
+            now, left = now + step * direction, left - step * moved
+            gradient = self.right([left, *others])
+            before, slope = slope, gradient.square().sum()
+            direction = gradient + slope / before * direction
+        return now, float(left.square().sum())
 
 
 def alternating_least_squares(
@@ -73,9 +101,9 @@ def alternating_least_squares(
             modes = network.factors[update.index]
             there = [modes.index(mode) for mode in update.modes]
             now = factors[update.index].permute(there)
-            solution, misfit = update.solve(kernel, factors, now.reshape(update.split))
+            solution, misfit = update.solve(kernel, [factors[i] for i in update.others], now)
             back = [update.modes.index(mode) for mode in modes]
-            factors[update.index] = solution.reshape(now.shape).permute(back)
+            factors[update.index] = solution.permute(back)
         return balance(factors), max(misfit, 0.0) ** 0.5 / norm
 
     return accelerate(sweep, start, sweeps, tolerance)[0]
@@ -131,4 +159,5 @@ def plan_update(network: KernelNetwork, index: int) -> Update:
             batch + bond + primed(bond),
             sizes,
         ),
+        forward=plan_contraction([modes, *theirs], network.open_modes, sizes),
     )

@@ -42,9 +42,9 @@ def every(group: str) -> list[Entry]:
     entries = []
     for point in entry_points(group=group):
         distribution = point.dist
-        name = distribution.metadata["Name"] if distribution is not None else None
-        version = distribution.version if distribution is not None else None
-        entries.append(Entry(point, name or "unknown", version or "unknown"))
+        known = distribution.metadata if distribution is not None else {}
+        name, version = (known[key] if key in known else "unknown" for key in ("Name", "Version"))
+        entries.append(Entry(point, name, version))
     return sorted(entries, key=lambda entry: (entry.name, entry.distribution, entry.point.value))
 
 

@@ -62,17 +62,17 @@ def _convolve_wide(
     idle = [axis for axis in axes if axis not in acting]
 
     for axis in leading:
-        x = _prepare(x, axis + 2, geometry, axis)
+        x = prepare(x, axis + 2, geometry, axis)
     outer = [*leading, *idle]
     x = x.permute(0, *(axis + 2 for axis in outer), 1, *(axis + 2 for axis in inner))
     weight = weight.permute(*(axis + 2 for axis in outer), 0, 1, *(axis + 2 for axis in inner))
     inside = geometry.of(inner)
     total = None
-    for tap in product(*(range(geometry.kernel_size[axis]) for axis in leading)):
+    for taken in product(*(range(geometry.kernel_size[axis]) for axis in leading)):
         seen = x
-        for place, (axis, index) in enumerate(zip(leading, tap, strict=True)):
-            seen = _tap(seen, place + 1, geometry, axis, index)
-        kernel = weight[(*tap, *(0 for _ in idle))]
+        for place, (axis, index) in enumerate(zip(leading, taken, strict=True)):
+            seen = tap(seen, place + 1, geometry, axis, index)
+        kernel = weight[(*taken, *(0 for _ in idle))]
         folded = seen.reshape(prod(seen.shape[: 1 + len(outer)]), *seen.shape[1 + len(outer) :])
         y = _convolve(folded, kernel, bias if total is None else None, inside, groups)
         y = y.reshape(*seen.shape[: 1 + len(outer)], *y.shape[1:])
@@ -87,7 +87,7 @@ def _is_idle(geometry: Geometry, axis: int) -> bool:
     return geometry.on([axis]).is_pointwise
 
 
-def _prepare(x: Tensor, dim: int, geometry: Geometry, axis: int) -> Tensor:
+def prepare(x: Tensor, dim: int, geometry: Geometry, axis: int) -> Tensor:
     """Pad one axis, so that each tap is a slice of it.
 
     A transposed convolution is the plain one, with the kernel turned round, of the input with
@@ -103,7 +103,7 @@ def _prepare(x: Tensor, dim: int, geometry: Geometry, axis: int) -> Tensor:
     return _pad_zeros(x, dim, edge, edge + geometry.output_padding[axis])
 
 
-def _tap(x: Tensor, dim: int, geometry: Geometry, axis: int, index: int) -> Tensor:
+def tap(x: Tensor, dim: int, geometry: Geometry, axis: int, index: int) -> Tensor:
     """The positions of one prepared axis that meet the kernel's tap `index`."""
     stride = 1 if geometry.transposed else geometry.stride[axis]
     if geometry.transposed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from .als import balance
+from .contraction import Modes
 from .factorization import Factorization
 from .hooks import hooks
+from .moment import Moment
 from .network import GROUP, KernelNetwork
-from .spectrum import by_group
+from .spectrum import by_group, work_dtype
+from .whitening import Whitening, whiten
 
 
 def with_options(factorization: Factorization, options: Mapping[str, Any] | None) -> Factorization:
@@ -47,12 +50,14 @@ def decompose(
     kernel: Tensor,  # (out, in/groups, *k)
     network: KernelNetwork,
     generator: torch.Generator | None = None,
+    moment: Moment | None = None,
 ) -> list[Tensor]:
     """Find the factors of `network` for `kernel`, in the kernel's dtype and on its device.
 
     The work is done in float64 (float32 on a device without), on the kernel scaled to norm 1, so
     its scale does not matter; the factors come back with equal norms. Wrapped by the hook
-    `tenfold_decompose`.
+    `tenfold_decompose`. With a `moment` the kernel is decomposed in its norm as well, and the
+    factors with the smaller output error are returned.
 
     Raises `ValueError` for a kernel that is not finite, and `RuntimeError` where the format
     returns something else than finite factors of the network's shapes.
@@ -62,23 +67,59 @@ def decompose(
         return [kernel.new_empty(shape) for shape in network.shapes]
     grouped = with_group(network)
     work = by_group(kernel, grouped.groups)
-    norms = work.flatten(1).norm(dim=1)
+    found = [_balanced(factorization, work, grouped, generator)]
+    if moment is not None:
+        turning = whitening_of(moment, kernel, grouped.factors)
+        turned = turning.turned(work, grouped.open_modes)
+        factors = _balanced(factorization, turned, grouped, generator)
+        found.append(balance(turning.restored(factors)))
+    stored = [
+        [
+            factor.reshape(shape).to(kernel.dtype).contiguous()
+            for factor, shape in zip(factors, network.shapes, strict=True)
+        ]
+        for factors in found
+    ]
+    if moment is None:
+        return stored[0]
+    return min(stored, key=lambda one: moment.output_error(kernel, network.to_tensor(one)))
+
+
+def whitening_of(moment: Moment, kernel: Tensor, factors: Sequence[Modes]) -> Whitening:
+    """Split a moment over the factors of a network for `kernel`, `(out, in/groups, *k)`.
+
+    Raises `ValueError` for the moment of a convolution of another shape.
+    """
+    if moment.config.shape != tuple(kernel.shape):
+        raise ValueError(
+            f"moment is of a convolution with a {moment.config.shape} kernel; this one has "
+            f"{tuple(kernel.shape)}: give each layer its own"
+        )
+    seen = moment.matrix.to(device=kernel.device, dtype=work_dtype(kernel))
+    return whiten(seen, kernel.shape[1:], factors)
+
+
+def _balanced(
+    factorization: Factorization,
+    kernel: Tensor,  # (groups, out, in, *k)
+    network: KernelNetwork,
+    generator: torch.Generator | None,
+) -> list[Tensor]:
+    """Decompose each group's kernel at norm 1, and give the factors equal norms."""
+    norms = kernel.flatten(1).norm(dim=1)
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
-    unit = work / norms.reshape(-1, *(1,) * (work.dim() - 1))
+    scale = norms.reshape(-1, *(1,) * (kernel.dim() - 1))
     found = hooks().tenfold_decompose(
-        factorization=factorization, kernel=unit, network=grouped, generator=generator
+        factorization=factorization, kernel=kernel / scale, network=network, generator=generator
     )
     factors = [factor.detach() for factor in found]
     shapes = [tuple(factor.shape) for factor in factors]
-    if shapes != list(grouped.shapes):
-        raise RuntimeError(f"{factorization!r} gave factors {shapes}, not {list(grouped.shapes)}")
+    if shapes != list(network.shapes):
+        raise RuntimeError(f"{factorization!r} gave factors {shapes}, not {list(network.shapes)}")
     if not all(bool(torch.isfinite(factor).all()) for factor in factors):
         raise RuntimeError(f"{factorization!r} gave factors that are not finite")
-    scaled = [factors[0] * norms.reshape(-1, *(1,) * (factors[0].dim() - 1)), *factors[1:]]
-    return [
-        factor.reshape(shape).to(kernel.dtype).contiguous()
-        for factor, shape in zip(balance(scaled), network.shapes, strict=True)
-    ]
+    first = factors[0] * norms.reshape(-1, *(1,) * (factors[0].dim() - 1))
+    return balance([first, *factors[1:]])
 
 
 def with_group(network: KernelNetwork) -> KernelNetwork:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .decomposition import decompose, relative_error
+from .decomposition import decompose, relative_error, whitening_of
 from .factorization import Factorization
 from .hooks import hooks
-from .network import KernelNetwork
+from .moment import Moment
+from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
 from .rank import WANTED, Energy, Error, Multiple
 from .spectrum import by_group
 
@@ -56,16 +57,32 @@ def fit(
     kernel: Tensor,  # (out, in/groups, *k)
     rank: Any,
     groups: int,
-    generator: torch.Generator | None,
+    generator: torch.Generator | None = None,
+    moment: Moment | None = None,
 ) -> Fitted:
-    """Choose the network that `rank` asks for, and its factors for `kernel`."""
+    """Choose the network that `rank` asks for, and its factors for `kernel`.
+
+    With a `moment`, ranks and factors are those for the output's error.
+    """
+    weighed = kernel if moment is None else turned(factorization, kernel, rank, groups, moment)
     if isinstance(rank, Error | Energy):
         most = rank.most if isinstance(rank, Error) else (1 - rank.kept) ** 0.5
         if kernel.device.type == "meta":
             raise ValueError(f"rank={rank!r} needs the kernel's values; it is on the meta device")
-        return Search(factorization, kernel, groups, most, generator).least()
-    network = structure(factorization, tuple(kernel.shape), rank, groups, kernel)
-    return network, decompose(factorization, kernel, network, generator)
+        return Search(factorization, kernel, weighed, groups, most, generator, moment).least()
+    network = structure(factorization, tuple(kernel.shape), rank, groups, weighed)
+    return network, decompose(factorization, kernel, network, generator, moment)
+
+
+def turned(
+    factorization: Factorization, kernel: Tensor, rank: Any, groups: int, moment: Moment
+) -> Tensor:
+    """The kernel whose plain error is, up to the split of the moment, the output's."""
+    named = factorization.factors(kernel.dim() - 2, rank)
+    factors = [(GROUP, *factor) for factor in named]
+    opens = (GROUP, OUT, IN, *spatial_modes(kernel.dim() - 2))
+    whitening = whitening_of(moment, kernel, factors)
+    return whitening.turned(by_group(kernel, groups), opens).flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -74,9 +91,11 @@ class Search:
 
     factorization: Factorization
     kernel: Tensor
+    weighed: Tensor  # the kernel by which ranks are chosen
     groups: int
     most: float
     generator: torch.Generator | None
+    moment: Moment | None
 
     def least(self) -> Fitted:
         """Halve the budgets between nothing and exact, then lower one bond after another.
@@ -108,9 +127,10 @@ class Search:
     def tried(self, rank: Any) -> Fitted | None:
         """Decompose at `rank`; None where the error is too large."""
         shape = tuple(self.kernel.shape)
-        network = self.factorization.network(shape, rank, self.groups, self.kernel)
-        factors = decompose(self.factorization, self.kernel, network, self.generator)
-        error = relative_error(self.kernel, network.to_tensor(factors))
+        network = self.factorization.network(shape, rank, self.groups, self.weighed)
+        factors = decompose(self.factorization, self.kernel, network, self.generator, self.moment)
+        measure = relative_error if self.moment is None else self.moment.output_error
+        error = measure(self.kernel, network.to_tensor(factors))
         return (network, factors) if error <= self.most else None
 
 

@@ -54,8 +54,9 @@ class Specifications:
     ) -> Sequence[Tensor] | None:
         """Decompose `kernel`, `(groups, out, in, *k)` of norm 1 a group, into `network`'s factors.
 
-        Core's own implementation calls `factorization.decompose`; a wrapper
-        (`@hookimpl(wrapper=True)`) may cache, time or replace it.
+        Core's own implementation calls `factorization.decompose`. One that returns factors saves
+        that work, and one that returns None leaves it to others; a wrapper
+        (`@hookimpl(wrapper=True)`) may time it or change what comes of it.
         """
 
 

@@ -14,6 +14,7 @@ from .contraction import plan_contraction
 from .decomposition import check_finite, with_options
 from .factorization import Factorization
 from .fit import fit, structure
+from .moment import Moment
 from .network import KernelNetwork
 from .registry import Choice, factorizations
 
@@ -71,18 +72,20 @@ class FactorizedKernel(nn.Module):
         groups: int = 1,
         generator: torch.Generator | None = None,
         decomposition_kwargs: Mapping[str, Any] | None = None,
+        moment: Moment | None = None,
     ) -> FactorizedKernel:
         """Decompose a kernel `(out, in/groups, *k)`; it is not changed.
 
         The factors have the tensor's dtype and device. `decomposition_kwargs` are the format's own
-        options. Raises `ValueError` or `TypeError` for a bad argument, or values not finite.
+        options; with a `moment` the error of the output counts, not the kernel's. Raises
+        `ValueError` or `TypeError` for a bad argument, or values not finite.
         """
         check_dtype(tensor.dtype)
         check_finite(tensor)
         choice = factorizations.choose(factorization)
         plugin = with_options(choice.plugin, decomposition_kwargs)
         _shape(tensor.shape, groups)
-        return cls(*fit(plugin, tensor, rank, groups, generator), choice)
+        return cls(*fit(plugin, tensor, rank, groups, generator, moment), choice)
 
     @property
     def factorization(self) -> str:

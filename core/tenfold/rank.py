@@ -82,7 +82,9 @@ def spend(
         return _values(clip(factors, bonds, sizes, dict(zip(bonds, asked, strict=True))))
     if isinstance(request, Real):
         if not 0 < float(request) < float("inf"):
-            raise ValueError(f"rank={rank!r} as a fraction of the parameters must be positive")
+            raise ValueError(
+                f"rank={rank!r} as a fraction of the parameters must be positive and finite"
+            )
         budget = int(float(request) * prod(shape) * (1 + 1e-12))
         purse = Purse(factors, bonds, sizes, budget)
         found = purse.in_proportion() if lost is None else purse.by_gain(lost)

@@ -30,6 +30,7 @@ class BlockTerm(Factorization):
     leave.
     """
 
+    sweeps: int = 40
     blocks: int = 2
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:

@@ -1,0 +1,134 @@
+"""What a convolution sees: the second moment of its input patches, streamed over batches.
+
+With `M = Σ p pᵀ` over all patches `p`, a kernel's error costs the output exactly
+`‖conv(x, K) − conv(x, K̂)‖² = tr((K − K̂) M (K − K̂)ᵀ)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import ConvConfig
+from .convolve import prepare, tap
+from .padding import pad
+from .source import read_config
+
+CHUNK = 2**23  # elements of the patches that are held at a time: 32 MiB in float32
+
+
+class Moment:
+    """The second moment of a convolution's input patches.
+
+    `conv` is an `nn.ConvNd`, `nn.ConvTransposeNd` or `nn.Linear`, whose geometry counts, not its
+    weight. `update` adds a batch; patches are made a few images at a time, and summed in float64.
+
+    Raises as `FactorizedConv.from_conv` does for what is no convolution.
+
+    >>> conv = nn.Conv2d(3, 8, 3, padding=1)
+    >>> moment = Moment(conv)
+    >>> moment.update(torch.randn(16, 3, 10, 10))
+    >>> moment.matrix.shape, moment.patches
+    (torch.Size([1, 27, 27]), 1600)
+    """
+
+    def __init__(self, conv: nn.Module) -> None:
+        self.config: ConvConfig = read_config(conv)
+        self.patches = 0
+        self._sum: Tensor | None = None
+
+    @property
+    def matrix(self) -> Tensor:
+        """The sum over all patches, `(groups, in * k…, in * k…)` in float64.
+
+        Rows are in the order of a kernel `(out, in/groups, *k)` flattened. Raises `ValueError`
+        before the first update.
+        """
+        if self._sum is None:
+            raise ValueError("the moment has seen no input yet: call update(x)")
+        return self._sum
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Add the patches of a batch `(batch, in_channels, *size)`; order 0 takes `(…, in)`.
+
+        Raises `ValueError` for another shape, and for NaN or infinity.
+        """
+        config = self.config
+        if config.order == 0 and x.dim() > 1:
+            x = x.flatten(0, -2)
+        if x.dim() != config.order + 2 or x.shape[1] != config.in_channels:
+            wanted = ", ".join(map(str, (config.in_channels, *("size",) * config.order)))
+            raise ValueError(f"input of shape {tuple(x.shape)} must have (batch, {wanted})")
+        if not bool(torch.isfinite(x).all()):
+            raise ValueError("the input has NaN or infinite values: leave that batch out")
+        size = config.geometry.output_size(x.shape[2:])
+        per_image = config.in_channels * prod(config.kernel_size) * max(1, prod(size))
+        for images in x.detach().split(max(1, CHUNK // max(1, per_image))):
+            patches = self._patches(images)
+            added = (patches @ patches.mT).double()
+            self._sum = added if self._sum is None else self._sum + added
+            self.patches += patches.shape[2]
+
+    def output_error(self, kernel: Tensor, other: Tensor) -> float:
+        """`‖conv(x, K) − conv(x, K̂)‖ / ‖conv(x, K)‖` over all that was seen, without a bias.
+
+        Both kernels are `(out, in/groups, *k)`; 0 where the output is zero.
+        """
+        groups = self.config.groups
+        rows = kernel.detach().to(self.matrix).reshape(groups, -1, self.matrix.shape[1])
+        gap = rows - other.detach().to(self.matrix).reshape(rows.shape)
+        energy = float(((rows @ self.matrix) * rows).sum())
+        lost = float(((gap @ self.matrix) * gap).sum())
+        return (max(lost, 0.0) / energy) ** 0.5 if energy > 0 else 0.0
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """`(groups, in * k…, positions)`."""
+        config, geometry = self.config, self.config.geometry
+        x = x if x.dtype == torch.float64 else x.float()
+        if config.sides is not None:
+            x = pad(x, config.sides, config.padding_mode)
+        for axis in range(config.order):
+            x = prepare(x, axis + 2, geometry, axis)
+        taps = []
+        for place in product(*map(range, config.kernel_size)):
+            seen = x
+            for axis, index in enumerate(place):
+                seen = tap(seen, axis + 2, geometry, axis, index)
+            taps.append(seen.unflatten(1, (config.groups, -1)))
+        stacked = torch.stack(taps, 3)  # (batch, groups, in, taps, *size)
+        return stacked.flatten(4).permute(1, 2, 3, 0, 4).flatten(3).flatten(1, 2)
+
+
+def measure_moments(
+    model: nn.Module, names: Sequence[str], batches: Iterable[Any]
+) -> dict[str, Moment]:
+    """Run `model` on each of `batches` and gather the moment of each named convolution.
+
+    The model is run in eval mode without gradients, and left as it was. A batch is what the model
+    takes: a tensor, or a tuple or list of arguments. Raises `AttributeError` for a name that the
+    model has not.
+    """
+    layers = {name: model.get_submodule(name) for name in names}
+    moments = {name: Moment(layer) for name, layer in layers.items()}
+    handles = [
+        layer.register_forward_pre_hook(lambda _, given, name=name: moments[name].update(given[0]))
+        for name, layer in layers.items()
+    ]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.no_grad():
+            for batch in batches:
+                model(*batch) if isinstance(batch, tuple | list) else model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    return moments

@@ -1,0 +1,107 @@
+"""Decompose in the norm of what a layer sees, for any format.
+
+The output error is a norm of `K M^{1/2}`. A factor that holds some input modes can absorb the
+square root of their marginal moment; with the moment taken as the Kronecker product of the
+marginals of the factors' input modes, the weighted problem is the plain one for a turned kernel.
+It is exact for a format whose first factor holds all of them (channel SVD: `K̂ = [KL]_r L⁻¹`, Zhang
+et al. 2016, arXiv 1505.06798); for Tucker-2 it is `Σ_channel ⊗ Σ_spatial`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .contraction import Modes
+from .network import IN, spatial_modes
+
+RIDGE = 1e-5  # of the mean diagonal
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """For each factor its own input modes, and the root of their moment with its inverse."""
+
+    factors: tuple[Modes, ...]
+    modes: tuple[Modes, ...]  # of each factor
+    roots: tuple[Tensor | None, ...]  # (groups, n, n)
+    inverses: tuple[Tensor | None, ...]
+
+    def turned(self, kernel: Tensor, opens: Modes) -> Tensor:
+        """Multiply `kernel`, with the modes `opens`, by every root."""
+        for modes, root in zip(self.modes, self.roots, strict=True):
+            if root is not None:
+                kernel = _multiply(kernel, opens, modes, root)
+        return kernel
+
+    def restored(self, factors: Sequence[Tensor]) -> list[Tensor]:
+        """Multiply the factors of a turned kernel by the inverses: factors of the kernel."""
+        return [
+            factor if inverse is None else _multiply(factor, names, modes, inverse)
+            for factor, names, modes, inverse in zip(
+                factors, self.factors, self.modes, self.inverses, strict=True
+            )
+        ]
+
+
+def whiten(moment: Tensor, sizes: Sequence[int], factors: Sequence[Modes]) -> Whitening:
+    """Split a moment `(groups, in * k…, in * k…)` over factors that all have the mode `group`.
+
+    `sizes` are those of `in` and the spatial modes. A mode that several factors have is left as it
+    is.
+    """
+    inputs = (IN, *spatial_modes(len(sizes) - 1))
+    owned = [
+        tuple(m for m in factor if m in inputs and sum(m in f for f in factors) == 1)
+        for factor in factors
+    ]
+    apart = moment.reshape(-1, *sizes, *sizes)
+    roots: list[Tensor | None] = []
+    inverses: list[Tensor | None] = []
+    for modes in owned:
+        if modes:
+            root, inverse = _roots(_marginal(apart, [inputs.index(mode) for mode in modes]))
+            roots.append(root)
+            inverses.append(inverse)
+        else:
+            roots.append(None)
+            inverses.append(None)
+    return Whitening(tuple(map(tuple, factors)), tuple(owned), tuple(roots), tuple(inverses))
+
+
+def _marginal(moment: Tensor, kept: Sequence[int]) -> Tensor:
+    """Trace `(groups, *sizes, *sizes)` over all modes but some: `(groups, n, n)`."""
+    order = (moment.dim() - 1) // 2
+    for mode in reversed(range(order)):
+        if mode not in kept:
+            moment = moment.diagonal(dim1=1 + mode, dim2=1 + mode + moment.dim() // 2).sum(-1)
+    left = sorted(kept)
+    order = len(left)
+    places = [1 + left.index(mode) for mode in kept]
+    moment = moment.permute(0, *places, *(place + order for place in places))
+    return moment.flatten(1 + order).flatten(1, order)
+
+
+def _roots(moment: Tensor) -> tuple[Tensor, Tensor]:
+    """The symmetric root of a moment, ridged and scaled to mean square 1, and its inverse."""
+    mean = moment.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-300)[:, None]
+    values, vectors = torch.linalg.eigh(moment / mean[:, :, None])
+    values = (values.clamp_min(0) + RIDGE).sqrt()
+    root: Tensor = (vectors * values[:, None]) @ vectors.mT
+    inverse: Tensor = (vectors / values[:, None]) @ vectors.mT
+    return root, inverse
+
+
+def _multiply(tensor: Tensor, names: Modes, modes: Modes, matrix: Tensor) -> Tensor:
+    """Multiply some modes of `tensor`, whose first is `group`, by `(groups, n, n)`."""
+    axes = [names.index(mode) for mode in modes]
+    rest = [axis for axis in range(1, tensor.dim()) if axis not in axes]
+    moved = tensor.permute(0, *axes, *rest)
+    turned = (matrix @ moved.reshape(*matrix.shape[:2], -1)).reshape(moved.shape)
+    back = [0] * tensor.dim()
+    for place, axis in enumerate((0, *axes, *rest)):
+        back[axis] = place
+    return turned.permute(back)
