@@ -1,5 +1,7 @@
 """The demo: the files that the package ships, and the table that it makes of them."""
 
+import itertools
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,12 +74,18 @@ def run_demo(monkeypatch, images, *arguments):
 
 
 def rows(text):
-    """The rows of a table, as the texts of their cells."""
-    return [
-        [cell.strip() for cell in line.strip("│").split("│")]
-        for line in text.splitlines()
-        if line.startswith("│")
-    ]
+    """The rows of the table, as the texts of their cells, each with its network's whole name."""
+    body = re.split(r"─\s*\n", text)[1]
+    found, factorization = [], ""
+    for line in itertools.takewhile(str.strip, body.splitlines()):
+        first, *numbers = re.split(r"\s{2,}", line.strip())
+        if len(numbers) == 5:
+            found.append(
+                [f"{factorization} {first}" if line.startswith("   ") else first, *numbers]
+            )
+        elif not numbers:
+            factorization = first
+    return found
 
 
 def refused(**names):

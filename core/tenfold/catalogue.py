@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 DISABLE = "TENFOLD_DISABLE"
 
@@ -42,8 +43,8 @@ def every(group: str) -> list[Entry]:
     entries = []
     for point in entry_points(group=group):
         distribution = point.dist
-        known = distribution.metadata if distribution is not None else {}
-        name, version = (known[key] if key in known else "unknown" for key in ("Name", "Version"))
+        known: Any = {} if distribution is None else distribution.metadata
+        name, version = (known.get(key, "unknown") for key in ("Name", "Version"))
         entries.append(Entry(point, name, version))
     return sorted(entries, key=lambda entry: (entry.name, entry.distribution, entry.point.value))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich import box
 from rich.table import Table
 
 from .run import BATCH, Measured
@@ -19,20 +20,29 @@ def table(found: Sequence[Measured], rank: Any) -> Table:
     threads = torch.get_num_threads()
     shown = Table(
         title=f"Fashion-MNIST, 2,000 test images; rank={rank}, nothing fine-tuned",
-        caption=f"MACs of the replaced convolutions for one image; ms for a batch of {BATCH} on "
-        f"{threads} thread{'s' if threads > 1 else ''}, median, and the speed-up over dense "
-        "measured in turn. The first convolution, 0.1 % of the parameters, stays dense.",
+        caption="Beside each number the dense network's: points, a fraction, a speed-up.\n"
+        f"MACs: for one image. ms: for {BATCH} images, on {threads} "
+        f"thread{'s' if threads > 1 else ''}, median, in turn.\n"
+        "The first convolution, 0.1 % of the parameters, stays dense.",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
-    shown.add_column("network", overflow="fold")
-    for title in ("accuracy", "parameters", "MACs", "ms/batch", "kernel error"):
-        shown.add_column(title, justify="right", min_width=min(len(title), 10))
+    shown.add_column("network", no_wrap=True)
+    for title in ("accuracy", "k params", "M MACs", "ms/batch", "kernel error"):
+        shown.add_column(title, justify="right", no_wrap=title != "kernel error")
+    last = ""
     for one in found:
+        factorization, _, implementation = one.name.partition(" ")
+        if implementation and factorization != last:
+            shown.add_row(factorization)
+        last = factorization
         speed = one.dense_milliseconds / one.milliseconds
+        macs = "–" if one.macs is None else f"{one.macs / 1e6:.1f} {one.macs / dense_macs:.2f}×"
         shown.add_row(
-            one.name,
+            f"  {implementation}" if implementation else one.name,
             f"{one.accuracy:.1%} {100 * (one.accuracy - dense.accuracy):+.1f}",
-            f"{one.parameters / 1e3:.0f} k {one.parameters / dense.parameters:.2f}×",
-            "–" if one.macs is None else f"{one.macs / 1e6:.1f} M {one.macs / dense_macs:.2f}×",
+            f"{one.parameters / 1e3:.0f} {one.parameters / dense.parameters:.2f}×",
+            macs,
             f"{one.milliseconds:.1f} {speed:.2f}×",
             f"{one.error:.3f}",
         )
