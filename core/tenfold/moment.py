@@ -60,8 +60,8 @@ class Moment:
         Raises `ValueError` for another shape, and for NaN or infinity.
         """
         config = self.config
-        if config.order == 0 and x.dim() > 1:
-            x = x.flatten(0, -2)
+        if config.order == 0 and x.dim() > 0:
+            x = x.reshape(x.numel() // max(1, x.shape[-1]), x.shape[-1])
         if x.dim() != config.order + 2 or x.shape[1] != config.in_channels:
             wanted = ", ".join(map(str, (config.in_channels, *("size",) * config.order)))
             raise ValueError(f"input of shape {tuple(x.shape)} must have (batch, {wanted})")
@@ -102,7 +102,8 @@ class Moment:
                 seen = tap(seen, axis + 2, geometry, axis, index)
             taps.append(seen.unflatten(1, (config.groups, -1)))
         stacked = torch.stack(taps, 3)  # (batch, groups, in, taps, *size)
-        return stacked.flatten(4).permute(1, 2, 3, 0, 4).flatten(3).flatten(1, 2)
+        columns = stacked.reshape(*stacked.shape[:4], prod(stacked.shape[4:]))
+        return columns.permute(1, 2, 3, 0, 4).flatten(3).flatten(1, 2)
 
 
 def measure_moments(
