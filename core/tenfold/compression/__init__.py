@@ -1,0 +1,1 @@
+"""A whole trained network made smaller and faster by measured error and measured latency."""

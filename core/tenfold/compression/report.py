@@ -1,0 +1,79 @@
+"""What a compression did, layer by layer and in all, as data."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Metric = Literal["parameters", "macs", "latency"]
+Objective = Literal["measured", "energy", "uniform"]
+
+
+class Change(BaseModel):
+    """A number of the original network, and the same of the compressed one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    before: float
+    after: float
+
+
+class LayerReport(BaseModel):
+    """One layer. Parameters are its own; MACs and milliseconds those of all its calls.
+
+    `error` is the relative change of the network's output when this layer alone is replaced,
+    `output_error` that of the layer's own output, `kernel_error` that of its kernel.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: str  # the class of the original, as "Conv2d"
+    shape: tuple[int, ...]  # of the kernel, (out, in/groups, *k)
+    calls: int  # in one run of the network
+    factorization: str | None  # None where it stays dense
+    implementation: str | None
+    rank: int | tuple[int, ...] | None
+    parameters: Change
+    macs: Change
+    milliseconds: Change | None  # None where latency was not measured
+    kernel_error: float
+    output_error: float
+    error: float
+
+
+class Point(BaseModel):
+    """One budget of several, and what it buys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: float
+    parameters: float
+    macs: float
+    milliseconds: float | None
+    error: float
+    score: float | None
+
+
+class Report(BaseModel):
+    """A whole compression.
+
+    `error` is the relative change of the network's output on held-out inputs; `score` what the
+    user's `evaluate` gave. `curve` has a point for each budget that was asked for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: Metric
+    objective: Objective
+    budget: float | None  # None where an error or a score was asked for
+    layers: tuple[LayerReport, ...]
+    parameters: Change
+    macs: Change
+    milliseconds: Change | None
+    error: float
+    score: Change | None
+    curve: tuple[Point, ...] = ()
+    threads: int
+    versions: dict[str, str]
