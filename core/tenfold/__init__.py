@@ -7,7 +7,8 @@ layer = FactorizedConv.from_conv(conv, rank=0.25, factorization="tucker")
 
 from importlib.metadata import version
 
-from .acceleration import accelerate
+from .acceleration import accelerate, count_sweep
+from .achieved import Decomposition, decompose
 from .als import alternating_least_squares
 from .catalogue import PluginError
 from .conv import FactorizedConv
@@ -28,6 +29,7 @@ from .svd import chain_svd, leading_basis
 __version__ = version("tenfold")
 
 __all__ = [
+    "Decomposition",
     "Energy",
     "Error",
     "Factorization",
@@ -46,6 +48,8 @@ __all__ = [
     "bond_matrix",
     "chain_svd",
     "cheapest_partition",
+    "count_sweep",
+    "decompose",
     "factorizations",
     "hookimpl",
     "implementations",
