@@ -15,7 +15,7 @@ from .decomposition import relative_error
 from .factorization import Factorization
 from .geometry import Geometry
 from .hooks import hookimpl
-from .implementation import Implementation
+from .implementation import Fixed, Implementation
 from .kernel import FactorizedKernel
 from .moment import Moment, measure_moments
 from .network import KernelNetwork
@@ -24,15 +24,18 @@ from .rank import Energy, Error, Multiple, is_budget
 from .registry import factorizations, implementations
 from .spectrum import bond_matrix
 from .svd import chain_svd, leading_basis
+from .tuning.decision import Decision
 
 __version__ = version("tenfold")
 
 __all__ = [
+    "Decision",
     "Energy",
     "Error",
     "Factorization",
     "FactorizedConv",
     "FactorizedKernel",
+    "Fixed",
     "Geometry",
     "Implementation",
     "KernelNetwork",
