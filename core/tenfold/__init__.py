@@ -25,6 +25,7 @@ from .registry import factorizations, implementations
 from .spectrum import bond_matrix
 from .svd import chain_svd, leading_basis
 from .tuning.decision import Decision
+from .tuning.model import tune
 
 __version__ = version("tenfold")
 
@@ -57,4 +58,5 @@ __all__ = [
     "measure_moments",
     "relative_error",
     "roles",
+    "tune",
 ]

@@ -66,18 +66,19 @@ class Decision(BaseModel):
 
     def __str__(self) -> str:
         """A line for each candidate, the fastest first."""
-        lines = [f"runs {_words(self.partition, self.memory_format)}"]
+        lines = [f"runs {way_in_words(self.partition, self.memory_format)}"]
         if self.situation is not None:
             here = self.situation
             threads = f"{here.threads} thread{'s' if here.threads > 1 else ''}"
             lines.append(f"measured on {here.input_shape}, {here.dtype}, {here.device}, {threads}")
         for one in sorted(self.measured, key=lambda one: one.milliseconds):
-            words = _words(one.partition, one.memory_format)
+            words = way_in_words(one.partition, one.memory_format)
             lines.append(f"{one.milliseconds:10.4f} ms  {words}")
         return "\n".join(lines)
 
 
-def _words(partition: Partition, memory_format: MemoryFormat | None) -> str:
+def way_in_words(partition: Partition, memory_format: MemoryFormat | None) -> str:
+    """The groups of a partition and the memory format, for people."""
     groups = " ".join(f"({' '.join(map(str, group))})" for group in partition)
     name = "dense" if len(partition) == 1 else groups
     return f"{name}, {memory_format}" if memory_format else name

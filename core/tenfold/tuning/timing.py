@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
+from random import Random
 from statistics import median, quantiles
 
 import torch
@@ -13,10 +14,11 @@ import torch
 Run = Callable[[], object]
 
 SECONDS = 0.3  # for the rounds of one comparison
-ROUNDS = 5, 40  # at least, at most; one takes one sample of each
+ROUNDS = 7, 40  # at least, at most; one takes one sample of each
+DROPS = 2, 6, 12, 20  # rounds after which the slow are dropped
 SAMPLE = 2e-4  # a sample shorter than this many seconds is mostly the clock and the scheduler
 HOPELESS = 1.3  # times the fastest: measured no further
-LONG = 5e-3  # seconds of a call beside which what a first call does more counts for little
+LONG = 30e-3  # seconds for the first calls of one, beside which a first one's extra work is little
 MARGIN = 0.03  # a gain below this is not worth a more complicated way
 
 
@@ -36,9 +38,9 @@ def in_turn(
 ) -> list[Timing]:
     """Time each of `runs`: one sample of each a round, so that what slows the machine slows all.
 
-    Each round begins with another one. What is `hopeless` times slower than the fastest is dropped
-    once a few samples say so, and `seconds` bounds the rounds, but for the first few. What calls
-    take that are dropped at once, on a first and a second call, is not part of it.
+    Each round has an order of its own, for what one leaves in the caches helps or hurts the next.
+    What is `hopeless` times slower than the fastest is dropped on the way, by the best samples, as
+    another process only ever adds time. `seconds` bounds the rounds, but for the first few.
     """
     samples = [[sample] for sample in _first_samples(runs, device)]
     best = min(times[0] for times in samples)
@@ -50,13 +52,11 @@ def in_turn(
     for turn in range(ROUNDS[1]):
         if turn >= ROUNDS[0] and time.perf_counter() > ends:
             break
-        start = turn % len(left)
-        for i in left[start:] + left[:start]:
+        for i in Random(turn).sample(left, len(left)):
             samples[i].append(_sample(runs[i], device, calls))
-        if turn in (2, 6, 12, 20):
-            middle = {i: median(samples[i]) for i in left}
-            best = min(middle.values())
-            left = [i for i in left if middle[i] <= hopeless * best]
+        if turn in DROPS:
+            best = min(min(samples[i]) for i in left)
+            left = [i for i in left if min(samples[i]) <= hopeless * best]
     return [_timing(times, i in left) for i, times in enumerate(samples)]
 
 
@@ -74,12 +74,18 @@ def simplest_of_the_fastest(timings: Sequence[Timing]) -> int:
 
 
 def _first_samples(runs: Sequence[Run], device: torch.device) -> list[float]:
-    """The second call of each; the first, of what is far too slow and long."""
+    """The best of a few calls after the first; the first, of what is far too slow and long.
+
+    The best, since another process may have had the machine meanwhile: nothing is dropped for that.
+    """
     found: list[float] = []
     for run in runs:
-        first = _sample(run, device, 1)
-        hopeless = found and first > LONG and first > 2 * min(found)
-        found.append(first if hopeless else _sample(run, device, 1))
+        times = [_sample(run, device, 1)]
+        while len(times) < 4 and sum(times) < LONG:
+            times.append(_sample(run, device, 1))
+        if len(times) == 1 and not (found and times[0] > 2 * min(found)):
+            times.append(_sample(run, device, 1))
+        found.append(min(times[1:] or times))
     return found
 
 
@@ -101,12 +107,13 @@ def _wait(device: torch.device) -> None:
 
 
 def _timing(times: Sequence[float], kept: bool) -> Timing:
-    """Median, and its standard error: 1.25 of the mean's, whose deviation is told by quartiles.
+    """The median, and its standard error: 1.25 times the mean's (of a normal distribution).
 
+    The deviation is told by the lower quartile, for what other processes do is above the median.
     There is no doubt about what was dropped.
     """
     middle = median(times)
     if not kept:
         return Timing(middle * 1000, 0.0)
-    low, _, high = quantiles(times, n=4)
-    return Timing(middle * 1000, 1.25 * (high - low) / 1.349 / len(times) ** 0.5 / middle)
+    deviation = (middle - quantiles(times, n=4)[0]) / 0.6745
+    return Timing(middle * 1000, 1.25 * deviation / len(times) ** 0.5 / middle)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..convolve import LAID_OUT, is_channels_last
 from ..implementation import Fixed
 from ..partition import Partition
+from ..rerun import rerun
 from ..stage import MemoryFormat
 from .cache import recall, remember
 from .decision import Decision, Measured, Situation
@@ -66,7 +67,7 @@ def decide(
 @torch.no_grad()
 def _measure(layer: FactorizedConv, x: Tensor, situation: Situation) -> Decision:
     ways = _ways(layer, situation.channels_last)
-    trials = [_trial(layer, Fixed(*way)) for way in ways]
+    trials = [rerun(layer, Fixed(*way)) for way in ways]
     timings = in_turn([partial(trial, x) for trial in trials], x.device)
     measured = [
         Measured(partition=way[0], memory_format=way[1], milliseconds=round(one.milliseconds, 5))
@@ -88,18 +89,6 @@ def _ways(layer: FactorizedConv, channels_last: bool) -> list[Way]:
         formats.append("contiguous" if channels_last else "channels_last")
     ways = [(partition, one) for one in formats for partition in layer.candidates]
     return sorted(ways, key=lambda way: len(way[0]))
-
-
-def _trial(layer: FactorizedConv, way: Fixed) -> FactorizedConv:
-    """A layer in eval mode around the same parameters, that runs so."""
-    names = ("stride", "padding", "dilation", "padding_mode", "transposed", "output_padding")
-    geometry = {name: getattr(layer.config, name) for name in names}
-    trial = type(layer).from_factorization(
-        layer.weight, implementation=way, bias=layer.bias, **geometry
-    )
-    trial.training = False  # of the trial alone: the kernel is the layer's
-    trial.channels_last = layer.channels_last
-    return trial
 
 
 def describe(layer: FactorizedConv, x: Tensor) -> Situation:
