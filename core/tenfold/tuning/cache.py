@@ -42,7 +42,7 @@ def recall(situation: Situation) -> Decision | None:
         return None
     try:
         decision = Decision.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as fault:
         _warn(f"{path} is damaged or cannot be read, and measured anew: {_first_line(fault)}")

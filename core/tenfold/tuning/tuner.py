@@ -34,13 +34,13 @@ def may_measure(x: Tensor) -> bool:
     """Whether `x` is real data that runs at once: no gradients, tracing, transforms or modes."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    if type(x) not in (Tensor, nn.Parameter) or x.is_meta or x.numel() == 0:
+    if torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack():
         return False
-    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+    if torch._C._are_functorch_transforms_active() or type(x) not in (Tensor, nn.Parameter):
         return False
-    if torch._C._get_tracing_state() is not None:
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
         return False
-    return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+    return not x.is_meta and x.numel() > 0
 
 
 def decide(
