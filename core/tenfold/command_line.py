@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -185,3 +186,14 @@ def read_inputs(inputs: Sequence[str] | None) -> tuple[Tensor, ...]:
         raise typer.BadParameter("--model needs it, as --input 1,3,224,224", param_hint="--input")
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(read_numbers(text, "--input"), generator=generator) for text in inputs)
+
+
+@contextmanager
+def check_inputs() -> Iterator[None]:
+    """Refuse, by their option, inputs that the model does not run on."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, IndexError) as fault:
+        raise typer.BadParameter(
+            f"the model does not run on them: {fault}", param_hint="--input"
+        ) from None

@@ -146,7 +146,8 @@ def _of_a_model(model: str, inputs: tuple[Tensor, ...], only: list[str] | None) 
                 param_hint="--layer",
             )
     chosen = [name for name in convs if not only or name in only]
-    seen = seen_inputs(made, chosen, inputs)
+    with read.check_inputs():
+        seen = seen_inputs(made, chosen, inputs)
     return [Task(name, convs[name], seen[name], trained=True) for name in chosen if name in seen]
 
 

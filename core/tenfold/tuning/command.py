@@ -17,7 +17,7 @@ from ..registry import factorizations
 from ..workload import Seen
 from .cache import cache_folder
 from .decision import Decision, way_in_words
-from .model import seen_by_open_layers
+from .model import open_layers, seen_by
 from .tuner import device_name
 
 Task = tuple[str, FactorizedConv, Seen]
@@ -83,10 +83,12 @@ def _of_a_model(model: str, inputs: tuple[Tensor, ...], channels_last: bool) -> 
         made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         inputs = tuple(one.contiguous(memory_format=torch.channels_last) for one in inputs)
     try:
-        seen = seen_by_open_layers(made, inputs)
+        layers = open_layers(made)
     except ValueError as fault:
         raise typer.BadParameter(str(fault), param_hint="--model") from None
-    return [(name, layer, one) for name, (layer, one) in seen.items()]
+    with read.check_inputs():
+        seen = seen_by(made, layers, inputs)
+    return [(name, layers[name], one) for name, one in seen.items()]
 
 
 def _cells(decision: Decision) -> tuple[str, str, str]:

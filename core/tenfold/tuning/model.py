@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -22,18 +23,18 @@ def tune(model: nn.Module, example_inputs: Any, *, again: bool = False) -> dict[
 
     Raises `ValueError` where the model has no layer to decide.
 
+    >>> import torch
     >>> model = nn.Sequential(FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto"))
     >>> sorted(tune(model, torch.randn(1, 8, 10, 10)))
     ['0']
     """
-    seen = seen_by_open_layers(model, example_inputs)
-    return {name: layer.tune(one.draw(), again) for name, (layer, one) in seen.items()}
+    layers = open_layers(model)
+    seen = seen_by(model, layers, example_inputs)
+    return {name: layers[name].tune(one.draw(), again) for name, one in seen.items()}
 
 
-def seen_by_open_layers(
-    model: nn.Module, example_inputs: Any
-) -> dict[str, tuple[FactorizedConv, Seen]]:
-    """Each layer whose plan is to be measured, and what it sees; nothing is measured yet.
+def open_layers(model: nn.Module) -> dict[str, FactorizedConv]:
+    """The layers of a model whose plan is to be measured, by name.
 
     Raises `ValueError` where there is none.
     """
@@ -47,11 +48,17 @@ def seen_by_open_layers(
             "the model has no layer whose plan is to be measured: make or convert some with "
             "implementation='auto'"
         )
+    return layers
+
+
+def seen_by(
+    model: nn.Module, layers: Mapping[str, FactorizedConv], example_inputs: Any
+) -> dict[str, Seen]:
+    """What each of the layers sees first when the model runs; nothing is measured meanwhile."""
     for layer in layers.values():
         layer.measures = False
     try:
-        seen = seen_inputs(model, list(layers), example_inputs)
+        return seen_inputs(model, list(layers), example_inputs)
     finally:
         for layer in layers.values():
             layer.measures = True
-    return {name: (layers[name], one) for name, one in seen.items()}
