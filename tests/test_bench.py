@@ -130,6 +130,12 @@ class TestBench:
         found, _ = bench(tmp_path, f"32 32 3 --size 4 --rank 0.5 --align 8 {pair}")
         assert all(one % 8 == 0 for one in found.rows[1].rank)
 
+    def test_the_dtype_may_be_chosen(self, tmp_path):
+        pair = "--factorization tucker --rank 2 --implementation factorized"
+        found, done = bench(tmp_path, f"8 8 3 --size 5 --dtype bfloat16 {pair}")
+        assert found.dtype == "bfloat16"
+        assert "bfloat16" in done.stdout
+
     @pytest.mark.parametrize("transposed", [False, True])
     def test_the_macs_of_dense_are_its_products(self, transposed):
         kind = nn.ConvTranspose2d if transposed else nn.Conv2d
@@ -167,6 +173,9 @@ class TestRefusals:
             ("--model bench_models:absent --input 1,3,6,6", "is not found"),
             ("--model no_such_module:made --input 1,3,6,6", "is not found"),
             ("--model bench_models:word --input 1,3,6,6", "it must give an nn.Module"),
+            ("8 8 3 --device banana", "--device"),
+            ("8 8 3 --device cuda:77", "--device"),
+            ("8 8 3 --dtype int8", "--dtype"),
             ("--model bench_models:plain", "--input"),
             ("--model bench_models:factorized --input 1,4,6,6", "does not run on them"),
         ],
@@ -188,6 +197,7 @@ class TestRefusals:
             ("8 8 3 --weights bench_models.py --name a", "--weights"),
             ("8 8 3 --plot x.txt", "must end in .png"),
             ("8 8 3 --json no/such/x.json", "does not exist"),
+            ("--model torch.nn:ReLU --input 1,3,6,6", "has no convolution"),
             ("--model bench_models:plain --input 1,3,6,6 --layer 1", "none of its convolutions"),
         ],
     )

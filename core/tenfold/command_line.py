@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,6 +109,20 @@ def check_folder(path: Path | None, option: str) -> None:
         raise typer.BadParameter(f"the folder {path.parent} does not exist", param_hint=option)
 
 
+class Precision(str, Enum):
+    """The dtypes of convolutions, by name."""
+
+    float32 = "float32"
+    float64 = "float64"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.value)
+        return dtype
+
+
 Shape = Annotated[
     list[int] | None,
     typer.Argument(metavar="[IN OUT K]", help="Channels and kernel size of one layer."),
@@ -134,7 +149,18 @@ Align = Annotated[
 Formats = Annotated[
     list[str] | None, typer.Option("--factorization", help="Only this one; may be repeated.")
 ]
+Device = Annotated[str, typer.Option("--device", help="As cpu or cuda.")]
+Dtype = Annotated[Precision, typer.Option("--dtype")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="PyTorch's by default.")]
+
+
+def read_device(text: str) -> torch.device:
+    """A device that is there."""
+    try:
+        return torch.empty(0, device=text).device
+    except (RuntimeError, AssertionError) as fault:
+        words = str(fault).splitlines()[0]
+        raise typer.BadParameter(f"{text!r}: {words}", param_hint="--device") from None
 
 
 def read_shape(
@@ -180,12 +206,15 @@ def read_names(names: Sequence[str] | None, registry: Registry[Any], option: str
     return [name.lower() for name in names or registry.names()]
 
 
-def read_inputs(inputs: Sequence[str] | None) -> tuple[Tensor, ...]:
+def read_inputs(
+    inputs: Sequence[str] | None, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, ...]:
     """Random inputs of a model, of the shapes asked for."""
     if not inputs:
         raise typer.BadParameter("--model needs it, as --input 1,3,224,224", param_hint="--input")
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(read_numbers(text, "--input"), generator=generator) for text in inputs)
+    shapes = [read_numbers(text, "--input") for text in inputs]
+    return tuple(torch.randn(one, generator=generator).to(device, dtype) for one in shapes)
 
 
 @contextmanager

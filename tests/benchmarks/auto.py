@@ -3,7 +3,7 @@
     python tests/benchmarks/auto.py [--threads 2] [--batch 8] [--json FILE]
 
 Layers C×C×3×3 with random kernels, in eval mode without gradients, float32. Each layer is decided
-by measuring anew, then timed in turn with `nn.Conv2d` and, as the floor of the method, with a second
+by measuring anew, then timed in turn with `nn.Conv2d` and, as the floor of the method, a second
 `nn.Conv2d` of the same shape: what that ratio strays from 1 is noise.
 """
 

@@ -45,6 +45,8 @@ def bench(
     name: Annotated[
         str | None, typer.Option("--name", help="The kernel's name in that file, as conv.weight.")
     ] = None,
+    device: read.Device = "cpu",
+    dtype: read.Dtype = read.Precision.float32,
     threads: read.Threads = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     plot: Annotated[
@@ -60,15 +62,18 @@ def bench(
     read.check_plot(plot)
     read.check_folder(as_json, "--json")
     read.set_threads(threads)
+    where = read.read_device(device)
     requests = Requests(
         read.read_names(formats, factorizations, "--factorization"),
         read.read_names(ways, implementations, "--implementation"),
         read.read_ranks(ranks, align, ("0.25", "0.5")),
     )
     if model is not None:
-        tasks = _of_a_model(model, read.read_inputs(inputs), only)
+        tasks = _of_a_model(model, read.read_inputs(inputs, where, dtype.dtype), only)
     else:
-        tasks = [_of_a_shape(*read.read_shape(shape, size, batch, stride, groups), weights, name)]
+        conv, input_shape = read.read_shape(shape, size, batch, stride, groups)
+        seen = Seen(input_shape, dtype.dtype, where)
+        tasks = [_of_a_shape(conv.to(where, dtype.dtype), seen, weights, name)]
     results = _measured(tasks, requests)
     console = Console()
     for layer in results.inputs:
@@ -93,18 +98,16 @@ def _measured(tasks: list[Task], requests: Requests) -> Results:
                 elif isinstance(step, Row):
                     rows.append(step)
     return Results(
-        device=device_name(torch.device("cpu")),
+        device=device_name(tasks[0].seen.device),
         threads=torch.get_num_threads(),
+        dtype=str(tasks[0].seen.dtype).removeprefix("torch."),
         versions={"torch": torch.__version__, "tenfold": version("tenfold")},
         inputs={task.name: task.seen.shape for task in tasks},
         rows=tuple(rows),
     )
 
 
-def _of_a_shape(
-    conv: Any, input_shape: tuple[int, ...], weights: Path | None, name: str | None
-) -> Task:
-    seen = Seen(input_shape, torch.float32, torch.device("cpu"))
+def _of_a_shape(conv: Any, seen: Seen, weights: Path | None, name: str | None) -> Task:
     words = " × ".join(map(str, conv.weight.shape))
     if weights is None:
         if name is not None:
@@ -137,12 +140,14 @@ def _kernel(weights: Path, name: str | None) -> Tensor:
 
 
 def _of_a_model(model: str, inputs: tuple[Tensor, ...], only: list[str] | None) -> list[Task]:
-    made = read.read_model(model)
+    made = read.read_model(model).to(inputs[0].device, inputs[0].dtype)
     convs = {name: module for name, module in made.named_modules() if _is_plain(module)}
+    if not convs:
+        raise typer.BadParameter(f"{model!r} has no convolution", param_hint="--model")
     for name in only or ():
         if name not in convs:
             raise typer.BadParameter(
-                f"{name!r} is none of its convolutions: {', '.join(convs) or 'it has none'}",
+                f"{name!r} is none of its convolutions: {', '.join(convs)}",
                 param_hint="--layer",
             )
     chosen = [name for name in convs if not only or name in only]

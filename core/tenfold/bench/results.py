@@ -44,6 +44,7 @@ class Results(BaseModel):
 
     device: str
     threads: int
+    dtype: str
     versions: dict[str, str]
     inputs: dict[str, tuple[int, ...]]  # of each layer
     rows: tuple[Row, ...]

@@ -49,8 +49,9 @@ def table(results: Results, layer: str) -> Table:
 
 
 def where(results: Results) -> str:
-    """The device and the threads."""
-    return f"{results.device}, {results.threads} thread{'s' if results.threads > 1 else ''}"
+    """The device, the threads and the dtype."""
+    threads = f"{results.threads} thread{'s' if results.threads > 1 else ''}"
+    return f"{results.device}, {threads}, {results.dtype}"
 
 
 def _cells(row: Row) -> list[str]:

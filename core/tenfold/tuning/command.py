@@ -37,6 +37,8 @@ def tune(
     channels_last: Annotated[
         bool, typer.Option("--channels-last/--contiguous", help="Memory format of the inputs.")
     ] = True,
+    device: read.Device = "cpu",
+    dtype: read.Dtype = read.Precision.float32,
     threads: read.Threads = None,
     again: Annotated[bool, typer.Option("--again", help="Measure what is known too.")] = False,
 ) -> None:
@@ -47,14 +49,16 @@ def tune(
     tenfold tune --model package.module:make_model --input 8,3,224,224
     """
     read.set_threads(threads)
+    where = read.read_device(device)
     if model is None:
         conv, input_shape = read.read_shape(shape, size, batch, stride, groups)
-        seen = Seen(input_shape, torch.float32, torch.device("cpu"), channels_last)
+        seen = Seen(input_shape, dtype.dtype, where, channels_last)
         names = read.read_names(formats, factorizations, "--factorization")
         tasks = list(_of_a_shape(conv, seen, names, read.read_ranks(ranks, align, ("0.25",))))
+        conv.to(where, dtype.dtype)
     else:
-        tasks = _of_a_model(model, read.read_inputs(inputs), channels_last)
-    table = Table(title=_title(), caption=f"kept in {cache_folder() or 'memory alone'}")
+        tasks = _of_a_model(model, read.read_inputs(inputs, where, dtype.dtype), channels_last)
+    table = Table(title=_title(where), caption=f"kept in {cache_folder() or 'memory alone'}")
     for title in ("layer", "runs", "ms", "dense ms"):
         table.add_column(title, justify="right" if "ms" in title else "left", overflow="fold")
     with read.progress() as progress:
@@ -78,7 +82,7 @@ def _of_a_shape(
 
 
 def _of_a_model(model: str, inputs: tuple[Tensor, ...], channels_last: bool) -> list[Task]:
-    made = read.read_model(model).eval()
+    made = read.read_model(model).eval().to(inputs[0].device, inputs[0].dtype)
     if channels_last:
         made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         inputs = tuple(one.contiguous(memory_format=torch.channels_last) for one in inputs)
@@ -98,7 +102,7 @@ def _cells(decision: Decision) -> tuple[str, str, str]:
     return way_in_words(decision.partition, decision.memory_format), f"{taken:.3f}", f"{dense:.3f}"
 
 
-def _title() -> str:
+def _title(device: torch.device) -> str:
     threads = torch.get_num_threads()
-    name = device_name(torch.device("cpu"))
+    name = device_name(device)
     return f"{name}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"
