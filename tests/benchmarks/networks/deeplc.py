@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
         widths = (1111, 256, 256, 256)
         layers = [
             layer
-            for given, made in zip(widths, widths[1:], strict=False)
+            for given, made in pairwise(widths)
             for layer in (nn.Linear(given, made), nn.SiLU())
         ]
         self.net = nn.Sequential(*layers)

@@ -6,6 +6,8 @@ the photos those of `scikit-image`.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import h5py
 import numpy as np
 import torch
@@ -60,7 +62,7 @@ class HED(nn.Module):
 
 def _block(index: int, widths: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if index else []
-    for given, made in zip(widths, widths[1:], strict=False):
+    for given, made in pairwise(widths):
         layers += [nn.Conv2d(given, made, 3, padding=1), nn.ReLU()]
     return nn.Sequential(*layers)
 
