@@ -139,7 +139,7 @@ class Run:
         table = Table.open(place, key)
         missing = [layer for layer in self.layers if layer.name not in table.layers]
         for part in groups_within(missing, config.memory):
-            tasks = self.tasks(part)
+            tasks = self.tasks(part, executor is not None)
             done = run_all(tasks, executor)
             for _, found in self.progress.over(done, "layers", len(tasks)):
                 table.add(found)
@@ -150,7 +150,7 @@ class Run:
                 time_layer(self.model, layer, table.layers[layer.name])
         return table
 
-    def tasks(self, layers: Sequence[Layer]) -> dict[str, Task]:
+    def tasks(self, layers: Sequence[Layer], shared: bool) -> dict[str, Task]:
         """What has to be measured, with the moments that it takes."""
         config = self.config
         batches = list(self.fitted)
@@ -166,6 +166,7 @@ class Run:
                 self.worths.get(layer.name),
                 judge,
                 tuple(one.name for one in self.every),
+                shared,
             )
             for layer in layers
         }
