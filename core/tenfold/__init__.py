@@ -11,6 +11,7 @@ from .acceleration import accelerate, count_sweep
 from .achieved import Decomposition, decompose
 from .als import alternating_least_squares
 from .catalogue import PluginError
+from .compression import Compression, CompressionConfig, compress
 from .conv import FactorizedConv
 from .decomposition import relative_error
 from .factorization import Factorization
@@ -31,6 +32,8 @@ from .tuning.model import tune
 __version__ = version("tenfold")
 
 __all__ = [
+    "Compression",
+    "CompressionConfig",
     "Decision",
     "Decomposition",
     "Energy",
@@ -52,6 +55,7 @@ __all__ = [
     "bond_matrix",
     "chain_svd",
     "cheapest_partition",
+    "compress",
     "count_sweep",
     "decompose",
     "factorizations",
