@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .validation import first_fault
 
 Metric = Literal["parameters", "macs", "latency"]
 Objective = Literal["measured", "energy", "uniform"]
@@ -63,7 +65,7 @@ class Report(BaseModel):
     user's `evaluate` gave. `curve` has a point for each budget that was asked for.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     metric: Metric
     objective: Objective
@@ -77,3 +79,15 @@ class Report(BaseModel):
     curve: tuple[Point, ...] = ()
     threads: int
     versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """All of it as JSON, which `from_json` reads."""
+        return self.model_dump_json(indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Read what `to_json` wrote; raises `ValueError`, naming the field, for anything else."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as fault:
+            raise ValueError(first_fault(fault)) from None
