@@ -10,6 +10,7 @@ from importlib.metadata import version
 from .acceleration import accelerate
 from .als import alternating_least_squares
 from .catalogue import PluginError
+from .compression import Compression, CompressionConfig, compress
 from .conv import FactorizedConv
 from .decomposition import relative_error
 from .factorization import Factorization
@@ -28,6 +29,8 @@ from .svd import chain_svd, leading_basis
 __version__ = version("tenfold")
 
 __all__ = [
+    "Compression",
+    "CompressionConfig",
     "Energy",
     "Error",
     "Factorization",
@@ -46,6 +49,7 @@ __all__ = [
     "bond_matrix",
     "chain_svd",
     "cheapest_partition",
+    "compress",
     "factorizations",
     "hookimpl",
     "implementations",

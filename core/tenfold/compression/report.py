@@ -47,6 +47,7 @@ class LayerReport(BaseModel):
     kernel_error: float
     output_error: float
     error: float
+    reason: str | None = None  # why it was not to be compressed
 
 
 class Point(BaseModel):
