@@ -10,7 +10,7 @@ from importlib.metadata import version
 from .acceleration import accelerate
 from .als import alternating_least_squares
 from .catalogue import PluginError
-from .compression import Compression, CompressionConfig, compress
+from .compression import Compression, CompressionConfig, compress, distill, load, save
 from .conv import FactorizedConv
 from .decomposition import relative_error
 from .factorization import Factorization
@@ -50,12 +50,15 @@ __all__ = [
     "chain_svd",
     "cheapest_partition",
     "compress",
+    "distill",
     "factorizations",
     "hookimpl",
     "implementations",
     "is_budget",
     "leading_basis",
+    "load",
     "measure_moments",
     "relative_error",
     "roles",
+    "save",
 ]
