@@ -16,7 +16,7 @@ from .correction import correct
 from .inference import Batch
 from .latency import time_layer, time_networks
 from .measurement import Evaluate, Judge, Task, score
-from .normalisation import recalibrate
+from .normalisation import recalibrate, scaling
 from .plan import Choices, Plan, applied, assemble, copied
 from .progress import Progress, shown
 from .refinement import refined, smallest
@@ -120,8 +120,15 @@ class Run:
 
     @cached_property
     def worths(self) -> dict[str, Tensor]:
-        """What the layers' outputs are worth to the network's."""
-        return importances(self.model, self.layers, self.probes, self.config.seed)
+        """What the layers' outputs are worth: to the network's, or to the normalisation after."""
+        found = {}
+        if self.config.objective == "measured":
+            found = importances(self.model, self.layers, self.probes, self.config.seed)
+        for layer in self.layers:
+            if layer.name not in found and layer.follower is not None:
+                follower = self.model.get_submodule(layer.follower)
+                found[layer.name] = scaling(follower, layer.config.groups)
+        return found
 
     def measured(
         self, place: Table | str | os.PathLike[str] | None, executor: Executor | None
@@ -136,6 +143,8 @@ class Run:
             done = run_all(tasks, executor)
             for _, found in self.progress.over(done, "layers", len(tasks)):
                 table.add(found)
+        if "judge" in self.__dict__:
+            self.judge.replay = None
         if config.metric == "latency":
             for layer in self.progress.over(self.layers, "latency"):
                 time_layer(self.model, layer, table.layers[layer.name])
@@ -150,7 +159,13 @@ class Run:
         judge = self.judge if config.objective == "measured" else None
         return {
             layer.name: Task(
-                self.model, layer, config, seen[layer.name], self.worths.get(layer.name), judge
+                self.model,
+                layer,
+                config,
+                seen[layer.name],
+                self.worths.get(layer.name),
+                judge,
+                tuple(one.name for one in self.every),
             )
             for layer in layers
         }

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from torch import nn
 
 from ..registry import factorizations, implementations
 from .report import Metric, Objective
-
-Pattern = str | type[nn.Module] | Callable[[str, nn.Module], bool]
 
 
 class CompressionConfig(BaseModel):
