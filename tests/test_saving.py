@@ -197,6 +197,19 @@ class TestRoundTrip:
         assert made[0].channels_last
         assert back[0].channels_last
 
+    def test_a_plan_that_was_fixed_stays(self, tmp_path):
+        made = small(nn.Sequential(nn.Conv2d(4, 8, 3)), ("0",), implementation="auto")
+        made[0].fix_plan({"partition": [[1], [0, 2]]})
+        save(made, tmp_path / "net")
+        back = load(tmp_path / "net", nn.Sequential(nn.Conv2d(4, 8, 3)))
+        assert back[0].decision == made[0].decision
+        assert (back[0].implementation, back[0].measures) == ("auto", False)
+        manifest = json.loads((tmp_path / "net" / NAMES[0]).read_text())
+        manifest["layers"][0]["decision"]["partition"] = [[0], [7]]
+        (tmp_path / "net" / NAMES[0]).write_text(json.dumps(manifest))
+        with pytest.raises(ValueError, match=r"layer '0': .*partition"):
+            load(tmp_path / "net", nn.Sequential(nn.Conv2d(4, 8, 3)))
+
     def test_a_registered_class_is_found_by_its_name(self, tmp_path, install):
         factorizations.register("ring", Ring)
         made = nn.Sequential(FactorizedConv(4, 4, (3, 3), rank=2, factorization=Ring))

@@ -126,8 +126,9 @@ class Training:
         with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
             loss: Tensor = self.matching(model, batch)
         if not bool(torch.isfinite(loss)):
+            found = float(loss.detach())
             raise FloatingPointError(
-                f"the loss of step {self.steps + 1} is {float(loss.detach())}: lower lr={self.lr}, or look "
+                f"the loss of step {self.steps + 1} is {found}: lower lr={self.lr}, or look "
                 "for NaN in the batch"
             )
         self.optimizer.zero_grad(set_to_none=True)
