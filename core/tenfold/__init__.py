@@ -11,7 +11,7 @@ from .acceleration import accelerate, count_sweep
 from .achieved import Decomposition, decompose
 from .als import alternating_least_squares
 from .catalogue import PluginError
-from .compression import Compression, CompressionConfig, compress
+from .compression import Compression, CompressionConfig, compress, distill, load, save
 from .conv import FactorizedConv
 from .decomposition import relative_error
 from .factorization import Factorization
@@ -58,13 +58,16 @@ __all__ = [
     "compress",
     "count_sweep",
     "decompose",
+    "distill",
     "factorizations",
     "hookimpl",
     "implementations",
     "is_budget",
     "leading_basis",
+    "load",
     "measure_moments",
     "relative_error",
     "roles",
+    "save",
     "tune",
 ]

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .bench.command import bench
 from .command_line import check_plot, read_rank
+from .compression.command import compress, report
 from .listing import BAD, list_plugins
 from .tuning.command import tune
 
@@ -24,6 +25,8 @@ main = typer.Typer(
 )
 console = Console()
 main.command()(bench)
+main.command()(compress)
+main.command()(report)
 main.command()(tune)
 
 
