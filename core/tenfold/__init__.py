@@ -10,6 +10,7 @@ from importlib.metadata import version
 from .acceleration import accelerate
 from .als import alternating_least_squares
 from .catalogue import PluginError
+from .contraction import Contraction, plan_contraction
 from .conv import FactorizedConv
 from .decomposition import relative_error
 from .factorization import Factorization
@@ -28,6 +29,7 @@ from .svd import chain_svd, leading_basis
 __version__ = version("tenfold")
 
 __all__ = [
+    "Contraction",
     "Energy",
     "Error",
     "Factorization",
@@ -52,6 +54,7 @@ __all__ = [
     "is_budget",
     "leading_basis",
     "measure_moments",
+    "plan_contraction",
     "relative_error",
     "roles",
 ]
