@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from .catalogue import DISABLE, Entry, PluginError, describe, found
 from .factorization import Factorization
@@ -13,7 +14,8 @@ from .implementation import Implementation
 T = TypeVar("T", bound=Factorization | Implementation)
 
 
-class Choice(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Choice(Generic[T]):
     """A plugin that was chosen: its name, how the call spelled it, and an instance."""
 
     name: str
