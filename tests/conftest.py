@@ -2,18 +2,21 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from tenfold import factorizations, implementations
 from tenfold.hooks import plugin_manager
+from tenfold.tuning import cache
 
 Install = Callable[..., None]
 
 FORMATS = ("cp", "tucker", "tt")
 PAIRS = [(name, way) for name in FORMATS for way in ("reconstructed", "factorized")]
 PAIRS.append(("cp", "mobilenet"))
+_numbers = count()
 
 
 @pytest.fixture(params=FORMATS, scope="session")
@@ -26,6 +29,16 @@ def factorization(request: pytest.FixtureRequest) -> str:
 def pair(request: pytest.FixtureRequest) -> dict[str, str]:
     """A format and an implementation, as the keywords that `FactorizedConv` takes."""
     return dict(zip(("factorization", "implementation"), request.param, strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _choices_are_kept_for_one_test(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test writes to the user's cache, and none finds what another has measured."""
+    folder = tmp_path_factory.getbasetemp() / f"choices-{next(_numbers)}"
+    monkeypatch.setenv("TENFOLD_CACHE", str(folder))
+    cache.forget()
 
 
 @pytest.fixture

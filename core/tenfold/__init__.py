@@ -16,7 +16,7 @@ from .decomposition import relative_error
 from .factorization import Factorization
 from .geometry import Geometry
 from .hooks import hookimpl
-from .implementation import Implementation
+from .implementation import Fixed, Implementation
 from .kernel import FactorizedKernel
 from .moment import Moment, measure_moments
 from .network import KernelNetwork
@@ -25,16 +25,20 @@ from .rank import Energy, Error, Multiple, is_budget
 from .registry import factorizations, implementations
 from .spectrum import bond_matrix
 from .svd import chain_svd, leading_basis
+from .tuning.decision import Decision
+from .tuning.model import tune
 
 __version__ = version("tenfold")
 
 __all__ = [
     "Contraction",
+    "Decision",
     "Energy",
     "Error",
     "Factorization",
     "FactorizedConv",
     "FactorizedKernel",
+    "Fixed",
     "Geometry",
     "Implementation",
     "KernelNetwork",
@@ -57,4 +61,5 @@ __all__ = [
     "plan_contraction",
     "relative_error",
     "roles",
+    "tune",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +12,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from .bench.command import bench
+from .command_line import check_plot, read_rank
 from .listing import BAD, list_plugins
+from .tuning.command import tune
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +23,8 @@ main = typer.Typer(
     help="Smaller, faster convolutions by tensor factorization.",
 )
 console = Console()
+main.command()(bench)
+main.command()(tune)
 
 
 @main.command()
@@ -62,12 +67,12 @@ def demo(
     """Compress a trained network by each installed pair, on real images."""
     from .demo import run, show
 
-    request = _rank(rank)
+    request = read_rank(rank)
     try:
         run.check_rank(request)
     except (ValueError, TypeError) as fault:
         raise typer.BadParameter(str(fault), param_hint="--rank") from None
-    _check_plot(plot)
+    check_plot(plot)
     found: list[run.Measured] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -83,28 +88,3 @@ def demo(
     if plot is not None:
         show.plot(found, plot)
         console.print(f"drawn: {plot}")
-
-
-def _rank(text: str) -> Any:
-    """Read a rank as Python would: an int, a float, or a word."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _check_plot(path: Path | None) -> None:
-    if path is None:
-        return
-    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise typer.BadParameter(f"{path} must end in .png, .pdf or .svg", param_hint="--plot")
-    if not path.parent.is_dir():
-        raise typer.BadParameter(f"the folder {path.parent} does not exist", param_hint="--plot")
-    try:
-        import matplotlib  # noqa: F401 - asked for before the work, so that none is lost
-    except ImportError:
-        raise typer.BadParameter(
-            "it needs matplotlib: pip install 'tenfold[plot]'", param_hint="--plot"
-        ) from None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import plain, source
 from .config import ConvConfig
-from .convolve import channels_last, is_channels_last
+from .convolve import LAID_OUT, channels_last, is_channels_last
 from .decomposition import check_finite, with_options
 from .factorization import Factorization
 from .fit import fit, structure
@@ -23,6 +23,8 @@ from .network import KernelNetwork
 from .padding import pad
 from .registry import Choice, factorizations, implementations
 from .stage import Chain, lower
+from .tuning.decision import Decision
+from .tuning.layer import adopt, parse_decision, settle, tune
 
 
 class FactorizedConv(nn.Module):
@@ -212,8 +214,13 @@ class FactorizedConv(nn.Module):
         self.config = config
         self.weight = kernel
         self.runner = runner
+        self.way = runner  # what made the plan: a decision may replace it
         self.plan = plan
         self.channels_last = False
+        self.candidates = tuple(runner.plugin.candidates(kernel.network, config.geometry))
+        self.measures = bool(self.candidates)
+        self.decision: Decision | None = None
+        self.settled: object = None  # the kind of input that the decision was made for
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
@@ -226,13 +233,19 @@ class FactorizedConv(nn.Module):
         if x.dim() == order + 1:
             return self.forward(x.unsqueeze(0), output_size).squeeze(0)
         together = self.channels_last or is_channels_last(x)
-        if together:
-            x = channels_last(x)
+        if self.measures and not torch.compiler.is_compiling():
+            settle(self, x, together)
+        plan = self.plan if output_size is None else self._sized_plan(x, output_size)
+        asked = plan.memory_format if isinstance(plan, Chain) else None
+        inside = together if asked is None else asked == "channels_last"
+        if inside or together:
+            x = channels_last(x) if inside else x.contiguous()
         if self.config.sides is not None:
             x = pad(x, self.config.sides, self.config.padding_mode)
-        plan = self.plan if output_size is None else self._sized_plan(x, output_size)
         y = plan(x, tuple(self.weight.factors), self.bias)
-        return channels_last(y) if together else y
+        if together:
+            return channels_last(y)
+        return y.contiguous() if inside else y
 
     @property
     def order(self) -> int:
@@ -253,6 +266,24 @@ class FactorizedConv(nn.Module):
     def implementation(self) -> str:
         """The name of the way it runs."""
         return self.runner.name
+
+    def tune(self, example_input: Tensor, again: bool = False) -> Decision:
+        """Choose now how this layer runs, for inputs like `example_input`, and keep the choice.
+
+        What was measured before, in this process or another, is looked up; `again` measures anew.
+        Returns the decision, which is `layer.decision` from then on. Raises `ValueError` where the
+        implementation leaves nothing to choose, or for a bad input.
+        """
+        self._check_input(example_input)
+        return tune(self, example_input, again)
+
+    def fix_plan(self, decision: Decision | Mapping[str, Any]) -> None:
+        """Run so from now on, and never measure: by a decision, or by its JSON data.
+
+        Raises `ValueError`, and changes nothing, where this layer cannot run so.
+        """
+        adopt(self, parse_decision(decision))
+        self.measures = False
 
     def macs(self, size: Sequence[int]) -> int:
         """Multiply-accumulates for one input of spatial size `size`.
@@ -311,7 +342,7 @@ class FactorizedConv(nn.Module):
             most = tuple(s + stride - 1 for s, stride in zip(least, config.stride, strict=True))
             raise ValueError(f"output_size={wanted} must be between {least} and {most}")
         geometry = replace(config.geometry, output_padding=extra)
-        return make_plan(self.weight.choice, self.weight.network, self.runner, geometry)
+        return make_plan(self.weight.choice, self.weight.network, self.way, geometry)
 
     def __repr__(self) -> str:
         return plain.spell(self)
@@ -333,4 +364,7 @@ def make_plan(
         raise ValueError(
             f"implementation={runner.spelled} cannot run factorization={format_.spelled}: {fault}"
         ) from None
-    return plan if callable(plan) else lower(network, plan, geometry)
+    wanted = runner.plugin.memory_format
+    if wanted is not None and network.order not in LAID_OUT:
+        raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
+    return plan if callable(plan) else replace(lower(network, plan, geometry), memory_format=wanted)

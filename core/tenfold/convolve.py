@@ -13,6 +13,7 @@ from .geometry import Geometry
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 TORCH_ORDER = 3  # the most spatial axes that PyTorch convolves over
+LAID_OUT = (2, 3)  # the orders whose activations have more than one memory format
 
 
 def convolve(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from .geometry import Geometry
 from .network import KernelNetwork
 from .partition import Partition
+from .stage import MemoryFormat
 
 Convolution = Callable[[Tensor, Sequence[Tensor], Tensor | None], Tensor]
 
@@ -17,8 +19,11 @@ Convolution = Callable[[Tensor, Sequence[Tensor], Tensor | None], Tensor]
 class Implementation(ABC):
     """A way to run any kernel network: a plugin of the group `tenfold.implementations`.
 
-    It asks what the network can do, never which format it came from.
+    It asks what the network can do, never which format it came from. `memory_format` is the layout
+    of images and volumes in which its convolutions run; None for that of the input.
     """
+
+    memory_format: MemoryFormat | None = None
 
     @abstractmethod
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition | Convolution:
@@ -35,5 +40,40 @@ class Implementation(ABC):
         use instead.
         """
 
+    def candidates(self, network: KernelNetwork, geometry: Geometry) -> Sequence[Partition]:
+        """Partitions worth measuring; by default none, and `plan` is what runs.
+
+        A layer measures them, in each memory format, on the first input that it sees in eval mode
+        without gradients, and keeps the fastest; until then it runs `plan`'s.
+
+        Law: as that of `plan`, for each of them.
+        """
+        return ()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+@dataclass(frozen=True)
+class Fixed(Implementation):
+    """Run by exactly this partition, an ordered tuple of groups of the factors' indices.
+
+    `memory_format` is `"contiguous"`, `"channels_last"` or None, for that of the input.
+
+    >>> way = Fixed(((1,), (2, 3), (0,)))
+    >>> FactorizedConv(8, 8, 3, order=2, rank=4, implementation=way).plan.partition
+    ((1,), (2, 3), (0,))
+    """
+
+    partition: Partition
+    memory_format: MemoryFormat | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "partition", tuple(map(tuple, self.partition)))
+
+    def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:
+        return self.partition
+
+    def __repr__(self) -> str:
+        words = f", memory_format={self.memory_format!r}" if self.memory_format else ""
+        return f"Fixed({self.partition}{words})"

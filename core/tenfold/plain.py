@@ -102,8 +102,8 @@ def spell(layer: FactorizedConv) -> str:
         if getattr(config, name) != default
     ]
     words.append(f"rank={kernel.rank}, factorization={kernel.choice.spelled}")
-    if layer.runner.spelled != "'factorized'":
-        words.append(f"implementation={layer.runner.spelled}")
+    if layer.way.spelled != "'factorized'":
+        words.append(f"implementation={layer.way.spelled}")
     if kernel.dtype != torch.get_default_dtype():
         words.append(f"dtype={kernel.dtype}")
     return f"FactorizedConv({', '.join(words)})"

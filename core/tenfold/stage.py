@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from .convolve import convolve
 from .geometry import Geometry
 from .network import GROUP, IN, OUT, KernelNetwork
 from .partition import Partition, Roles, roles
+
+MemoryFormat = Literal["contiguous", "channels_last"]
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Chain:
-    """The convolutions that a partition makes of a network, one after another."""
+    """The convolutions that a partition makes of a network, one after another.
+
+    `memory_format` is the layout in which the activations are kept; None for that of the input.
+    """
 
     partition: Partition
     stages: tuple[Stage, ...]
     permutation: Permutation | None  # of the last stage's channels to (group, out)
+    memory_format: MemoryFormat | None = None
 
     def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
         """Run it on `x`, `(batch, channels, *size)`."""

@@ -16,6 +16,7 @@ from ..catalogue import PluginError
 from ..conv import FactorizedConv
 from ..registry import factorizations, implementations
 from ..replace import replace_convolutions, substitute
+from ..rerun import rerun
 from .data import accuracy, load_cnn, load_images
 
 BATCH, ROUNDS = 64, 7
@@ -144,15 +145,6 @@ def dense_layers(model: nn.Module, names: list[str]) -> dict[str, FactorizedConv
     return replace_convolutions(
         model, names, rank=10**9, factorization="tucker", implementation="reconstructed"
     )
-
-
-def rerun(layer: FactorizedConv, implementation: str) -> FactorizedConv:
-    """The same kernel, run another way."""
-    names = ("stride", "padding", "dilation", "padding_mode", "transposed", "output_padding")
-    geometry = {name: getattr(layer.config, name) for name in names}
-    return FactorizedConv.from_factorization(
-        layer.weight, implementation=implementation, bias=layer.bias, **geometry
-    ).eval()
 
 
 def input_sizes(model: nn.Module, images: Tensor) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,1 @@
+"""Measure pairs of factorization and implementation on layers, beside the dense convolution."""

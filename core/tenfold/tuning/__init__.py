@@ -1,0 +1,1 @@
+"""Choose how a layer runs by measuring, and keep the choices."""

@@ -1,0 +1,108 @@
+"""The command `tenfold tune`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from .. import command_line as read
+from ..conv import FactorizedConv
+from ..registry import factorizations
+from ..workload import Seen
+from .cache import cache_folder
+from .decision import Decision, way_in_words
+from .model import open_layers, seen_by
+from .tuner import device_name
+
+Task = tuple[str, FactorizedConv, Seen]
+
+
+def tune(
+    shape: read.Shape = None,
+    size: read.Size = "56",
+    batch: read.Batch = 1,
+    stride: read.Stride = 1,
+    groups: read.Groups = 1,
+    model: read.Model = None,
+    inputs: read.Input = None,
+    ranks: read.Ranks = None,
+    align: read.Align = None,
+    formats: read.Formats = None,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last/--contiguous", help="Memory format of the inputs.")
+    ] = True,
+    device: read.Device = "cpu",
+    dtype: read.Dtype = read.Precision.float32,
+    threads: read.Threads = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure what is known too.")] = False,
+) -> None:
+    """Measure, ahead, how layers with implementation='auto' run best here, and keep the choices.
+
+    tenfold tune 64 64 3 --size 56 --batch 8 --rank 0.25
+
+    tenfold tune --model package.module:make_model --input 8,3,224,224
+    """
+    read.set_threads(threads)
+    where = read.read_device(device)
+    if model is None:
+        conv, input_shape = read.read_shape(shape, size, batch, stride, groups)
+        seen = Seen(input_shape, dtype.dtype, where, channels_last)
+        names = read.read_names(formats, factorizations, "--factorization")
+        tasks = list(_of_a_shape(conv, seen, names, read.read_ranks(ranks, align, ("0.25",))))
+        conv.to(where, dtype.dtype)
+    else:
+        tasks = _of_a_model(model, read.read_inputs(inputs, where, dtype.dtype), channels_last)
+    table = Table(title=_title(where), caption=f"kept in {cache_folder() or 'memory alone'}")
+    for title in ("layer", "runs", "ms", "dense ms"):
+        table.add_column(title, justify="right" if "ms" in title else "left", overflow="fold")
+    with read.progress() as progress:
+        bar = progress.add_task("", total=len(tasks))
+        for name, layer, seen in tasks:
+            progress.update(bar, description=name)
+            table.add_row(name, *_cells(layer.tune(seen.draw(), again)))
+            progress.advance(bar)
+    Console().print(table)
+
+
+def _of_a_shape(
+    conv: nn.Module, seen: Seen, formats: list[str], ranks: list[Any]
+) -> Iterator[Task]:
+    for name in formats:
+        for rank in ranks:
+            layer = FactorizedConv.from_conv(
+                conv, rank=rank, factorization=name, implementation="auto", decompose_weights=False
+            )
+            yield f"{name} {rank}", layer.eval(), seen
+
+
+def _of_a_model(model: str, inputs: tuple[Tensor, ...], channels_last: bool) -> list[Task]:
+    made = read.read_model(model).eval().to(inputs[0].device, inputs[0].dtype)
+    if channels_last:
+        made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        inputs = tuple(one.contiguous(memory_format=torch.channels_last) for one in inputs)
+    try:
+        layers = open_layers(made)
+    except ValueError as fault:
+        raise typer.BadParameter(str(fault), param_hint="--model") from None
+    with read.check_inputs():
+        seen = seen_by(made, layers, inputs)
+    return [(name, layers[name], one) for name, one in seen.items()]
+
+
+def _cells(decision: Decision) -> tuple[str, str, str]:
+    times = {(one.partition, one.memory_format): one.milliseconds for one in decision.measured}
+    dense = min(one.milliseconds for one in decision.measured if len(one.partition) == 1)
+    taken = times[decision.partition, decision.memory_format]
+    return way_in_words(decision.partition, decision.memory_format), f"{taken:.3f}", f"{dense:.3f}"
+
+
+def _title(device: torch.device) -> str:
+    threads = torch.get_num_threads()
+    name = device_name(device)
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"

@@ -1,0 +1,84 @@
+"""What was measured, where, and what came of it: data, and JSON."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..partition import Partition
+from ..stage import MemoryFormat
+
+
+class Situation(BaseModel):
+    """All that a measurement depends on; a choice is kept for exactly this."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tenfold: str
+    torch: str
+    device: str  # the name of the processor
+    threads: int
+    onednn: bool
+    dtype: str
+    input_shape: tuple[int, ...]
+    channels_last: bool  # the input
+    factors: tuple[tuple[str, ...], ...]
+    sizes: dict[str, int]
+    geometry: dict[str, tuple[int, ...] | bool]
+    padding: str
+    candidates: tuple[Partition, ...]
+
+    @property
+    def digest(self) -> str:
+        """A name for it, fit for a file."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:24]
+
+
+class Measured(BaseModel):
+    """One way of running a layer, and the median of its milliseconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: Partition
+    memory_format: MemoryFormat | None
+    milliseconds: float = Field(gt=0)
+
+
+class Decision(BaseModel):
+    """The way a layer runs, and why: what each candidate took, and in which situation.
+
+    As JSON data by `model_dump(mode="json")`; `FactorizedConv.fix_plan` takes either. Only
+    `partition` must be given; `memory_format` None is that of the input.
+
+    >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4)
+    >>> layer.fix_plan({"partition": [[1], [2, 3], [0]]})
+    >>> layer.decision.model_dump(mode="json", exclude_defaults=True)
+    {'partition': [[1], [2, 3], [0]]}
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partition: Partition
+    memory_format: MemoryFormat | None = None
+    measured: tuple[Measured, ...] = ()
+    situation: Situation | None = None
+
+    def __str__(self) -> str:
+        """A line for each candidate, the fastest first."""
+        lines = [f"runs {way_in_words(self.partition, self.memory_format)}"]
+        if self.situation is not None:
+            here = self.situation
+            threads = f"{here.threads} thread{'s' if here.threads > 1 else ''}"
+            lines.append(f"measured on {here.input_shape}, {here.dtype}, {here.device}, {threads}")
+        for one in sorted(self.measured, key=lambda one: one.milliseconds):
+            words = way_in_words(one.partition, one.memory_format)
+            lines.append(f"{one.milliseconds:10.4f} ms  {words}")
+        return "\n".join(lines)
+
+
+def way_in_words(partition: Partition, memory_format: MemoryFormat | None) -> str:
+    """The groups of a partition and the memory format, for people."""
+    groups = " ".join(f"({' '.join(map(str, group))})" for group in partition)
+    name = "dense" if len(partition) == 1 else groups
+    return f"{name}, {memory_format}" if memory_format else name

@@ -1,0 +1,80 @@
+"""A layer's decision: made in passing or when asked for, taken over, read from data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from ..convolve import is_channels_last
+from ..implementation import Fixed, Implementation
+from ..registry import Choice
+from .decision import Decision
+from .tuner import decide, may_measure
+
+if TYPE_CHECKING:
+    from ..conv import FactorizedConv
+
+
+def settle(layer: FactorizedConv, x: Tensor, channels_last: bool) -> None:
+    """Decide by the first input of its kind, where measuring is allowed.
+
+    A kind is a type of device, a dtype and a memory format.
+    """
+    kind = (x.device.type, x.dtype, channels_last)
+    if layer.training or kind == layer.settled or not may_measure(x):
+        return
+    decision = decide(layer, x, wait=False)
+    if decision is not None:
+        adopt(layer, decision)
+        layer.settled = kind
+
+
+def tune(layer: FactorizedConv, x: Tensor, again: bool) -> Decision:
+    """Decide for inputs like `x`, batched or not; see `FactorizedConv.tune`."""
+    if not layer.candidates:
+        raise ValueError(
+            f"implementation={layer.runner.spelled} leaves nothing to choose: use "
+            "implementation='auto'"
+        )
+    if x.is_meta or x.numel() == 0:
+        raise ValueError(f"example_input of shape {tuple(x.shape)} on {x.device} holds no data")
+    x = x.detach()
+    x = x.flatten(0, -2) if layer.order == 0 and x.dim() > 2 else x
+    x = x.unsqueeze(0) if x.dim() == layer.order + 1 else x
+    decision = decide(layer, x, again)
+    assert decision is not None  # it waits
+    adopt(layer, decision)
+    layer.measures = True
+    layer.settled = (x.device.type, x.dtype, layer.channels_last or is_channels_last(x))
+    return decision
+
+
+def adopt(layer: FactorizedConv, decision: Decision) -> None:
+    """Let `layer` run as decided.
+
+    Raises `ValueError`, before anything is changed, where it cannot.
+    """
+    from ..conv import make_plan  # which imports this file
+
+    way: Choice[Implementation] = _choice(Fixed(decision.partition, decision.memory_format))
+    plan = make_plan(layer.weight.choice, layer.weight.network, way, layer.config.geometry)
+    layer.plan, layer.way, layer.decision = plan, way, decision
+
+
+def _choice(way: Fixed) -> Choice[Implementation]:
+    return Choice("fixed", repr(way), way)
+
+
+def parse_decision(data: Decision | Mapping[str, Any]) -> Decision:
+    """Read a decision from JSON data; raises `ValueError` where it is none."""
+    if isinstance(data, Decision):
+        return data
+    try:
+        return Decision.model_validate(data)
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"decision: {place}: {first['msg']}") from None

@@ -1,0 +1,119 @@
+"""Time several ways of doing one thing, in turn, and choose with noise in mind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from random import Random
+from statistics import median, quantiles
+
+import torch
+
+Run = Callable[[], object]
+
+SECONDS = 0.3  # for the rounds of one comparison
+ROUNDS = 7, 40  # at least, at most; one takes one sample of each
+DROPS = 2, 6, 12, 20  # rounds after which the slow are dropped
+SAMPLE = 2e-4  # a sample shorter than this many seconds is mostly the clock and the scheduler
+HOPELESS = 1.3  # times the fastest: measured no further
+LONG = 30e-3  # seconds for the first calls of one, beside which a first one's extra work is little
+MARGIN = 0.03  # a gain below this is not worth a more complicated way
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The median time of one call, and the relative standard error of that median."""
+
+    milliseconds: float
+    doubt: float
+
+
+def in_turn(
+    runs: Sequence[Run],
+    device: torch.device,
+    seconds: float = SECONDS,
+    hopeless: float = HOPELESS,
+) -> list[Timing]:
+    """Time each of `runs`: one sample of each a round, so that what slows the machine slows all.
+
+    Each round has an order of its own, for what one leaves in the caches helps or hurts the next.
+    What is `hopeless` times slower than the fastest is dropped on the way, by the best samples, as
+    another process only ever adds time. `seconds` bounds the rounds, but for the first few.
+    """
+    samples = [[sample] for sample in _first_samples(runs, device)]
+    best = min(times[0] for times in samples)
+    calls = max(1, min(50, ceil(SAMPLE / best)))
+    left = [i for i, times in enumerate(samples) if times[0] <= 2 * hopeless * best]
+    for i in left:
+        samples[i] = []
+    ends = time.perf_counter() + seconds
+    for turn in range(ROUNDS[1]):
+        if turn >= ROUNDS[0] and time.perf_counter() > ends:
+            break
+        for i in Random(turn).sample(left, len(left)):
+            samples[i].append(_sample(runs[i], device, calls))
+        if turn in DROPS:
+            best = min(min(samples[i]) for i in left)
+            left = [i for i in left if min(samples[i]) <= hopeless * best]
+    return [_timing(times, i in left) for i, times in enumerate(samples)]
+
+
+def simplest_of_the_fastest(timings: Sequence[Timing]) -> int:
+    """The first that is not slower than the fastest beyond doubt; the simplest comes first.
+
+    Beyond doubt is more than the margin, and than two standard errors of the difference.
+    """
+    best = min(timings, key=lambda one: one.milliseconds)
+    for index, one in enumerate(timings):
+        doubt = 2 * (one.doubt**2 + best.doubt**2) ** 0.5
+        if one.milliseconds <= best.milliseconds * (1 + max(MARGIN, doubt)):
+            return index
+    raise ValueError("there is nothing to choose from")
+
+
+def _first_samples(runs: Sequence[Run], device: torch.device) -> list[float]:
+    """The best of a few calls after the first; the first, of what is far too slow and long.
+
+    The best, since another process may have had the machine meanwhile: nothing is dropped for that.
+    """
+    found: list[float] = []
+    for run in runs:
+        times = [_sample(run, device, 1)]
+        while len(times) < 4 and sum(times) < LONG:
+            times.append(_sample(run, device, 1))
+        if len(times) == 1 and not (found and times[0] > 2 * min(found)):
+            times.append(_sample(run, device, 1))
+        found.append(min(times[1:] or times))
+    return found
+
+
+def _sample(run: Run, device: torch.device, calls: int) -> float:
+    """Seconds of one call, the mean of `calls` ones."""
+    _wait(device)
+    started = time.perf_counter()
+    for _ in range(calls):
+        run()
+    _wait(device)
+    return (time.perf_counter() - started) / calls
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _timing(times: Sequence[float], kept: bool) -> Timing:
+    """The median, and its standard error: 1.25 times the mean's (of a normal distribution).
+
+    The deviation is told by the lower quartile, for what other processes do is above the median.
+    There is no doubt about what was dropped.
+    """
+    middle = median(times)
+    if not kept:
+        return Timing(middle * 1000, 0.0)
+    deviation = (middle - quantiles(times, n=4)[0]) / 0.6745
+    return Timing(middle * 1000, 1.25 * deviation / len(times) ** 0.5 / middle)

@@ -1,0 +1,80 @@
+"""Run whichever way is measured fastest on the device at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from tenfold import (
+    Geometry,
+    Implementation,
+    KernelNetwork,
+    Partition,
+    cheapest_partition,
+    implementations,
+    roles,
+)
+
+CHEAPEST = 5  # how many are measured, besides the dense kernel and the default
+WHOLE = 7  # stages; of a longer partition only one run of stages is merged at a time
+
+
+class Auto(Implementation):
+    """The dense kernel, or one of the partitions with the fewest multiply-accumulates.
+
+    Until it is measured it runs as `factorized`. Candidates are that partition and the cheapest
+    one of all, with neighbouring stages merged in every way: four small convolutions of CP, say,
+    become a MobileNet block, or two, or one. Those that cost more than the dense kernel are left
+    out.
+    """
+
+    def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:
+        plan = implementations["factorized"]().plan(network, geometry)
+        assert not callable(plan)  # it is a partition
+        return plan
+
+    def candidates(self, network: KernelNetwork, geometry: Geometry) -> Sequence[Partition]:
+        dense = (tuple(range(len(network.factors))),)
+        default = self.plan(network, geometry)
+        cheapest = cheapest_partition(network, geometry, lambda group: True)
+        costs: dict[Partition, float] = {}
+        for partition in {*coarsenings(default), *coarsenings(cheapest)}:
+            cost = macs(network, partition, geometry)
+            if cost is not None:
+                costs[partition] = cost
+        most = macs(network, dense, geometry)
+        worth = [partition for partition, cost in costs.items() if most is None or cost < most]
+        worth.sort(key=lambda partition: (costs[partition], len(partition), partition))
+        return tuple(dict.fromkeys([dense, *worth[:CHEAPEST], default]))
+
+
+def coarsenings(partition: Partition) -> Iterator[Partition]:
+    """The partition with neighbouring groups merged, in every way; of a long one, one run each."""
+    stages = len(partition)
+    if stages <= WHOLE:
+        for cuts in range(2 ** (stages - 1)):
+            yield merged(partition, [i for i in range(1, stages) if not cuts >> (i - 1) & 1])
+        return
+    for start in range(stages):
+        for stop in range(start + 1, stages + 1):
+            yield merged(partition, [i for i in range(1, stages) if not start < i < stop])
+
+
+def merged(partition: Partition, cuts: Sequence[int]) -> Partition:
+    """One group for each run of groups between two cuts."""
+    ends = [0, *cuts, len(partition)]
+    runs = [partition[a:b] for a, b in pairwise(ends)]
+    return tuple(tuple(sorted(i for group in run for i in group)) for run in runs)
+
+
+def macs(network: KernelNetwork, partition: Partition, geometry: Geometry) -> float | None:
+    """Multiply-accumulates for each element of the map; None where it splits a spatial mode."""
+    total = 0.0
+    done: tuple[int, ...] = ()
+    for group in partition:
+        role = roles(network, done, group, geometry)
+        if role is None:
+            return None
+        total += role.macs(network)
+        done += group
+    return total
