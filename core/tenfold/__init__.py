@@ -11,6 +11,7 @@ from .acceleration import accelerate
 from .als import alternating_least_squares
 from .catalogue import PluginError
 from .contraction import Contraction, plan_contraction
+from .compression import Compression, CompressionConfig, compress
 from .conv import FactorizedConv
 from .decomposition import relative_error
 from .factorization import Factorization
@@ -33,6 +34,8 @@ __version__ = version("tenfold")
 __all__ = [
     "Contraction",
     "Decision",
+    "Compression",
+    "CompressionConfig",
     "Energy",
     "Error",
     "Factorization",
@@ -52,6 +55,7 @@ __all__ = [
     "bond_matrix",
     "chain_svd",
     "cheapest_partition",
+    "compress",
     "factorizations",
     "hookimpl",
     "implementations",

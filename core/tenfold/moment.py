@@ -6,7 +6,7 @@ With `M = Σ p pᵀ` over all patches `p`, a kernel's error costs the output exa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -54,10 +54,27 @@ class Moment:
         return self._sum
 
     @torch.no_grad()
-    def update(self, x: Tensor) -> None:
+    def update(
+        self, x: Tensor, share: float = 1.0, generator: torch.Generator | None = None
+    ) -> None:
         """Add the patches of a batch `(batch, in_channels, *size)`; order 0 takes `(…, in)`.
 
-        Raises `ValueError` for another shape, and for NaN or infinity.
+        With a `share` below 1 only so many of them, drawn at random. Raises `ValueError` for
+        another shape, and for NaN or infinity.
+        """
+        for patches in self.patches_of(x):
+            if share < 1:
+                drawn = torch.rand(patches.shape[2], generator=generator) < share
+                patches = patches[:, :, drawn.to(patches.device)]
+            added = (patches @ patches.mT).double()
+            self._sum = added if self._sum is None else self._sum + added
+            self.patches += patches.shape[2]
+
+    @torch.no_grad()
+    def patches_of(self, x: Tensor) -> Iterator[Tensor]:
+        """The patches of a batch, a few images at a time, `(groups, in * k…, positions)`.
+
+        Each has the images' output positions in order. Raises as `update` does.
         """
         config = self.config
         if config.order == 0 and x.dim() > 0:
@@ -70,10 +87,7 @@ class Moment:
         size = config.geometry.output_size(x.shape[2:])
         per_image = config.in_channels * prod(config.kernel_size) * max(1, prod(size))
         for images in x.detach().split(max(1, CHUNK // max(1, per_image))):
-            patches = self._patches(images)
-            added = (patches @ patches.mT).double()
-            self._sum = added if self._sum is None else self._sum + added
-            self.patches += patches.shape[2]
+            yield self._patches(images)
 
     def output_error(self, kernel: Tensor, other: Tensor) -> float:
         """`‖conv(x, K) − conv(x, K̂)‖ / ‖conv(x, K)‖` over all that was seen, without a bias.

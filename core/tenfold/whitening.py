@@ -63,7 +63,7 @@ def whiten(moment: Tensor, sizes: Sequence[int], factors: Sequence[Modes]) -> Wh
     inverses: list[Tensor | None] = []
     for modes in owned:
         if modes:
-            root, inverse = _roots(_marginal(apart, [inputs.index(mode) for mode in modes]))
+            root, inverse = square_root(_marginal(apart, [inputs.index(mode) for mode in modes]))
             roots.append(root)
             inverses.append(inverse)
         else:
@@ -85,10 +85,19 @@ def _marginal(moment: Tensor, kept: Sequence[int]) -> Tensor:
     return moment.flatten(1 + order).flatten(1, order)
 
 
-def _roots(moment: Tensor) -> tuple[Tensor, Tensor]:
-    """The symmetric root of a moment, ridged and scaled to mean square 1, and its inverse."""
+def square_root(moment: Tensor) -> tuple[Tensor, Tensor]:
+    """A root `R`, `RᵀR` the moment, ridged and scaled to mean square 1, and its inverse.
+
+    Any root will do: they differ by a rotation of a factor's own modes. Cholesky's is the cheapest;
+    where rounding made the moment indefinite, the symmetric one.
+    """
     mean = moment.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-300)[:, None]
-    values, vectors = torch.linalg.eigh(moment / mean[:, :, None])
+    scaled = moment / mean[:, :, None]
+    one = torch.eye(moment.shape[1], dtype=moment.dtype, device=moment.device)
+    upper, failed = torch.linalg.cholesky_ex(scaled + RIDGE * one, upper=True)
+    if not bool(failed.any()):
+        return upper, torch.linalg.solve_triangular(upper, one.expand_as(upper), upper=True)
+    values, vectors = torch.linalg.eigh(scaled)
     values = (values.clamp_min(0) + RIDGE).sqrt()
     root: Tensor = (vectors * values[:, None]) @ vectors.mT
     inverse: Tensor = (vectors / values[:, None]) @ vectors.mT

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .validation import first_fault
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Metric = Literal["parameters", "macs", "latency"]
 Objective = Literal["measured", "energy", "uniform"]
@@ -41,6 +47,7 @@ class LayerReport(BaseModel):
     kernel_error: float
     output_error: float
     error: float
+    reason: str | None = None  # why it was not to be compressed
 
 
 class Point(BaseModel):
@@ -63,7 +70,7 @@ class Report(BaseModel):
     user's `evaluate` gave. `curve` has a point for each budget that was asked for.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     metric: Metric
     objective: Objective
@@ -77,3 +84,42 @@ class Report(BaseModel):
     curve: tuple[Point, ...] = ()
     threads: int
     versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """All of it as JSON, which `from_json` reads."""
+        return self.model_dump_json(indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """Read what `to_json` wrote; raises `ValueError`, naming the field, for anything else."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as fault:
+            raise ValueError(first_fault(fault)) from None
+
+    def table(self) -> Table:
+        """The factorized layers and the totals, for a terminal of 80 columns."""
+        from .terminal import table
+
+        return table(self)
+
+    def plot(self, path: str | Path) -> None:
+        """Draw where the budget went, and error against budget, to a PNG, PDF or SVG file.
+
+        Raises `ValueError` for another kind of file, and `ImportError` without matplotlib.
+        """
+        from .chart import plot
+
+        plot(self, Path(path))
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """One page with everything on it, which loads nothing; written to `path` if given.
+
+        Raises `ImportError` without matplotlib.
+        """
+        from .page import page
+
+        text = page(self)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text

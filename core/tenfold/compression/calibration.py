@@ -1,0 +1,236 @@
+"""What each layer sees, and what the network's output makes of what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..moment import Moment
+from .inference import Batch, call, evaluating
+from .norm import Seen
+from .survey import Layer
+
+ENOUGH = 3  # patches for each of a moment's rows
+FEW = 2048  # patches for the marginals of a moment: each holds many values of every mode
+WORK = 2**33  # multiply-accumulates of a moment for which more patches are taken than that
+
+
+def divide(batches: Sequence[Batch], holdout: float) -> tuple[list[Batch], list[Batch]]:
+    """Part the calibration in what is fitted on and what is judged on.
+
+    Single tensors are parted along their batch where there are too few of them. Where nothing can
+    be parted, both are the same.
+    """
+    batches = list(batches)
+    if len(batches) == 1:
+        batches = _rows(batches[0])
+    held = round(len(batches) * holdout) or 1
+    if len(batches) == 1:
+        return batches, batches
+    step = len(batches) / held  # spread over the whole, which may be sorted
+    judged = {int((index + 0.5) * step) for index in range(held)}
+    fitted = [batch for index, batch in enumerate(batches) if index not in judged]
+    return fitted, [batches[index] for index in sorted(judged)]
+
+
+def _rows(batch: Batch) -> list[Batch]:
+    """Part one batch of tensors, or of arguments that are, in up to eight."""
+    parts = [batch] if isinstance(batch, Tensor) else batch
+    if not isinstance(parts, tuple | list) or not all(isinstance(p, Tensor) for p in parts):
+        return [batch]
+    if len({len(part) if part.dim() else 0 for part in parts}) != 1 or len(parts[0]) < 2:
+        return [batch]
+    pieces = zip(*(part.tensor_split(min(8, len(part))) for part in parts), strict=True)
+    return [one[0] if isinstance(batch, Tensor) else one for one in pieces]
+
+
+def groups_within(layers: Sequence[Layer], memory: int) -> Iterator[list[Layer]]:
+    """Part layers, in order, so that the moments of each part take at most `memory` bytes."""
+    part: list[Layer] = []
+    taken = 0
+    for layer in layers:
+        size = moment_bytes(layer)
+        size = size if size <= memory else 0
+        if part and taken + size > memory:
+            yield part
+            part, taken = [], 0
+        part.append(layer)
+        taken += size
+    if part:
+        yield part
+
+
+def moment_bytes(layer: Layer) -> int:
+    """What the moment of a layer's patches takes, in float64."""
+    config = layer.config
+    return 8 * config.groups * prod(config.shape[1:]) ** 2
+
+
+def share(layer: Layer, batches: int, wanted: int | None = None) -> float:
+    """The fraction of a layer's patches that its moment needs, or that are so many."""
+    config, patches = layer.config, 0
+    for shape in layer.shapes:
+        images, size = layer.positions(shape)
+        patches += images * prod(config.geometry.output_size(size))
+    rows = prod(config.shape[1:])
+    wanted = wanted or max(ENOUGH * rows, WORK // rows**2)
+    return min(1.0, wanted / max(1, patches * batches))
+
+
+@contextmanager
+def hooked(handles: list[Any]) -> Iterator[None]:
+    """Remove hooks in the end."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def measure(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    batches: Iterable[Batch],
+    count: int,
+    memory: int,
+    seed: int,
+) -> dict[str, Seen]:
+    """The second moments of each layer's inputs over `count` batches.
+
+    From so many patches as each needs, drawn at random. A layer whose moment would take more than
+    `memory` bytes has its marginals instead, and one where even those would, nothing.
+    """
+    gathered: dict[str, Moment | Marginals | None] = {}
+    handles = []
+    for layer in layers:
+        module = model.get_submodule(layer.name)
+        moment: Moment | Marginals
+        if moment_bytes(layer) <= memory:
+            moment, fraction = Moment(module), share(layer, count)
+        elif 8 * layer.config.groups * layer.config.shape[1] ** 2 <= memory:
+            moment, fraction = Marginals(module), share(layer, count, FEW)
+        else:
+            gathered[layer.name] = None
+            continue
+        gathered[layer.name] = moment
+        generator = torch.Generator().manual_seed(seed)
+        handles.append(
+            module.register_forward_pre_hook(_updating(moment, layer, fraction, generator))
+        )
+    with hooked(handles), evaluating(model):
+        for batch in batches:
+            call(model, batch)
+    return {name: _seen(moment) for name, moment in gathered.items()}
+
+
+def _updating(
+    moment: Moment | Marginals, layer: Layer, fraction: float, generator: torch.Generator
+) -> Any:
+    def hook(_: nn.Module, given: Any) -> None:
+        moment.update(batched(given[0], layer.config.order), fraction, generator)
+
+    return hook
+
+
+def _seen(moment: Moment | Marginals | None) -> Seen:
+    if isinstance(moment, Marginals):
+        return Seen(marginals=tuple(moment.sums))
+    return Seen(whole=moment.matrix) if moment is not None and moment.patches else Seen()
+
+
+class Marginals:
+    """The second moments of a convolution's input channels, and of each spatial mode's taps."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        self.moment = Moment(conv)
+        self.sums: list[Tensor] = []
+
+    @torch.no_grad()
+    def update(self, x: Tensor, share: float, generator: torch.Generator) -> None:
+        """Add a share of the patches of a batch."""
+        config = self.moment.config
+        for patches in self.moment.patches_of(x):
+            drawn = torch.rand(patches.shape[2], generator=generator) < share
+            some = patches[:, :, drawn.to(patches.device)]
+            apart = some.reshape(config.groups, *config.shape[1:], -1)
+            rows = [apart.movedim(axis, 1).flatten(2) for axis in range(1, apart.dim() - 1)]
+            added = [(one @ one.mT).double() for one in rows]
+            self.sums = [a + b for a, b in zip(self.sums, added, strict=True)] or added
+
+
+def batched(x: Tensor, order: int) -> Tensor:
+    """An input with its batch axis, of size 1 where it had none."""
+    return x.unsqueeze(0) if order and x.dim() == order + 1 else x
+
+
+def importances(
+    model: nn.Module, layers: Sequence[Layer], batches: Sequence[Batch], seed: int
+) -> dict[str, Tensor]:
+    """How much the network's output changes with each layer's, to first order.
+
+    For each layer the second moment `(groups, out, out)` of the gradients at its output of random
+    projections of the network's, which is the expectation of `Jᵀ J` (Hutchinson 1990; the output
+    side of K-FAC, Martens and Grosse 2015, arXiv 1503.05671). A layer that no gradient reaches has
+    none.
+    """
+    found: dict[str, Tensor] = {}
+    probes: list[tuple[Layer, Tensor]] = []
+    handles = []
+
+    def probe(layer: Layer) -> Any:
+        def hook(_: nn.Module, given: Any, output: Tensor) -> Tensor:
+            zero = torch.zeros_like(output, requires_grad=True)
+            probes.append((layer, zero))
+            return output + zero
+
+        return hook
+
+    for layer in layers:
+        handles.append(model.get_submodule(layer.name).register_forward_hook(probe(layer)))
+    asked = {p: p.requires_grad for p in model.parameters()}
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        model.requires_grad_(False)
+        with hooked(handles), evaluating(model), torch.enable_grad():
+            for batch in batches:
+                probes.clear()
+                given = [y for y in _differentiable(call(model, batch)) if y.requires_grad]
+                if not given:
+                    return {}
+                ends = [torch.randn(y.shape, generator=generator).to(y) for y in given]
+                ends = [
+                    end / y.detach().norm().clamp_min(1e-12)
+                    for end, y in zip(ends, given, strict=True)
+                ]
+                zeros = [zero for _, zero in probes]
+                gradients = torch.autograd.grad(given, zeros, ends, allow_unused=True)
+                for (layer, _), gradient in zip(probes, gradients, strict=True):
+                    if gradient is not None:
+                        _add(found, layer, gradient)
+    finally:
+        for parameter, wanted in asked.items():
+            parameter.requires_grad_(wanted)
+    return {name: total for name, total in found.items() if bool(torch.isfinite(total).all())}
+
+
+def _differentiable(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output] if output.is_floating_point() else []
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return [y for value in output for y in _differentiable(value)]
+    return []
+
+
+def _add(found: dict[str, Tensor], layer: Layer, gradient: Tensor) -> None:
+    order, groups = layer.config.order, layer.config.groups
+    rows = batched(gradient, order).movedim(-order - 1, 0).flatten(1).float()
+    rows = rows.reshape(groups, -1, rows.shape[1])
+    added = (rows @ rows.mT).double()
+    found[layer.name] = found[layer.name] + added if layer.name in found else added

@@ -1,0 +1,298 @@
+"""What a layer may become: formats × ranks × implementations, each decomposed in its norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from .. import source
+from ..conv import FactorizedConv, make_plan
+from ..decomposition import decompose, relative_error, with_group
+from ..factorization import Factorization
+from ..kernel import FactorizedKernel
+from ..network import KernelNetwork
+from ..rank import Multiple
+from ..registry import Choice, factorizations, implementations
+from ..spectrum import by_group
+from ..stage import Chain
+from .norm import Norm
+from .survey import Layer
+from .truncation import by_singular_value, is_matrix, leading
+
+Rank = int | tuple[int, ...]
+MATRIX_FRACTIONS = tuple(0.9 * 0.72**step for step in range(11))  # of the dense parameters
+OTHER_FRACTIONS = tuple(0.7 * 0.6**step for step in range(6))
+
+
+class Candidate(BaseModel):
+    """One thing a layer may become; dense where `factorization` is None.
+
+    Its factors are the leading part of those of the rank `part_of`, where that is given.
+    `parameters` are its own and `macs` those of all its calls. `weighted` is its relative error in
+    the norm that it was decomposed in, `output_error` that of its output. `milliseconds` are
+    measured where latency counts, and `error` is the relative change of the network's output, or
+    what `evaluate` loses, where it was measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factorization: str | None = None
+    implementation: str | None = None
+    rank: Rank | None = None
+    part_of: int | None = None
+    parameters: int
+    macs: int
+    kernel_error: float = 0.0
+    output_error: float = 0.0
+    weighted: float = 0.0
+    milliseconds: float | None = None
+    error: float | None = None
+
+    @property
+    def key(self) -> str:
+        """What its factors are stored under, with those of the layer's other candidates."""
+        return f"{self.factorization}:{self.part_of or self.rank}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A network and its factors for a layer's kernel.
+
+    `source` holds the factors of the largest rank, of which these are the leading part, if so.
+    """
+
+    choice: Choice[Factorization]
+    network: KernelNetwork
+    factors: list[Tensor]
+    source: list[Tensor] | None = None
+
+    @property
+    def rank(self) -> Rank:
+        sizes = tuple(self.network.sizes[bond] for bond in self.network.bonds)
+        return sizes[0] if len(sizes) == 1 else sizes
+
+    @property
+    def part_of(self) -> int | None:
+        """The rank of `source`."""
+        if self.source is None:
+            return None
+        return self.source[0].shape[self.network.factors[0].index(self.network.bonds[0])]
+
+
+def dense(layer: Layer) -> Candidate:
+    """The layer as it is."""
+    return Candidate(parameters=layer.parameters, macs=layer.macs)
+
+
+def alignment(layer: Layer, asked: int | None) -> int:
+    """What ranks are multiples of: the widest that leaves a narrow layer a choice."""
+    if asked is not None:
+        return asked
+    narrow = min(layer.config.out_channels, layer.config.shape[1])
+    return next((base for base in (16, 8, 4, 2) if narrow >= 4 * base), 1)
+
+
+def fits(
+    layer: Layer,
+    kernel: Tensor,  # (out, in/groups, *k)
+    norm: Norm,
+    formats: Sequence[str],
+    base: int,
+    seed: int,
+) -> Iterator[Fitted]:
+    """Decompose a layer's kernel in each format at each rank that is smaller than dense."""
+    rank = layer.request.get("rank")
+    asked = layer.request.get("factorization")
+    choices = [factorizations.choose(asked)] if asked else distinct(layer, formats)
+    for choice in choices:
+        generator = torch.Generator().manual_seed(seed)
+        turned = Turned(choice.plugin, kernel, norm, layer.config.groups)
+        if rank is not None:
+            networks = [turned.network(rank)]
+        elif is_matrix(turned.network(1)):
+            yield from _nested(choice, turned, base, generator)
+            continue
+        else:
+            networks = [turned.network(Multiple(base, of=of)) for of in OTHER_FRACTIONS]
+        seen = set()
+        for network in networks:
+            if network.shapes not in seen and (rank or network.numel < kernel.numel()):
+                seen.add(network.shapes)
+                yield Fitted(choice, network, turned.factors(network, generator))
+
+
+def _nested(
+    choice: Choice[Factorization], turned: Turned, base: int, generator: torch.Generator
+) -> Iterator[Fitted]:
+    """One decomposition at the largest rank, truncated to the others."""
+    one, whole = turned.network(1), turned.network(10**9)
+    most = whole.sizes[whole.bonds[0]]
+    ranks = set()
+    for fraction in MATRIX_FRACTIONS:
+        rank = int(fraction * turned.kernel.numel() / one.numel)
+        step = base
+        while step > 1 and rank < 2 * step:
+            step //= 2
+        ranks.add(min(most, max(1, rank // step * step)))
+    ranks = {r for r in ranks if turned.network(r).numel < turned.kernel.numel()}
+    if not ranks:
+        return
+    largest = turned.network(max(ranks))
+    factors = turned.solve(largest, generator)
+    ordered = turned.restore(by_singular_value(largest, factors))
+    for rank in sorted(ranks):
+        network = turned.network(rank)
+        yield Fitted(choice, network, leading(network, ordered), ordered)
+
+
+class Turned:
+    """A kernel turned for one format, so that its plain decomposition is that of the norm."""
+
+    def __init__(self, format_: Factorization, kernel: Tensor, norm: Norm, groups: int) -> None:
+        self.format, self.kernel, self.groups = format_, kernel, groups
+        smallest = with_group(self.network(1, weighed=False))
+        self.whitenings = norm.whitenings(smallest.factors, kernel.shape[1:])
+        work = by_group(kernel, groups)
+        for turning in self.whitenings:
+            work = turning.turned(work, smallest.open_modes)
+        self.turned = work.flatten(0, 1)
+
+    def network(self, rank: Any, weighed: bool = True) -> KernelNetwork:
+        """The network for a rank, chosen by what counts in the norm."""
+        kernel = self.turned if weighed and hasattr(self, "turned") else None
+        return self.format.network(tuple(self.kernel.shape), rank, self.groups, kernel)
+
+    def solve(self, network: KernelNetwork, generator: torch.Generator) -> list[Tensor]:
+        """Factors of the turned kernel."""
+        return decompose(self.format, self.turned, network, generator)
+
+    def restore(self, factors: Sequence[Tensor]) -> list[Tensor]:
+        """Factors of the kernel from those of the turned one, in the kernel's dtype."""
+        grouped = [factor if self.groups > 1 else factor[None] for factor in factors]
+        for turning in self.whitenings:
+            grouped = turning.restored(grouped)
+        found = [factor if self.groups > 1 else factor[0] for factor in grouped]
+        return [factor.to(self.kernel.dtype).contiguous() for factor in found]
+
+    def factors(self, network: KernelNetwork, generator: torch.Generator) -> list[Tensor]:
+        """Factors of the kernel."""
+        return self.restore(self.solve(network, generator))
+
+
+def distinct(layer: Layer, formats: Sequence[str]) -> list[Choice[Factorization]]:
+    """The formats that differ on this layer: of a 1×1 kernel, say, several are one matrix product.
+
+    One with a factor that has no open mode is left out where others do without.
+    """
+    shape, groups = layer.config.shape, layer.config.groups
+    found: dict[Any, Choice[Factorization]] = {}
+    for name in formats:
+        choice = factorizations.choose(name)
+        network = choice.plugin.network(shape, 2, groups)
+        opens = [
+            frozenset(m for m in f if m in network.open_modes and network.sizes[m] > 1)
+            for f in network.factors
+        ]
+        found.setdefault(tuple(sorted(tuple(sorted(one)) for one in opens)), choice)
+    whole = {opens: choice for opens, choice in found.items() if all(opens)}
+    return list((whole or found).values())
+
+
+def candidates(
+    layer: Layer, kernel: Tensor, norm: Norm, fitted: Fitted, ways: Sequence[str]
+) -> Iterator[Candidate]:
+    """What a decomposition costs and loses, run each way that does not refuse it."""
+    made = fitted.network.to_tensor(fitted.factors)
+    gap, whole = (by_group(k, layer.config.groups) for k in (kernel - made, kernel))
+    own = Norm(norm.seen)
+    bias = layer.config.out_channels if layer.config.bias else 0
+    asked = layer.request.get("implementation")
+    for way in [asked] if asked else ways:
+        runner = implementations.choose(way)
+        try:
+            plan = make_plan(fitted.choice, fitted.network, runner, layer.config.geometry)
+        except ValueError:
+            continue
+        yield Candidate(
+            factorization=fitted.choice.name,
+            implementation=runner.name,
+            rank=fitted.rank,
+            part_of=fitted.part_of,
+            parameters=fitted.network.numel + bias,
+            macs=macs(layer, plan),
+            kernel_error=relative_error(kernel, made),
+            output_error=(own.squared(gap) / (own.squared(whole) or 1.0)) ** 0.5,
+            weighted=(norm.squared(gap) / (norm.squared(whole) or 1.0)) ** 0.5,
+        )
+
+
+def macs(layer: Layer, plan: Any) -> int:
+    """Multiply-accumulates of all calls; those of the dense layer for code that is not counted."""
+    if not isinstance(plan, Chain):
+        return layer.macs
+    total = 0
+    for shape in layer.shapes:
+        batch, size = layer.positions(shape)
+        if layer.config.sides is not None:
+            size = tuple(s + sum(p) for s, p in zip(size, layer.config.sides, strict=True))
+        total += batch * plan.macs(size)
+    return total
+
+
+def build(
+    conv: Any, layer: Layer, candidate: Candidate, factors: Sequence[Tensor]
+) -> FactorizedConv:
+    """The layer that a candidate stands for, with the state, bias and hooks of `conv`."""
+    config = layer.config
+    assert candidate.factorization is not None and candidate.implementation is not None
+    choice = factorizations.choose(layer.request.get("factorization", candidate.factorization))
+    way = layer.request.get("implementation", candidate.implementation)
+    network = choice.plugin.network(config.shape, candidate.rank, config.groups)
+    if candidate.part_of is not None:
+        factors = leading(network, factors)
+    made = FactorizedConv.from_factorization(
+        FactorizedKernel(network, evened(factors), choice),
+        implementation=way,
+        bias=conv.bias,
+        stride=config.stride,
+        padding=config.padding,
+        dilation=config.dilation,
+        padding_mode=config.padding_mode,
+        transposed=config.transposed,
+        output_padding=config.output_padding,
+    )
+    source.copy_state(conv, made)
+    for name in HOOKS:
+        setattr(made, name, getattr(conv, name))
+    return made
+
+
+def evened(factors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of equal norms, whose network is the same: they train better."""
+    norms = [float(factor.double().norm()) for factor in factors]
+    mean = prod(norms) ** (1 / len(norms))
+    return [f * (mean / n) if mean else f.clone() for f, n in zip(factors, norms, strict=True)]
+
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def put(model: nn.Module, layer: Layer, module: nn.Module) -> None:
+    """Put a module in every place of `layer`."""
+    for name in layer.names:
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, module)

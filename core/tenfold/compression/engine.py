@@ -1,0 +1,282 @@
+"""A whole trained network made smaller by measured error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from .calibration import divide, groups_within, importances, measure
+from .correction import correct
+from .inference import Batch
+from .latency import time_layer, time_networks
+from .measurement import Evaluate, Judge, Task, score
+from .normalisation import recalibrate
+from .plan import Choices, Plan, applied, assemble, copied
+from .progress import Progress, shown
+from .refinement import refined, smallest
+from .report import Change, Point, Report
+from .request import CompressionConfig
+from .summary import summarise
+from .survey import Layer, select, survey
+from .table import Table, fingerprint
+from .workers import run_all
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A compressed network, what was done to it, and what was measured on the way.
+
+    `table` given back as `compress(…, table=…)` makes another budget a matter of seconds.
+    """
+
+    model: nn.Module
+    report: Report
+    table: Table
+
+
+def compress(
+    model: nn.Module,
+    config: CompressionConfig | None = None,
+    *,
+    example_inputs: Batch,
+    calibration: Iterable[Batch] | None = None,
+    evaluate: Evaluate | None = None,
+    executor: Executor | None = None,
+    table: Table | str | os.PathLike[str] | None = None,
+    **config_fields: Any,
+) -> Compression:
+    """Make a copy of `model` that keeps within a budget and changes its output least.
+
+    Args:
+        config, config_fields: what is wanted: see `CompressionConfig`.
+        example_inputs: what the model takes (a tensor, a tuple of arguments or a dict of keywords):
+            MACs and latencies are those of one run on it.
+        calibration: batches of inputs, as `example_inputs`, without labels; a part is held out to
+            judge by. `example_inputs` where there are none.
+        evaluate: a score of a model, higher being better, that counts instead of the change of the
+            output.
+        executor: where layers are measured, as a process pool or Dask's; here without one.
+        table: a folder, in which what is measured is kept, so that an interrupted call goes on
+            where it was; or the `table` of an earlier compression.
+
+    The model is not changed, whatever happens. Raises `ValueError` or `TypeError`, naming the
+    argument and the remedy, for a bad one or a budget that cannot be reached, and `RuntimeError`,
+    naming the layer, where measuring one fails.
+
+    >>> net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3))
+    >>> x = torch.randn(4, 8, 12, 12)
+    >>> small = compress(net, budget=0.5, example_inputs=x, progress=False)
+    >>> small.report.macs.after <= 0.5 * small.report.macs.before
+    True
+    """
+    asked = CompressionConfig.parse(config, config_fields)
+    _check(model, asked, evaluate, executor)
+    with shown(asked.progress) as progress:
+        run = Run(model, asked, example_inputs, calibration, evaluate, progress)
+        found = run.measured(table, executor)
+        return run.compressed(found)
+
+
+class Run:
+    """One compression: the copy that is measured, its layers and what they are judged by."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: CompressionConfig,
+        example: Batch,
+        calibration: Iterable[Batch] | None,
+        evaluate: Evaluate | None,
+        progress: Progress,
+    ) -> None:
+        self.config, self.example, self.evaluate = config, example, evaluate
+        self.progress = progress
+        self.model = copied(model)
+        self.every = survey(self.model, example)
+        select(self.model, self.every, config.include, config.exclude)
+        self.layers = [layer for layer in self.every if layer.reason is None]
+        self.batches = [example] if calibration is None else list(calibration)
+        if not self.batches:
+            raise ValueError("calibration has no batch: give some inputs, or leave it out")
+        self.fitted, self.held = divide(self.batches, config.holdout)
+        step = max(1, len(self.fitted) // config.probes)
+        self.probes = self.fitted[::step][: config.probes]
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What single layers and whole choices are judged by."""
+        return Judge.of(self.model, self.probes, self.evaluate)
+
+    @cached_property
+    def final(self) -> Judge:
+        """What the result is judged by: the change on held-out inputs."""
+        return Judge.of(self.model, self.held, self.evaluate)
+
+    @cached_property
+    def worths(self) -> dict[str, Tensor]:
+        """What the layers' outputs are worth to the network's."""
+        return importances(self.model, self.layers, self.probes, self.config.seed)
+
+    def measured(
+        self, place: Table | str | os.PathLike[str] | None, executor: Executor | None
+    ) -> Table:
+        """Measure the layers that the table does not have yet."""
+        config = self.config
+        key = fingerprint(self.model, self.batches, config, self.evaluate)
+        table = Table.open(place, key)
+        missing = [layer for layer in self.layers if layer.name not in table.layers]
+        for part in groups_within(missing, config.memory):
+            tasks = self.tasks(part)
+            done = run_all(tasks, executor)
+            for _, found in self.progress.over(done, "layers", len(tasks)):
+                table.add(found)
+        if config.metric == "latency":
+            for layer in self.progress.over(self.layers, "latency"):
+                time_layer(self.model, layer, table.layers[layer.name])
+        return table
+
+    def tasks(self, layers: Sequence[Layer]) -> dict[str, Task]:
+        """What has to be measured, with the moments that it takes."""
+        config = self.config
+        batches = list(self.fitted)
+        counted = self.progress.over(batches, "calibration")
+        seen = measure(self.model, layers, counted, len(batches), config.memory, config.seed)
+        judge = self.judge if config.objective == "measured" else None
+        return {
+            layer.name: Task(
+                self.model, layer, config, seen[layer.name], self.worths.get(layer.name), judge
+            )
+            for layer in layers
+        }
+
+    def compressed(self, table: Table) -> Compression:
+        """Choose, build, correct and report."""
+        config = self.config
+        plan = Plan(self.layers, table, config, self.fixed(table))
+        budgets: list[float | None] = [*config.budgets]
+        if config.budget is not None and config.budget not in budgets:
+            budgets.append(config.budget)
+        made = [self.network(plan, table, budget) for budget in budgets or [None]]
+        chosen = made[-1] if config.budget is None else made[budgets.index(config.budget)]
+        curve = [self.point(plan, one) for one in made] if config.budgets else []
+        return Compression(chosen.model, self.report(plan, chosen, curve), table)
+
+    def fixed(self, table: Table) -> float:
+        """What no choice changes: of parameters and MACs what other layers have."""
+        config = self.config
+        if config.metric == "parameters":
+            own = sum(layer.parameters for layer in self.layers)
+            return float(sum(p.numel() for p in self.model.parameters()) - own)
+        if config.metric == "macs":
+            return float(sum(layer.macs for layer in self.every if layer.reason is not None))
+        (whole,) = time_networks([self.model], self.example)
+        tables = (table.layers[layer.name] for layer in self.layers)
+        return max(0.0, whole - sum(one.candidates[0].milliseconds or 0.0 for one in tables))
+
+    def network(self, plan: Plan, table: Table, budget: float | None) -> Made:
+        """The network of a budget, or the smallest that keeps the error or score asked for."""
+        config = self.config
+
+        def trial(judge: Judge) -> Trial:
+            def measure(choices: Choices) -> float:
+                with applied(self.model, self.layers, table, choices) as changed:
+                    return judge(changed)
+
+            return measure
+
+        if budget is None:
+            limit = config.max_error
+            if limit is None:
+                assert config.min_score is not None
+                limit = self.final.best - config.min_score
+            choices = smallest(plan, trial(self.final), limit)
+        elif config.objective == "measured":
+            choices = refined(plan, trial(self.judge), budget)
+        else:
+            choices = plan.choose(budget)
+        model = assemble(copied(self.model), self.layers, table, choices)
+        if config.correct:
+            self.correct(model)
+        error = self.final.change(model)
+        found = None if self.evaluate is None else score(model, self.evaluate)
+        return Made(budget, choices, model, error, found)
+
+    def correct(self, model: nn.Module) -> None:
+        """Fit the compressed layers to the original's responses, and the normalisations."""
+        steps = correct(
+            self.model,
+            model,
+            self.layers,
+            self.fitted,
+            self.final,
+            self.config.seed,
+            self.worths,
+            self.config.memory,
+        )
+        for _ in self.progress.over(steps, "correction", len(self.layers)):
+            pass
+        recalibrate(model, self.fitted, self.final)
+
+    def point(self, plan: Plan, made: Made) -> Point:
+        """One budget's place on the curve."""
+        report = self.report(plan, made, ())
+        return Point(
+            budget=made.budget or 0.0,
+            parameters=report.parameters.after,
+            macs=report.macs.after,
+            milliseconds=None if report.milliseconds is None else report.milliseconds.after,
+            error=made.error,
+            score=made.score,
+        )
+
+    def report(self, plan: Plan, made: Made, curve: Sequence[Point]) -> Report:
+        """What was done, and what came of it."""
+        before, after = time_networks([self.model, made.model], self.example)
+        return summarise(
+            self.every,
+            plan,
+            made.choices,
+            self.config,
+            parameters=Change(
+                before=sum(p.numel() for p in self.model.parameters()),
+                after=sum(p.numel() for p in made.model.parameters()),
+            ),
+            milliseconds=Change(before=before, after=after),
+            error=made.error,
+            score=None if made.score is None else Change(before=self.final.best, after=made.score),
+            curve=curve,
+        )
+
+
+Trial = Callable[[Choices], float]
+
+
+@dataclass(frozen=True)
+class Made:
+    """One budget's network."""
+
+    budget: float | None
+    choices: Choices
+    model: nn.Module
+    error: float
+    score: float | None
+
+
+def _check(model: nn.Module, config: CompressionConfig, evaluate: Any, executor: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model={type(model).__name__} must be an nn.Module")
+    if evaluate is not None and not callable(evaluate):
+        raise TypeError(f"evaluate={evaluate!r} must be a function of a model that gives a number")
+    if config.min_score is not None and evaluate is None:
+        raise ValueError(f"min_score={config.min_score} needs evaluate=, which gives the score")
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(
+            f"executor={type(executor).__name__} must be a concurrent.futures.Executor: of a Dask "
+            "client, client.get_executor()"
+        )

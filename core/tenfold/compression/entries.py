@@ -1,0 +1,149 @@
+"""A factorized layer as an entry of `tenfold.json`, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..catalogue import PluginError
+from ..config import ConvConfig
+from ..conv import FactorizedConv
+from ..fit import structure
+from ..kernel import FactorizedKernel
+from ..network import KernelNetwork
+from ..registry import Choice, Registry, factorizations, implementations
+from ..source import read_config
+from .manifest import Entry
+from .weights import DTYPES, Stored
+
+GEOMETRY = ("stride", "padding", "dilation", "padding_mode", "transposed", "output_padding")
+TORCH_DTYPES = {name: dtype for dtype, name in DTYPES.items()}
+SAME = "build the model with the arguments of the one that was saved"
+
+
+def entries(model: nn.Module) -> list[Entry]:
+    """What to write of each factorized layer, with every place that holds it.
+
+    Raises `ValueError`, naming the layer, for a plugin that has no installed name.
+    """
+    places: dict[int, tuple[FactorizedConv, list[str]]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, FactorizedConv):
+            places.setdefault(id(module), (module, []))[1].append(name)
+    return [_entry(layer, names) for layer, names in places.values()]
+
+
+def _entry(layer: FactorizedConv, names: list[str]) -> Entry:
+    kernel, runner = layer.weight, layer.runner
+    factorization = _installed(factorizations, kernel.choice, names[0])
+    if _network(factorization, layer.config, layer.rank) != kernel.network:
+        raise ValueError(
+            f"layer {names[0]!r}: factorization={factorization!r} with rank={layer.rank} is not "
+            f"{kernel.choice.spelled}: register one with its options under a name of its own"
+        )
+    implementation = _installed(implementations, runner, names[0])
+    if runner.spelled not in (repr(runner.name), repr(implementations[implementation]())):
+        raise ValueError(
+            f"layer {names[0]!r}: implementation={runner.spelled} has options that its name "
+            f"{implementation!r} does not: register one with them under a name of its own"
+        )
+    return Entry(
+        names=tuple(names),
+        factorization=factorization,
+        implementation=implementation,
+        rank=layer.rank,
+        config=layer.config,
+        channels_last=layer.channels_last,
+        dtype=DTYPES[kernel.dtype],
+    )
+
+
+def _installed(registry: Registry[Any], choice: Choice[Any], layer: str) -> str:
+    """The name under which the plugin of a layer is found again.
+
+    Raises `ValueError` where it has none: it was given as a class or an instance.
+    """
+    if choice.spelled == repr(choice.name):
+        return choice.name
+    cls = type(choice.plugin)
+    for name in registry.names():
+        try:
+            if registry[name] is cls:
+                return name
+        except PluginError:
+            continue  # a broken one is not this one
+    raise ValueError(
+        f"layer {layer!r}: {registry.kind}={choice.spelled} has no installed name, by which "
+        f"loading would find it: give it an entry point of the group {registry.group!r}, or call "
+        f"tenfold.{registry.kind}s.register({cls.__name__.lower()!r}, {cls.__name__})"
+    )
+
+
+def _network(factorization: str, config: ConvConfig, rank: Any) -> KernelNetwork:
+    plugin = factorizations[factorization]()
+    return structure(plugin, config.shape, rank, config.groups, None)
+
+
+def find(model: nn.Module, entry: Entry) -> nn.Module:
+    """The layer of a dense model that a saved one replaces.
+
+    Raises `ValueError` where there is none, or one of other arguments.
+    """
+    found = []
+    for name in entry.names:
+        try:
+            found.append(model.get_submodule(name))
+        except AttributeError:
+            raise ValueError(f"the model has no layer {name!r}: {SAME}") from None
+    old, name = found[0], entry.names[0]
+    if any(other is not old for other in found):
+        raise ValueError(f"{' and '.join(entry.names)} were one layer: {SAME}")
+    try:
+        config = old.config if isinstance(old, FactorizedConv) else read_config(old)
+    except (TypeError, ValueError) as fault:
+        raise ValueError(f"layer {name!r} is not the one that was saved: {fault}") from None
+    mine, saved = config.model_dump(), entry.config.model_dump()
+    for field in mine:
+        if field != "bias" and mine[field] != saved[field]:
+            raise ValueError(
+                f"layer {name!r} has {field}={mine[field]!r}, and had {saved[field]!r}: {SAME}"
+            )
+    return old
+
+
+def build(entry: Entry, old: Any, stored: Stored) -> FactorizedConv:
+    """The layer in the place of `old`, without its numbers, for which there is room in `stored`.
+
+    It has the device, the training mode and the `requires_grad` of `old`. Raises `ValueError`,
+    before anything is allocated, where the stored factors are others, and for an unknown plugin.
+    """
+    name, config = entry.names[0], entry.config
+    try:
+        network = _network(entry.factorization, config, entry.rank)
+        _check_stored(name, network, stored)
+        weight = old.weight.factors[0] if isinstance(old, FactorizedConv) else old.weight
+        like: Any = {"dtype": TORCH_DTYPES[entry.dtype], "device": weight.device}
+        factors = [torch.empty(shape, **like) for shape in network.shapes]
+        layer = FactorizedConv.from_factorization(
+            FactorizedKernel(network, factors, factorizations.choose(entry.factorization)),
+            implementation=entry.implementation,
+            bias=torch.empty(config.out_channels, **like) if config.bias else None,
+            **{field: getattr(config, field) for field in GEOMETRY},
+        )
+    except (TypeError, ValueError) as fault:
+        raise ValueError(f"layer {name!r}: {fault}") from None
+    layer.channels_last = entry.channels_last
+    layer.requires_grad_(weight.requires_grad)
+    if layer.bias is not None and old.bias is not None:
+        layer.bias.requires_grad_(old.bias.requires_grad)
+    return layer.train(old.training)
+
+
+def _check_stored(name: str, network: KernelNetwork, stored: Stored) -> None:
+    for index, shape in enumerate(network.shapes):
+        key = f"{name}.weight.factors.{index}".lstrip(".")
+        there = stored.get(key, ("nothing", ""))[0]
+        if there != shape:
+            raise ValueError(f"factor {index} is {shape} by its rank, and {there} is stored")

@@ -1,0 +1,89 @@
+"""Save a network that holds factorized layers, and load it into a fresh dense one."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .directory import written_whole
+from .entries import build, entries, find
+from .manifest import MANIFEST, REPORT, WEIGHTS, Manifest, read_bounded, read_manifest
+from .report import Report
+from .weights import check_whole, fill, fingerprint, read_stored, write_weights
+
+
+def save_model(model: nn.Module, directory: str | Path, report: Report | None = None) -> None:
+    """Write a model that holds `FactorizedConv` layers to a directory; see `tenfold.save`."""
+    layers = tuple(entries(model))
+    versions = {
+        "tenfold": version("tenfold"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    with written_whole(Path(directory), (MANIFEST, WEIGHTS, REPORT)) as place:
+        aliases = write_weights(model, place / WEIGHTS)
+        size, sha256 = fingerprint(place / WEIGHTS)
+        manifest = Manifest(
+            layers=layers,
+            aliases=aliases,
+            weights_bytes=size,
+            weights_sha256=sha256,
+            written_with=versions,
+        )
+        (place / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        if report is not None:
+            (place / REPORT).write_text(report.to_json(), encoding="utf-8")
+
+
+def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
+    """Rebuild a saved network from a freshly built dense one, which is left unchanged.
+
+    `dense_model` is built as the original was before it was compressed; its numbers do not matter,
+    its training mode and `requires_grad` are kept, and layers are made on its devices. Nothing is
+    unpickled, and nothing imported but the installed plugins that the file names.
+
+    Raises `FileNotFoundError` for a file that is missing; `ValueError`, naming what differs, for
+    one that is damaged or foreign, an unknown plugin or another architecture; `PluginError` for a
+    plugin that is broken. All of it comes before the first number is read.
+
+    >>> small = load("small/", resnet18())  # doctest: +SKIP
+    """
+    place = Path(directory)
+    manifest = read_manifest(place)
+    check_whole(place / WEIGHTS, manifest.weights_bytes, manifest.weights_sha256)
+    stored = read_stored(place / WEIGHTS, manifest.aliases)
+    _check_device(dense_model)
+    layers: dict[int, Any] = {}
+    try:
+        for entry in manifest.layers:
+            old = find(dense_model, entry)
+            layers[id(old)] = build(entry, old, stored)
+    except ValueError as fault:
+        raise ValueError(f"{place / MANIFEST}: {fault}") from None
+    model: nn.Module = copy.deepcopy(dense_model, layers)
+    fill(model, place / WEIGHTS, stored, manifest.aliases)
+    return model
+
+
+def load_report(directory: str | Path) -> Report:
+    """The report that was saved with a network.
+
+    Raises `FileNotFoundError` where there is none, `ValueError` where it is damaged.
+    """
+    path = Path(directory) / REPORT
+    try:
+        return Report.from_json(read_bounded(path).decode())
+    except ValueError as fault:
+        raise ValueError(f"{path} is damaged: {fault}") from None
+
+
+def _check_device(model: nn.Module) -> None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise ValueError(f"{name!r} is on the meta device: build the model on a real one")

@@ -1,0 +1,169 @@
+"""What compressing one layer alone does to the whole network: measured at a few candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .candidates import Candidate, alignment, build, candidates, dense, fits, put
+from .inference import Batch, change, outputs
+from .norm import Norm, Seen
+from .request import CompressionConfig
+from .survey import Layer
+from .table import LayerTable
+
+Evaluate = Callable[[nn.Module], float]
+LEVELS = (0.5, 0.22, 0.1)  # fractions of the dense cost at which the network is run
+
+
+@dataclass
+class Judge:
+    """How much worse a changed network is than the original: the error, or what a score loses.
+
+    `batches` are the inputs, `references` the original's outputs on them; with `evaluate` the score
+    is taken instead, `best` being the original's.
+    """
+
+    batches: Sequence[Batch]
+    references: Sequence[Sequence[Tensor]]
+    evaluate: Evaluate | None = None
+    best: float = 0.0
+
+    @classmethod
+    def of(cls, model: nn.Module, batches: Sequence[Batch], evaluate: Evaluate | None) -> Judge:
+        """Run the original.
+
+        Raises `TypeError` where `evaluate` gives no number.
+        """
+        if evaluate is None:
+            return cls(batches, outputs(model, batches))
+        return cls(batches, outputs(model, batches), evaluate, score(model, evaluate))
+
+    def __call__(self, model: nn.Module) -> float:
+        if self.evaluate is not None:
+            return max(0.0, self.best - score(model, self.evaluate))
+        return self.change(model)
+
+    def change(self, model: nn.Module) -> float:
+        """The relative change of the outputs."""
+        return change(model, self.batches, self.references)
+
+
+def score(model: nn.Module, evaluate: Evaluate) -> float:
+    """What the user's function gives, as a float; the training flags are as before afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        found: Any = evaluate(model)
+        return float(found)
+    except TypeError as fault:
+        raise TypeError(f"evaluate must take a model and return a number: {fault}") from fault
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def replaced(model: nn.Module, layer: Layer, module: nn.Module) -> Iterator[None]:
+    """With one layer replaced."""
+    original = model.get_submodule(layer.name)
+    put(model, layer, module)
+    try:
+        yield
+    finally:
+        put(model, layer, original)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One layer, with all that measuring it takes; sent to another process as it is."""
+
+    model: nn.Module
+    layer: Layer
+    config: CompressionConfig
+    seen: Seen
+    worth: Tensor | None
+    judge: Judge | None  # None where no end-to-end error is asked for
+
+    def __call__(self) -> LayerTable:
+        """Decompose the layer in every way, and run the network with a few of them."""
+        from ..source import read_kernel
+
+        layer, config = self.layer, self.config
+        conv = self.model.get_submodule(layer.name)
+        kernel = read_kernel(conv)
+        norm = Norm.of(self.seen, self.worth, kernel)
+        table = LayerTable(layer.name, [dense(layer)], {})
+        base = alignment(layer, config.multiple)
+        with torch.no_grad():
+            for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
+                for one in candidates(layer, kernel, norm, fitted, config.implementations):
+                    table.candidates.append(one)
+                    table.factors[one.key] = fitted.source or fitted.factors
+        if self.judge is not None:
+            self.measure(table, conv, self.judge)
+        return table
+
+    def measure(self, table: LayerTable, conv: nn.Module, judge: Judge) -> None:
+        """Run the network with the best candidate near each level of cost."""
+        for index in spread(table.candidates, self.config.metric):
+            one = table.candidates[index]
+            module = build(conv, self.layer, one, table.factors[one.key])
+            with replaced(self.model, self.layer, module):
+                table.candidates[index] = one.model_copy(update={"error": judge(self.model)})
+
+
+def spread(found: Sequence[Candidate], metric: str) -> list[int]:
+    """The candidates nearest to each level of the dense cost, of those on the frontier."""
+    cost = (lambda one: one.parameters) if metric == "parameters" else (lambda one: one.macs)
+    full = cost(found[0])
+    order = sorted(range(1, len(found)), key=lambda i: (cost(found[i]), found[i].weighted))
+    frontier: list[int] = []
+    for index in order:
+        if cost(found[index]) < full and (
+            not frontier or found[index].weighted < found[frontier[-1]].weighted
+        ):
+            frontier.append(index)
+    chosen = {
+        min(frontier, key=lambda i: abs(log(max(cost(found[i]), 1) / (level * full))))
+        for level in LEVELS
+        if frontier
+    }
+    return sorted(chosen)
+
+
+def interpolated(table: LayerTable) -> list[float]:
+    """The error of every candidate, by its weighted error from those that were measured.
+
+    The two are nearly proportional, so the logarithm of one is interpolated in that of the other,
+    and continued with slope 1. Errors never fall as the weighted error grows.
+    """
+    points = sorted((one.weighted, one.error) for one in table.candidates if one.error is not None)
+    points = [(w, e) for w, e in points if w > 0 and e < float("inf")]
+    if not points:
+        return [one.weighted for one in table.candidates]
+    grown, most = [], 0.0
+    for weighted, error in points:
+        most = max(most, error, 1e-12)
+        grown.append((log(weighted), log(most)))
+    return [_read(grown, one.weighted) for one in table.candidates]
+
+
+def _read(points: Sequence[tuple[float, float]], weighted: float) -> float:
+    from math import exp
+
+    if weighted <= 0:
+        return 0.0
+    at = log(weighted)
+    if at <= points[0][0]:
+        return exp(points[0][1] + at - points[0][0])
+    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        if at <= x1:
+            return exp(y0 + (y1 - y0) * (at - x0) / ((x1 - x0) or 1.0))
+    return exp(points[-1][1] + at - points[-1][0])

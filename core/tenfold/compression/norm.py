@@ -1,0 +1,104 @@
+"""The norm in which a layer's kernel is decomposed: what it sees, and what its output is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..contraction import Modes
+from ..network import IN, OUT, spatial_modes
+from ..spectrum import work_dtype
+from ..whitening import Whitening, square_root, whiten
+
+WORTH_RIDGE = 0.03  # of the mean diagonal: what a first-order gradient does not know
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The second moment of a layer's patches, whole or by its marginals.
+
+    `whole` is `(groups, in * k…, in * k…)`; `marginals` are `(groups, n, n)` for `in` and each
+    spatial mode, where the whole one would be too large: its Kronecker product stands for it.
+    """
+
+    whole: Tensor | None = None
+    marginals: tuple[Tensor, ...] = ()
+
+    def scaled(self, like: Tensor) -> Seen:
+        """With mean diagonals of 1, on the device of a kernel and in the dtype of its work."""
+        whole = None if self.whole is None else _scaled(self.whole, like)
+        return Seen(whole, tuple(_scaled(marginal, like) for marginal in self.marginals))
+
+    def times(self, kernel: Tensor) -> Tensor:
+        """A kernel `(groups, out, in, *k)` times the moment."""
+        if self.whole is not None:
+            return (kernel.flatten(2) @ self.whole).reshape(kernel.shape)
+        for axis, marginal in enumerate(self.marginals, start=2):
+            moved = kernel.movedim(axis, 1)
+            kernel = (marginal @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
+        return kernel
+
+    def whitenings(self, factors: Sequence[Modes], sizes: Sequence[int]) -> list[Whitening]:
+        """What turns kernels, and factors back; `sizes` are those of `in` and the spatial modes."""
+        if self.whole is not None:
+            return [whiten(self.whole, sizes, factors)]
+        modes = (IN, *spatial_modes(len(sizes) - 1))
+        pairs = zip(modes, self.marginals, strict=False)
+        return [one for mode, moment in pairs if (one := _turning(mode, moment, factors))]
+
+
+@dataclass(frozen=True)
+class Norm:
+    """`‖ΔK‖² = tr(G ΔK M ΔKᵀ)`, with `M` the moment of patches and `G` that of outputs.
+
+    `worth`, `(groups, out, out)`, is `G`; None is the identity.
+    """
+
+    seen: Seen
+    worth: Tensor | None = None
+
+    @classmethod
+    def of(cls, seen: Seen, worth: Tensor | None, kernel: Tensor) -> Norm:
+        """Scale both to mean diagonal 1, and put them where the kernel is."""
+        if worth is not None:
+            worth = _scaled(worth, kernel)
+            worth = worth + WORTH_RIDGE * torch.eye(worth.shape[1]).to(worth)
+        return cls(seen.scaled(kernel), worth)
+
+    def squared(self, gap: Tensor) -> float:
+        """The squared norm of a difference of kernels, `(groups, out, in, *k)`."""
+        seen, rows = self.seen.times(gap).flatten(2), gap.flatten(2)
+        if self.worth is not None:
+            seen = self.worth @ seen
+        return max(0.0, float((seen * rows).sum()))
+
+    def whitenings(self, factors: Sequence[Modes], sizes: Sequence[int]) -> list[Whitening]:
+        """What turns a kernel `(groups, out, in, *k)` so that its plain error is this norm's."""
+        found = self.seen.whitenings(factors, sizes)
+        turning = None if self.worth is None else _turning(OUT, self.worth, factors)
+        return found if turning is None else [*found, turning]
+
+
+def _turning(mode: str, moment: Tensor, factors: Sequence[Modes]) -> Whitening | None:
+    """The whitening of one mode; None where several factors have it."""
+    owners = [mode in factor for factor in factors]
+    if sum(owners) != 1:
+        return None
+    root, inverse = square_root(moment)
+    return Whitening(
+        tuple(map(tuple, factors)),
+        tuple((mode,) if owns else () for owns in owners),
+        tuple(root if owns else None for owns in owners),
+        tuple(inverse if owns else None for owns in owners),
+    )
+
+
+def _scaled(moment: Tensor, like: Tensor) -> Tensor:
+    moment = moment.to(like.device, work_dtype(like))
+    mean = moment.diagonal(dim1=1, dim2=2).mean()
+    if float(mean) > 0:
+        return moment / mean
+    return torch.eye(moment.shape[1]).to(moment).expand_as(moment)

@@ -1,0 +1,154 @@
+"""From measured layers and a budget to one candidate for each, and the network with them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from torch import nn
+
+from .allocation import allocate, uniform
+from .candidates import Candidate, build, put
+from .measurement import interpolated
+from .request import CompressionConfig
+from .survey import Layer
+from .table import LayerTable, Table
+
+Choices = dict[str, Candidate]
+
+
+class Plan:
+    """The costs and losses of all candidates, and what a budget buys of them.
+
+    `fixed` is the cost that no choice changes: other layers' and, for latency, all that is no
+    layer.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], table: Table, config: CompressionConfig, fixed: float
+    ) -> None:
+        self.tables = [table.layers[layer.name] for layer in layers]
+        self.config = config
+        self.fixed = fixed
+        self.names = [layer.name for layer in layers]
+        self.candidates = [self._kept(one) for one in self.tables]
+        self.costs = [[cost(one, config.metric) for one in found] for found in self.candidates]
+        self.errors = [
+            _errors(table, found, config)
+            for table, found in zip(self.tables, self.candidates, strict=True)
+        ]
+        self.scales = [1.0] * len(layers)
+
+    def _kept(self, table: LayerTable) -> list[Candidate]:
+        """The dense candidate and those that cost less; under `uniform` only of one format."""
+        dense, *others = table.candidates
+        most = cost(dense, self.config.metric)
+        found = [one for one in others if cost(one, self.config.metric) < most]
+        if self.config.objective == "uniform" and found:
+            found = [one for one in found if one.factorization == found[0].factorization]
+        return [dense, *found]
+
+    @property
+    def full(self) -> float:
+        """What the original costs."""
+        return self.fixed + sum(layer[0] for layer in self.costs)
+
+    @property
+    def least(self) -> float:
+        """The smallest fraction that any choice can reach."""
+        return (self.fixed + sum(map(min, self.costs))) / self.full
+
+    def choose(self, budget: float, power: float = 2.0) -> Choices:
+        """One candidate for each layer, within a fraction of the original's cost.
+
+        The sum of the errors' powers is least: squares add up where errors are independent.
+
+        Raises `ValueError` where no choice is so small.
+        """
+        spendable = budget * self.full - self.fixed
+        if self.config.objective == "uniform":
+            chosen = uniform(self.costs, spendable)
+        else:
+            losses = [
+                [(scale * error) ** power for error in layer]
+                for layer, scale in zip(self.errors, self.scales, strict=True)
+            ]
+            chosen = allocate(self.costs, losses, spendable)
+        if chosen is None:
+            raise ValueError(
+                f"budget={budget:g} of the {self.config.metric} cannot be reached: the smallest is "
+                f"{self.least:.4g}; include more layers or other factorizations"
+            )
+        picked = zip(self.names, self.candidates, chosen, strict=True)
+        return {name: found[index] for name, found, index in picked}
+
+    def spent(self, choices: Mapping[str, Candidate]) -> float:
+        """What some choices cost, in all."""
+        return self.fixed + sum(cost(one, self.config.metric) for one in choices.values())
+
+    def dense(self, name: str) -> Candidate:
+        """The dense candidate of a layer."""
+        return self.candidates[self.names.index(name)][0]
+
+    def error_of(self, name: str, candidate: Candidate) -> float:
+        """The predicted error of one layer's candidate, alone."""
+        row = self.names.index(name)
+        return self.errors[row][self.candidates[row].index(candidate)]
+
+
+def cost(candidate: Candidate, metric: str) -> float:
+    """What a candidate costs."""
+    if metric == "parameters":
+        return candidate.parameters
+    if metric == "macs":
+        return candidate.macs
+    return float("inf") if candidate.milliseconds is None else candidate.milliseconds
+
+
+def _errors(
+    table: LayerTable, found: Sequence[Candidate], config: CompressionConfig
+) -> list[float]:
+    if config.objective == "measured":
+        read = dict(zip(map(id, table.candidates), interpolated(table), strict=True))
+        return [read[id(one)] for one in found]
+    return [one.output_error for one in found]
+
+
+@contextmanager
+def applied(
+    model: nn.Module, layers: Sequence[Layer], table: Table, choices: Choices
+) -> Iterator[nn.Module]:
+    """The model with the chosen layers, until the end."""
+    originals = {layer.name: model.get_submodule(layer.name) for layer in layers}
+    try:
+        yield assemble(model, layers, table, choices)
+    finally:
+        for layer in layers:
+            put(model, layer, originals[layer.name])
+
+
+def assemble(
+    model: nn.Module, layers: Sequence[Layer], table: Table, choices: Choices
+) -> nn.Module:
+    """Put the chosen layers into the model, and return it."""
+    for layer in layers:
+        one = choices[layer.name]
+        if one.factorization is not None:
+            factors = table.layers[layer.name].factors[one.key]
+            put(model, layer, build(model.get_submodule(layer.name), layer, one, factors))
+    return model
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of the model.
+
+    Raises `ValueError`, saying why, for a model that does not let itself be copied.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as fault:
+        raise ValueError(
+            f"the model cannot be copied ({type(fault).__name__}: {fault}): a weight made by "
+            "torch.nn.utils.weight_norm, say, must first be made plain by remove_weight_norm"
+        ) from fault

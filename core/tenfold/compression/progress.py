@@ -1,0 +1,51 @@
+"""A progress bar on the standard error, which goes when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Progress:
+    """What is being done, and how much of it; shown where `display` is one of rich's."""
+
+    def __init__(self, display: Any = None) -> None:
+        self._display = display
+
+    def over(self, items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+        """Go through `items`, counting them."""
+        if self._display is None:
+            yield from items
+            return
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        task = self._display.add_task(what, total=total)
+        try:
+            for item in items:
+                yield item
+                self._display.advance(task)
+        finally:
+            self._display.remove_task(task)
+
+
+@contextmanager
+def shown(wanted: bool) -> Iterator[Progress]:
+    """A progress bar, where it is wanted."""
+    if not wanted:
+        yield Progress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Display
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Display(*columns, console=Console(stderr=True), transient=True) as display:
+        yield Progress(display)

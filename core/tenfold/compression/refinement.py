@@ -1,0 +1,59 @@
+"""Choices judged together: single layers' errors are only a first-order model of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .plan import Choices, Plan
+
+Trial = Callable[[Choices], float]  # the error of the network with these choices
+HALVINGS = 9  # of the interval of budgets
+STRETCH = 3.0  # the most by which a layer's predicted error is corrected
+
+
+def refined(plan: Plan, trial: Trial, budget: float) -> Choices:
+    """The best of a few choices within a budget, each measured.
+
+    The first add up the layers' squared errors (independent ones) or the errors themselves (all in
+    one direction). Then each layer of the better is restored alone; what that gains, against what
+    was predicted, corrects the prediction for one more.
+    """
+    tried = [plan.choose(budget, power) for power in (2.0, 1.0)]
+    found = [(trial(choices), index) for index, choices in enumerate(tried)]
+    error, index = min(found)
+    best = tried[index]
+    power = (2.0, 1.0)[index]
+    scales = list(plan.scales)
+    for row, (name, one) in enumerate(best.items()):
+        predicted = plan.error_of(name, one)
+        if one.factorization is None or predicted <= 0:
+            continue
+        without = trial({**best, name: plan.dense(name)})
+        gained = max(0.0, error**power - without**power) ** (1 / power)
+        ratio = gained / predicted
+        scales[row] *= min(STRETCH, max(1 / STRETCH, ratio))
+    plan.scales = scales
+    again = plan.choose(budget, power)
+    plan.scales = [1.0] * len(scales)
+    return again if again != best and trial(again) < error else best
+
+
+def smallest(plan: Plan, trial: Trial, limit: float) -> Choices:
+    """The choices of the least budget whose measured error is at most `limit`, by bisection.
+
+    Raises `ValueError` where even the original exceeds it.
+    """
+    best = plan.choose(1.0)
+    if trial(best) > limit:
+        raise ValueError(
+            f"the limit is {limit:g} and the original itself does not keep it: ask for less"
+        )
+    low, high = plan.least, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        choices = plan.choose(middle)
+        if trial(choices) <= limit:
+            high, best = middle, choices
+        else:
+            low = middle
+    return best

@@ -1,0 +1,131 @@
+"""What a user asks of a compression, validated before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from torch import nn
+
+from ..registry import factorizations, implementations
+from .report import Metric, Objective
+
+Pattern = str | type[nn.Module] | Callable[[str, nn.Module], bool]
+
+
+class CompressionConfig(BaseModel):
+    """How small a network is to become, measured how, and by what means.
+
+    Exactly one of `budget`, `budgets`, `max_error` and `min_score` says how small (`budget` may
+    stand beside `budgets`, whose curve it then picks a network from).
+
+    Args:
+        budget: what the compressed network may have of the original's `metric`, as a fraction.
+        budgets: several, for a curve of error against budget; the network is the smallest's.
+        max_error: the largest relative change of the output on held-out inputs; the smallest
+            network that keeps it is found.
+        min_score: likewise the least that `evaluate` may give.
+        metric: what is counted: `"parameters"`, `"macs"` or `"latency"`, measured on this machine.
+        objective: how layers are weighed against each other: by the `"measured"` change of the
+            network's output when one alone is compressed, by the `"energy"` of each layer's own
+            output, or not (`"uniform"`: the same fraction of every layer).
+        factorizations, implementations: the names that may be used.
+        include, exclude: which layers: names with `*` and `?`, classes, or functions of a name and
+            a module; all convolutions and linear layers by default.
+        multiple: ranks are multiples of it; by default 16, and less for narrow layers.
+        correct: fit each compressed layer to the original's response, layer by layer.
+        holdout: the fraction of the calibration that corrections are judged on.
+        probes: how many calibration batches the single layers' errors are measured on.
+        memory: the most bytes that moments, or stored activations, take at a time.
+        seed: of every random choice.
+        progress: show a progress bar, on the standard error.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    budget: float | None = Field(None, gt=0, lt=1)
+    budgets: tuple[float, ...] = ()
+    max_error: float | None = Field(None, gt=0)
+    min_score: float | None = None
+    metric: Metric = "macs"
+    objective: Objective = "measured"
+    factorizations: tuple[str, ...] = ("spatial_svd", "tucker", "channel_svd")
+    implementations: tuple[str, ...] = ("factorized",)
+    include: tuple[Any, ...] = ()
+    exclude: tuple[Any, ...] = ()
+    multiple: int | None = Field(None, ge=1)
+    correct: bool = True
+    holdout: float = Field(0.25, gt=0, lt=1)
+    probes: int = Field(4, ge=1)
+    memory: int = Field(2**30, ge=2**20)
+    seed: int = 0
+    progress: bool = True
+
+    @classmethod
+    def parse(cls, config: CompressionConfig | None, fields: dict[str, Any]) -> CompressionConfig:
+        """Join a configuration and the fields given beside it.
+
+        Raises `ValueError`, naming the field, its value and the remedy.
+        """
+        given = {} if config is None else config.model_dump(exclude_unset=True)
+        try:
+            return cls(**{**given, **fields})
+        except ValidationError as fault:
+            first = fault.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            reason = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "extra_forbidden":
+                reason = f"is no option: the options are {', '.join(cls.model_fields)}"
+            label = f"{name}={first['input']!r}: " if name else ""
+            raise ValueError(f"{label}{reason}") from None
+
+    @field_validator("factorizations", "implementations", "include", "exclude", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        single = isinstance(value, str) or not isinstance(value, Sequence)
+        return (value,) if single else tuple(value)
+
+    @field_validator("factorizations")
+    @classmethod
+    def _formats(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _installed(names, factorizations)
+
+    @field_validator("implementations")
+    @classmethod
+    def _ways(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _installed(names, implementations)
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _patterns(cls, patterns: tuple[Any, ...]) -> tuple[Any, ...]:
+        for pattern in patterns:
+            if not isinstance(pattern, str) and not callable(pattern):
+                raise ValueError("give names with * and ?, classes, or functions (name, module)")
+        return patterns
+
+    @field_validator("budgets")
+    @classmethod
+    def _fractions(cls, budgets: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < budget < 1 for budget in budgets):
+            raise ValueError("each must be above 0 and below 1")
+        return tuple(sorted(set(budgets), reverse=True))
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> CompressionConfig:
+        budget = self.budget is not None or bool(self.budgets)
+        aims = [budget, self.max_error is not None, self.min_score is not None]
+        if sum(aims) != 1:
+            raise ValueError(
+                f"budget={self.budget!r}, budgets={self.budgets!r}, max_error={self.max_error!r}, "
+                f"min_score={self.min_score!r}: give one of them, as budget=0.25"
+            )
+        return self
+
+
+def _installed(names: tuple[str, ...], registry: Any) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("name at least one")
+    for name in names:
+        registry[name]
+    return tuple(name.lower() for name in names)

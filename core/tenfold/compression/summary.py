@@ -1,0 +1,71 @@
+"""The report of a compression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import torch
+
+from .plan import Choices, Plan
+from .report import Change, LayerReport, Point, Report
+from .request import CompressionConfig
+from .survey import Layer
+
+
+def summarise(
+    layers: Sequence[Layer],
+    plan: Plan,
+    choices: Choices,
+    config: CompressionConfig,
+    *,
+    parameters: Change,
+    milliseconds: Change,
+    error: float,
+    score: Change | None,
+    curve: Sequence[Point],
+) -> Report:
+    """Gather what every layer became, and the totals."""
+    rows = [_row(layer, plan, choices) for layer in layers]
+    return Report(
+        metric=config.metric,
+        objective=config.objective,
+        budget=config.budget if config.budget is not None else min(config.budgets, default=None),
+        layers=tuple(rows),
+        parameters=parameters,
+        macs=Change(
+            before=sum(row.macs.before for row in rows), after=sum(row.macs.after for row in rows)
+        ),
+        milliseconds=milliseconds,
+        error=error,
+        score=score,
+        curve=tuple(curve),
+        threads=torch.get_num_threads(),
+        versions={name: version(name) for name in ("tenfold", "torch")},
+    )
+
+
+def _row(layer: Layer, plan: Plan, choices: Choices) -> LayerReport:
+    chosen = choices.get(layer.name)
+    dense = plan.dense(layer.name) if chosen is not None else None
+    time = None
+    if chosen is not None and dense is not None and dense.milliseconds is not None:
+        time = Change(before=dense.milliseconds, after=chosen.milliseconds or 0.0)
+    return LayerReport(
+        name=layer.name,
+        kind=layer.kind,
+        shape=layer.config.shape,
+        calls=layer.calls,
+        factorization=chosen.factorization if chosen else None,
+        implementation=chosen.implementation if chosen else None,
+        rank=chosen.rank if chosen else None,
+        parameters=Change(
+            before=layer.parameters, after=chosen.parameters if chosen else layer.parameters
+        ),
+        macs=Change(before=layer.macs, after=chosen.macs if chosen else layer.macs),
+        milliseconds=time,
+        kernel_error=chosen.kernel_error if chosen else 0.0,
+        output_error=chosen.output_error if chosen else 0.0,
+        error=plan.error_of(layer.name, chosen) if chosen else 0.0,
+        reason=layer.reason,
+    )

@@ -1,0 +1,214 @@
+"""Which convolutions and linear layers a network has, found by running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..config import ConvConfig
+from ..hooks import hooks
+from ..source import PLAIN, TRANSPOSED, read_config
+from .inference import Batch, call, evaluating
+
+KINDS = (*PLAIN, *TRANSPOSED, nn.Linear)
+READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)  # they read their layers' weights
+
+
+@dataclass
+class Layer:
+    """One convolution or linear layer of a network, and how it is called.
+
+    `names` are all the places where it stands; `shapes` those of its input at each call, in one run
+    of the network. `reason` says why it is left dense, if it is. `follower` is the batch
+    normalisation that takes its output.
+    """
+
+    names: list[str]
+    kind: str
+    config: ConvConfig
+    parameters: int
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    reason: str | None = None
+    request: dict[str, Any] = field(default_factory=dict)
+    follower: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The first of its names."""
+        return self.names[0]
+
+    @property
+    def calls(self) -> int:
+        return len(self.shapes)
+
+    def positions(self, shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+        """How many inputs of what spatial size one call's input is."""
+        order = self.config.order
+        size = tuple(shape[len(shape) - order :])
+        if order == 0:
+            return int(torch.Size(shape[:-1]).numel()), ()
+        return (shape[0] if len(shape) == order + 2 else 1), size
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all its calls."""
+        config, total = self.config, 0
+        kernel = int(torch.Size(config.shape).numel())
+        for shape in self.shapes:
+            batch, size = self.positions(shape)
+            if not config.transposed:
+                if config.sides is not None:
+                    size = tuple(s + sum(p) for s, p in zip(size, config.sides, strict=True))
+                size = config.geometry.output_size(size)
+            total += batch * kernel * int(torch.Size(size).numel())
+        return total
+
+
+def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
+    """Run `model` once and list its layers in the order of their first call.
+
+    A module that stands in several places is one layer; each of its calls counts. The model is left
+    as it was. A layer that cannot be replaced has a `reason`.
+
+    Raises `ValueError` for a network without any that is called.
+    """
+    layers: dict[nn.Module, Layer] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if module in layers:
+            layers[module].names.append(name)
+        elif isinstance(module, KINDS):
+            layers[module] = _describe(model, name, module)
+    called: list[Layer] = []
+    produced: dict[int, tuple[Tensor, Layer]] = {}
+    handles: list[Any] = []
+
+    def count(module: nn.Module, given: Any, output: Any) -> None:
+        layer = layers[module]
+        if layer not in called:
+            called.append(layer)
+        layer.shapes.append(tuple(given[0].shape))
+        if isinstance(output, Tensor):
+            produced[id(output)] = (output, layer)
+
+    names = {module: name for name, module in model.named_modules()}
+
+    def follow(module: nn.Module, given: Any) -> None:
+        if given and id(given[0]) in produced:
+            produced[id(given[0])][1].follower = names[module]
+
+    for module in model.modules():
+        if module in layers:
+            handles.append(module.register_forward_hook(count))
+        elif isinstance(module, _BatchNorm):
+            handles.append(module.register_forward_pre_hook(follow))
+    try:
+        with evaluating(model):
+            call(model, example_inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not called:
+        raise ValueError("the model calls no convolution or linear layer on example_inputs")
+    return called
+
+
+def _describe(model: nn.Module, name: str, module: Any) -> Layer:
+    parameters = sum(p.numel() for p in module.parameters())
+    kind = next(kind for kind in KINDS if isinstance(module, kind))
+    parent = model.get_submodule(name.rpartition(".")[0]) if name else model
+    reason = None
+    if not name:
+        reason = "it is the whole model: put it in an nn.Sequential"
+    elif "weight" not in module._parameters:
+        reason = "its weight is computed from others (a parametrization, a weight norm, pruning)"
+    elif isinstance(parent, READERS):
+        reason = f"its {type(parent).__name__} reads its weight without calling it"
+    elif sum(module.weight is p for m in model.modules() for p in m._parameters.values()) > 1:
+        reason = "its weight is shared with another module"
+    try:
+        config = read_config(module)
+    except (TypeError, ValueError) as fault:
+        reason = reason or str(fault)
+        config = _bare(module)
+    if reason is None and config.in_channels == config.groups > 1:
+        reason = "it is depthwise: there is nothing to gain"
+    return Layer(
+        [name],
+        type(module).__name__ if reason is None else kind.__name__,
+        config,
+        parameters,
+        reason=reason,
+    )
+
+
+def _bare(module: Any) -> ConvConfig:
+    """The shape of a layer that computes something of its own."""
+    linear = isinstance(module, nn.Linear)
+    order = 0 if linear else len(module.kernel_size)
+    return ConvConfig.parse(
+        in_channels=module.in_features if linear else module.in_channels,
+        out_channels=module.out_features if linear else module.out_channels,
+        kernel_size=() if linear else module.kernel_size,
+        stride=1 if linear else module.stride,
+        padding=0 if linear else module.padding,
+        dilation=1 if linear else module.dilation,
+        groups=1 if linear else module.groups,
+        bias=module.bias is not None,
+        padding_mode="zeros" if linear else module.padding_mode,
+        order=order,
+        transposed=False if linear else module.transposed,
+        output_padding=0 if linear else module.output_padding,
+    )
+
+
+def select(
+    model: nn.Module, layers: Sequence[Layer], include: Sequence[Any], exclude: Sequence[Any]
+) -> None:
+    """Give a reason to each layer that is not to be compressed, and the hook's request to others.
+
+    Raises `ValueError` for a pattern that matches no layer, and where all are left dense.
+    """
+    matched = {
+        (kind, index): [layer for layer in layers if _matches(model, layer, pattern)]
+        for kind, patterns in (("include", include), ("exclude", exclude))
+        for index, pattern in enumerate(patterns)
+    }
+    for (kind, index), found in matched.items():
+        if not found:
+            pattern = (include if kind == "include" else exclude)[index]
+            known = ", ".join(layer.name for layer in layers[:8])
+            raise ValueError(
+                f"{kind}={pattern!r} matches no layer that the model calls: they are {known}"
+                + (", …" if len(layers) > 8 else "")
+            )
+    wanted = [layer for key, found in matched.items() if key[0] == "include" for layer in found]
+    unwanted = [layer for key, found in matched.items() if key[0] == "exclude" for layer in found]
+    for layer in layers:
+        if layer.reason is None and include and layer not in wanted:
+            layer.reason = "not included"
+        elif layer.reason is None and layer in unwanted:
+            layer.reason = "excluded"
+        elif layer.reason is None:
+            answer = hooks().tenfold_select(name=layer.name, module=model.get_submodule(layer.name))
+            if answer is False:
+                layer.reason = "left out by a hook"
+            elif isinstance(answer, dict):
+                layer.request = answer
+    if all(layer.reason is not None for layer in layers):
+        reasons = "; ".join(f"{layer.name}: {layer.reason}" for layer in layers[:8])
+        raise ValueError(f"there is no layer to compress ({reasons})")
+
+
+def _matches(model: nn.Module, layer: Layer, pattern: Any) -> bool:
+    module = model.get_submodule(layer.name)
+    if isinstance(pattern, str):
+        return any(fnmatchcase(name, pattern) for name in layer.names)
+    if isinstance(pattern, type):
+        return isinstance(module, pattern)
+    return bool(pattern(layer.name, module))
