@@ -10,8 +10,8 @@ from importlib.metadata import version
 from .acceleration import accelerate
 from .als import alternating_least_squares
 from .catalogue import PluginError
-from .contraction import Contraction, plan_contraction
 from .compression import Compression, CompressionConfig, compress
+from .contraction import Contraction, plan_contraction
 from .conv import FactorizedConv
 from .decomposition import relative_error
 from .factorization import Factorization
@@ -32,10 +32,10 @@ from .tuning.model import tune
 __version__ = version("tenfold")
 
 __all__ = [
-    "Contraction",
-    "Decision",
     "Compression",
     "CompressionConfig",
+    "Contraction",
+    "Decision",
     "Energy",
     "Error",
     "Factorization",
