@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .bench.command import bench
 from .command_line import check_plot, read_rank
+from .doctor import doctor
 from .listing import BAD, list_plugins
 from .tuning.command import tune
 
@@ -24,6 +25,7 @@ main = typer.Typer(
 )
 console = Console()
 main.command()(bench)
+main.command()(doctor)
 main.command()(tune)
 
 
