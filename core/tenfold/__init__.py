@@ -12,6 +12,7 @@ from .achieved import Decomposition, decompose
 from .als import alternating_least_squares
 from .catalogue import PluginError
 from .compression import Compression, CompressionConfig, compress, distill, load, save
+from .contraction import Contraction, plan_contraction
 from .conv import FactorizedConv
 from .decomposition import relative_error
 from .factorization import Factorization
@@ -34,6 +35,7 @@ __version__ = version("tenfold")
 __all__ = [
     "Compression",
     "CompressionConfig",
+    "Contraction",
     "Decision",
     "Decomposition",
     "Energy",
@@ -66,6 +68,7 @@ __all__ = [
     "leading_basis",
     "load",
     "measure_moments",
+    "plan_contraction",
     "relative_error",
     "roles",
     "save",

@@ -29,13 +29,26 @@ class Entry:
     @property
     def disabled(self) -> bool:
         """Whether `TENFOLD_DISABLE` lists it, as `distribution:name`, parted by commas."""
-        listed = [item.strip().lower() for item in os.environ.get(DISABLE, "").split(",")]
-        return f"{self.distribution}:{self.name}".lower() in listed
+        return f"{self.distribution}:{self.name}".lower() in listed_as_disabled()
+
+
+def listed_as_disabled() -> list[str]:
+    """The items of `TENFOLD_DISABLE`, in lower case."""
+    items = [item.strip().lower() for item in os.environ.get(DISABLE, "").split(",")]
+    return [item for item in items if item]
 
 
 def describe(entry: Entry) -> str:
     """Name an entry by its distribution, version, name and target."""
     return f"{entry.distribution} {entry.version}: {entry.name} = {entry.point.value}"
+
+
+def remedy(entry: Entry) -> str:
+    """What a user can do about a broken plugin."""
+    return (
+        f"repair or uninstall {entry.distribution}, or set {DISABLE}="
+        f"{entry.distribution}:{entry.name}"
+    )
 
 
 def every(group: str) -> list[Entry]:

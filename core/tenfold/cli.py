@@ -15,6 +15,7 @@ from rich.text import Text
 from .bench.command import bench
 from .command_line import check_plot, read_rank
 from .compression.command import compress, report
+from .doctor import doctor
 from .listing import BAD, list_plugins
 from .tuning.command import tune
 
@@ -27,6 +28,7 @@ console = Console()
 main.command()(bench)
 main.command()(compress)
 main.command()(report)
+main.command()(doctor)
 main.command()(tune)
 
 

@@ -15,7 +15,7 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from .catalogue import Entry, describe, found
+from .catalogue import Entry, describe, found, remedy
 
 HOOKS_GROUP = "tenfold.hooks"
 hookspec = pluggy.HookspecMarker("tenfold")
@@ -84,9 +84,10 @@ def plugin_manager() -> pluggy.PluginManager:
     for entry in found(HOOKS_GROUP):
         try:
             manager.register(check_hook_plugin(entry), describe(entry))
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:
             warnings.warn(
-                f"the hook plugin {describe(entry)} is left out: {type(fault).__name__}: {fault}",
+                f"the hook plugin {describe(entry)} is left out: {type(fault).__name__}: {fault}; "
+                f"{remedy(entry)}",
                 RuntimeWarning,
                 stacklevel=2,
             )

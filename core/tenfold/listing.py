@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from .catalogue import Entry, every
+from .catalogue import DISABLE, Entry, PluginError, describe, every, listed_as_disabled, remedy
 from .hooks import HOOKS_GROUP, check_hook_plugin
 from .registry import REGISTRIES
 
@@ -17,7 +17,8 @@ class Listed:
     """One entry point, with what is known of it.
 
     `state` is `installed` (not imported), `loads`, `disabled`, `ambiguous` or `broken`; `detail`
-    says what to do about the last three.
+    says what to do about the last three. `unmatched` is an item of `TENFOLD_DISABLE` that names no
+    installed plugin.
     """
 
     kind: str
@@ -53,15 +54,32 @@ def list_plugins(load: bool = False) -> list[Listed]:
                     detail=detail,
                 )
             )
+    known = {f"{one.distribution}:{one.name}".lower() for one in listed}
+    listed += [
+        Listed(
+            kind=DISABLE,
+            name=item,
+            distribution="",
+            version="",
+            target="",
+            state="unmatched",
+            detail="no installed plugin is called so: write distribution:name, parted by commas",
+        )
+        for item in listed_as_disabled()
+        if item not in known
+    ]
     return listed
 
 
 def _state(kind: str, entry: Entry, shared: bool, load: bool) -> tuple[str, str]:
     if entry.disabled:
-        return "disabled", "by TENFOLD_DISABLE"
+        return (
+            "disabled",
+            f"by {DISABLE}: take {entry.distribution}:{entry.name} out of it to use it",
+        )
     if shared:
         return "ambiguous", (
-            f"claimed twice: uninstall one or set TENFOLD_DISABLE={entry.distribution}:{entry.name}"
+            f"claimed twice: uninstall one or set {DISABLE}={entry.distribution}:{entry.name}"
         )
     if not load:
         return "installed", ""
@@ -70,6 +88,9 @@ def _state(kind: str, entry: Entry, shared: bool, load: bool) -> tuple[str, str]
             check_hook_plugin(entry)
         else:
             next(registry for registry in REGISTRIES if registry.kind == kind).load(entry)
-    except Exception as fault:
+    except PluginError as fault:
         return "broken", str(fault)
+    except (Exception, SystemExit) as fault:
+        reason = f"{type(fault).__name__}: {fault}"
+        return "broken", f"the hook plugin {describe(entry)}: {reason}; {remedy(entry)}"
     return "loads", ""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
-from .catalogue import DISABLE, Entry, PluginError, describe, found
+from .catalogue import DISABLE, Entry, PluginError, describe, found, remedy
 from .factorization import Factorization
 from .implementation import Implementation
 
 T = TypeVar("T", bound=Factorization | Implementation)
 
 
-class Choice(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Choice(Generic[T]):
     """A plugin that was chosen: its name, how the call spelled it, and an instance."""
 
     name: str
@@ -94,16 +96,19 @@ class Registry(Generic[T]):
         if entry.name != entry.name.lower():
             raise PluginError(
                 f"the {self.kind} plugin {describe(entry)} has a name that is not lower-case: "
-                f"its author must call it {entry.name.lower()!r}"
+                f"its author must call it {entry.name.lower()!r}; {remedy(entry)}"
             )
+        label = f"the {self.kind} plugin {describe(entry)}"
         try:
             cls = entry.point.load()
-        except Exception as fault:
+        except (Exception, SystemExit) as fault:
             raise PluginError(
-                f"the {self.kind} plugin {describe(entry)} does not import: "
-                f"{type(fault).__name__}: {fault}; repair or uninstall {entry.distribution}"
+                f"{label} does not import: {type(fault).__name__}: {fault}; {remedy(entry)}"
             ) from fault
-        self._check(cls, f"the {self.kind} plugin {describe(entry)}", PluginError)
+        try:
+            self._check(cls, label, PluginError)
+        except PluginError as fault:
+            raise PluginError(f"{fault}; {remedy(entry)}") from None
         loaded: type[T] = cls
         return loaded
 
@@ -114,6 +119,16 @@ class Registry(Generic[T]):
         if inspect.isabstract(cls):
             missing = ", ".join(sorted(cls.__abstractmethods__))
             raise error(f"{label} is abstract: it must define {missing}")
+        required = [
+            name
+            for name, one in inspect.signature(cls).parameters.items()
+            if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        ]
+        if required:
+            raise error(
+                f"{label} cannot be made without {', '.join(required)}: its options need defaults, "
+                "or give an instance"
+            )
 
     def _entry(self, name: str) -> Entry:
         entries = found(self.group)

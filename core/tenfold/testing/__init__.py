@@ -7,15 +7,17 @@ class TestTensorRing:
     pass
 """
 
-from .conformance import conformance
+from .conformance import LawError, conformance
 from .dense import dense_convolution
-from .strategies import Request, fractions, kernel_shapes, requests
+from .strategies import Request, fractions, kernel_shapes, kernels, requests
 
 __all__ = [
+    "LawError",
     "Request",
     "conformance",
     "dense_convolution",
     "fractions",
     "kernel_shapes",
+    "kernels",
     "requests",
 ]

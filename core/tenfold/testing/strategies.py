@@ -14,15 +14,49 @@ from tenfold import FactorizedConv
 
 from .dense import dense_convolution
 
+DEFAULTS = {
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "bias": True,
+    "padding_mode": "zeros",
+    "transposed": False,
+    "output_padding": 0,
+}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Request:
-    """A drawn convolution: its arguments, as `FactorizedConv` takes them, and an input's size."""
+    """A drawn convolution: its arguments, as `FactorizedConv` takes them, and an input's size.
+
+    >>> import torch
+    >>> arguments = {"in_channels": 2, "out_channels": 3, "kernel_size": (3,)}
+    >>> request = Request(arguments, batch=1, size=(8,))
+    >>> request
+    FactorizedConv(in_channels=2, out_channels=3, kernel_size=(3,)) on an input of shape (1, 2, 8)
+    >>> request.layer(dtype=torch.float64)(request.input()).shape
+    torch.Size([1, 3, 6])
+    """
 
     arguments: dict[str, Any]
     batch: int
     size: tuple[int, ...]
     seed: int = field(default=0, compare=False)
+
+    def __repr__(self) -> str:
+        given = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.arguments.items()
+            if name not in DEFAULTS or value not in (DEFAULTS[name], (DEFAULTS[name],) * self.order)
+        )
+        shape = (self.batch, self.arguments["in_channels"], *self.size)
+        return f"FactorizedConv({given}) on an input of shape {shape}"
+
+    @property
+    def order(self) -> int:
+        """The number of spatial axes."""
+        return len(self.arguments["kernel_size"])
 
     def layer(self, **more: Any) -> FactorizedConv:
         """Build the layer, with random numbers that depend on the request only."""
@@ -45,15 +79,30 @@ class Request:
 def kernel_shapes(
     orders: Sequence[int] = (0, 1, 2, 3), largest: int = 6
 ) -> st.SearchStrategy[tuple[int, ...]]:
-    """Kernel shapes `(out, in, *k)`."""
+    """Kernel shapes `(out, in, *k)`, of at most `largest` channels.
+
+    >>> from hypothesis import find
+    >>> find(kernel_shapes(orders=[2]), lambda shape: shape[2] > 1)
+    (1, 1, 2, 1)
+    """
     channels = st.integers(1, largest)
     return st.sampled_from(list(orders)).flatmap(
         lambda order: st.tuples(channels, channels, *(st.integers(1, 4),) * order)
     )
 
 
+@st.composite
+def kernels(
+    draw: st.DrawFn, orders: Sequence[int] = (0, 1, 2, 3), largest: int = 4, groups: int = 1
+) -> Tensor:
+    """Normal kernels `(groups * out, in, *k)` in float64, of at most `largest` channels a group."""
+    out, *rest = draw(kernel_shapes(orders, largest))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    return torch.randn(groups * out, *rest, generator=generator, dtype=torch.float64)
+
+
 def fractions() -> st.SearchStrategy[float]:
-    """Ranks as a fraction of the dense parameters."""
+    """Ranks as a fraction of the dense parameters, from 0.01 to 1."""
     return st.floats(0.01, 1.0)
 
 

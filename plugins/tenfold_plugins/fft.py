@@ -1,0 +1,126 @@
+"""Run a kernel as one product in the frequency domain: for large kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import tau
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tenfold import Contraction, Geometry, Implementation, KernelNetwork, plan_contraction
+
+ORDERS = (1, 2, 3)
+
+
+class FFT(Implementation):
+    """By the convolution theorem: the cost does not grow with the kernel's size.
+
+    Mathieu et al. 2013, arXiv 1312.5851. A kernel of any format stays factorized: its spectrum is
+    the same network with one more factor for each axis, the Fourier matrix `(k, f)`. It pays for
+    depthwise kernels of about 31×31 and wider, and for narrower ones that mix channels; not for
+    3×3.
+    """
+
+    def plan(self, network: KernelNetwork, geometry: Geometry) -> FourierConvolution:
+        instead = "use implementation='factorized'"
+        if geometry.order not in ORDERS:
+            raise ValueError(f"it has orders 1 to 3, and this is order {geometry.order}: {instead}")
+        if geometry.transposed:
+            raise ValueError(f"it has no transposed convolutions: {instead}")
+        if set(geometry.kernel_size) == {1}:
+            raise ValueError(f"a kernel of one tap has nothing to transform: {instead}")
+        return fourier_convolution(network, geometry)
+
+
+@dataclass(frozen=True)
+class FourierConvolution:
+    """The spectra of the input and of the kernel, multiplied.
+
+    `product` takes the input's spectrum, the factors and the Fourier matrices of `axes`, those
+    where the kernel has more than one tap.
+    """
+
+    product: Contraction
+    groups: int
+    axes: tuple[int, ...]
+    geometry: Geometry
+
+    def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+        if x.shape[0] == 0:  # which the transform refuses
+            return self(x.new_zeros(1, *x.shape[1:]), factors, bias)[:0]
+        geometry, order = self.geometry, self.geometry.order
+        padded = [s + 2 * p for s, p in zip(x.shape[2:], geometry.padding, strict=True)]
+        if any(n < reach for n, reach in zip(padded, geometry.reach, strict=True)):
+            raise ValueError(
+                f"input of size {tuple(x.shape[2:])}, padded to {tuple(padded)}, is smaller than "
+                f"the kernel's reach {geometry.reach}: give a larger one or more padding"
+            )
+        cyclic = [fast_length(n) if axis in self.axes else n for axis, n in enumerate(padded)]
+        sides = [
+            (p, n - s - p) for s, p, n in zip(x.shape[2:], geometry.padding, cyclic, strict=True)
+        ]
+        real = torch.promote_types(x.dtype, torch.float32)  # half precision has no transform
+        wide = F.pad(x.to(real), [side for pair in reversed(sides) for side in pair])
+        dims = tuple(axis - order for axis in self.axes)
+        spectrum = torch.fft.rfftn(wide.unflatten(1, (self.groups, -1)), dim=dims)
+        waves = [self.wave(axis, cyclic[axis], spectrum) for axis in self.axes]
+        parts = [*(factor.to(spectrum.dtype) for factor in factors), *waves]
+        product = self.product([spectrum, *parts])
+        y = torch.fft.irfftn(product, [cyclic[axis] for axis in self.axes], dim=dims)
+        seen = [
+            slice(0, n - reach + 1, stride)
+            for n, reach, stride in zip(padded, geometry.reach, geometry.stride, strict=True)
+        ]
+        y = y.flatten(1, 2)[(..., *seen)]
+        if bias is not None:
+            y = y + bias.reshape(-1, *(1,) * order)
+        result: Tensor = y.to(x.dtype).contiguous()
+        return result
+
+    def wave(self, axis: int, length: int, like: Tensor) -> Tensor:
+        """The Fourier matrix `(k, f)` of an axis.
+
+        Conjugate, since PyTorch's convolutions correlate; its angles are reduced in whole numbers,
+        so that they are exact to rounding.
+        """
+        frequencies = length // 2 + 1 if axis == self.axes[-1] else length
+        taps = torch.arange(self.geometry.kernel_size[axis], device=like.device)
+        places = self.geometry.dilation[axis] * taps
+        turns = places[:, None] * torch.arange(frequencies, device=like.device) % length
+        angles = turns.to(like.real.dtype) * (tau / length)
+        return torch.complex(angles.cos(), angles.sin())
+
+
+def fourier_convolution(network: KernelNetwork, geometry: Geometry) -> FourierConvolution:
+    """Plan the product: `f<axis>` is an axis's frequency, or its position where one tap is there.
+
+    Its order is chosen for one image, twice as wide as the kernel.
+    """
+    axes = tuple(axis for axis, size in enumerate(geometry.kernel_size) if size > 1)
+    positions = [f"f{axis}" for axis in range(geometry.order)]
+    sizes = {"batch": 1, "group": 1, **network.sizes}
+    sizes |= {f"f{axis}": 2 * size for axis, size in enumerate(geometry.kernel_size)}
+    inputs = [("batch", "group", "in", *positions), *network.factors]
+    inputs += [(f"k{axis}", f"f{axis}") for axis in axes]
+    product = plan_contraction(inputs, ("batch", "group", "out", *positions), sizes)
+    return FourierConvolution(product, network.groups, axes, geometry)
+
+
+def fast_length(length: int) -> int:
+    """The least length from `length` on whose only factors are 2, 3, 5 and 7.
+
+    While compiling or exporting it is `length` itself, which then may vary.
+    """
+    if torch.compiler.is_compiling():
+        return length
+    while True:
+        rest = length
+        for prime in (2, 3, 5, 7):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return length
+        length += 1
