@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import plain, source
 from .config import ConvConfig
-from .convolve import LAID_OUT, channels_last, is_channels_last
+from .convolve import LAID_OUT, in_format, is_channels_last
 from .decomposition import check_finite, with_options
 from .factorization import Factorization
 from .fit import fit, structure
@@ -239,13 +239,11 @@ class FactorizedConv(nn.Module):
         asked = plan.memory_format if isinstance(plan, Chain) else None
         inside = together if asked is None else asked == "channels_last"
         if inside or together:
-            x = channels_last(x) if inside else x.contiguous()
+            x = in_format(x, inside)
         if self.config.sides is not None:
             x = pad(x, self.config.sides, self.config.padding_mode)
         y = plan(x, tuple(self.weight.factors), self.bias)
-        if together:
-            return channels_last(y)
-        return y.contiguous() if inside else y
+        return in_format(y, together) if inside or together else y
 
     @property
     def order(self) -> int:

@@ -132,3 +132,8 @@ def is_channels_last(x: Tensor) -> bool:
 def channels_last(x: Tensor) -> Tensor:
     """The same numbers with the channels kept together; `x` itself where they are."""
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def in_format(x: Tensor, together: bool) -> Tensor:
+    """The same numbers with the channels kept together, or else contiguous."""
+    return channels_last(x) if together else x.contiguous()

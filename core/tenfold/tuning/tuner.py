@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -13,14 +14,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..convolve import LAID_OUT, is_channels_last
+from ..convolve import LAID_OUT, in_format, is_channels_last
 from ..implementation import Fixed
 from ..partition import Partition
 from ..rerun import rerun
 from ..stage import MemoryFormat
 from .cache import recall, remember
 from .decision import Decision, Measured, Situation
-from .timing import in_turn, simplest_of_the_fastest
+from .timing import Run, in_turn, simplest_of_the_fastest
 
 if TYPE_CHECKING:
     from ..conv import FactorizedConv
@@ -67,8 +68,7 @@ def decide(
 @torch.no_grad()
 def _measure(layer: FactorizedConv, x: Tensor, situation: Situation) -> Decision:
     ways = _ways(layer, situation.channels_last)
-    trials = [rerun(layer, Fixed(*way)) for way in ways]
-    timings = in_turn([partial(trial, x) for trial in trials], x.device)
+    timings = in_turn(_runs(layer, x, ways, situation.channels_last), x.device)
     measured = [
         Measured(partition=way[0], memory_format=way[1], milliseconds=round(one.milliseconds, 5))
         for way, one in zip(ways, timings, strict=True)
@@ -89,6 +89,22 @@ def _ways(layer: FactorizedConv, channels_last: bool) -> list[Way]:
         formats.append("contiguous" if channels_last else "channels_last")
     ways = [(partition, one) for one in formats for partition in layer.candidates]
     return sorted(ways, key=lambda way: len(way[0]))
+
+
+def _runs(layer: FactorizedConv, x: Tensor, ways: Sequence[Way], together: bool) -> list[Run]:
+    """What to time: each partition's weights are computed once, for both memory formats."""
+    trials = {partition: rerun(layer, Fixed(partition)) for partition, _ in ways}
+    for trial in trials.values():
+        trial.channels_last = False
+    x = in_format(x, together) if layer.order in LAID_OUT else x
+
+    def converted(trial: FactorizedConv) -> Tensor:
+        return in_format(trial(in_format(x, not together)), together)
+
+    return [
+        partial(trials[partition], x) if other is None else partial(converted, trials[partition])
+        for partition, other in ways
+    ]
 
 
 def describe(layer: FactorizedConv, x: Tensor) -> Situation:
