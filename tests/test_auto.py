@@ -80,8 +80,9 @@ class TestCandidates:
         formats = [None, "contiguous", "channels_last"] if layer.order in (2, 3) else [None]
         for partition in layer.candidates:
             for memory_format in formats:
-                y = made(implementation=Fixed(partition, memory_format))(x)
-                torch.testing.assert_close(y, dense, rtol=1e-11, atol=1e-12)
+                one = made(implementation=Fixed(partition, memory_format))
+                torch.testing.assert_close(one(x), dense, rtol=1e-11, atol=1e-12)
+                torch.testing.assert_close(run(one.eval(), x), dense, rtol=1e-11, atol=1e-12)
 
     @pytest.mark.parametrize("name", factorizations.names())
     @pytest.mark.parametrize("order", [0, 1, 2, 3, 4])

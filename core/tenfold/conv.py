@@ -243,7 +243,7 @@ class FactorizedConv(nn.Module):
         if self.config.sides is not None:
             x = pad(x, self.config.sides, self.config.padding_mode)
         y = plan(x, tuple(self.weight.factors), self.bias)
-        return in_format(y, together) if inside or together else y
+        return in_format(y, together)
 
     @property
     def order(self) -> int:
