@@ -1,5 +1,6 @@
 """Timing in turn, by a clock of the test's own, and the choice in noise."""
 
+import sys
 import time
 from functools import partial
 from math import inf
@@ -41,7 +42,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    for name in ("perf_counter", "thread_time"):
+        monkeypatch.setattr(time, name, lambda: clock.now)
     return clock
 
 
@@ -97,6 +99,19 @@ class TestInTurn:
         steady, noisy = in_turn([partial(clock.run, 0, 1e-3), scattered], CPU, hopeless=inf)
         assert steady.doubt < 1e-6
         assert 0.01 < noisy.doubt < 0.3
+
+
+class TestClock:
+    @pytest.fixture(params=[1, 2])
+    def threads(self, request):
+        before = torch.get_num_threads()
+        torch.set_num_threads(request.param)
+        yield request.param
+        torch.set_num_threads(before)
+
+    def test_what_other_processes_take_counts_where_several_threads_work(self, threads):
+        [found] = in_turn([partial(time.sleep, 2e-3)], CPU, seconds=0.02)
+        assert (found.milliseconds > 1.9) == (threads > 1 or sys.platform == "win32")
 
 
 class TestSimplestOfTheFastest:
