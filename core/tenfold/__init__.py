@@ -20,6 +20,7 @@ from .kernel import FactorizedKernel
 from .moment import Moment, measure_moments
 from .network import KernelNetwork
 from .partition import Partition, Roles, cheapest_partition, roles
+from .plan import Plan, Prepared
 from .rank import Energy, Error, Multiple, is_budget
 from .registry import factorizations, implementations
 from .spectrum import bond_matrix
@@ -43,7 +44,9 @@ __all__ = [
     "Moment",
     "Multiple",
     "Partition",
+    "Plan",
     "PluginError",
+    "Prepared",
     "Roles",
     "accelerate",
     "alternating_least_squares",

@@ -13,6 +13,7 @@ from . import plain, source
 from .config import ConvConfig
 from .convolve import LAID_OUT, in_format, is_channels_last
 from .decomposition import check_finite, with_options
+from .eval_cache import EvalCache
 from .factorization import Factorization
 from .fit import fit, structure
 from .geometry import Geometry
@@ -216,11 +217,13 @@ class FactorizedConv(nn.Module):
         self.runner = runner
         self.way = runner  # what made the plan: a decision may replace it
         self.plan = plan
+        self.sides = config.sides
         self.channels_last = False
         self.candidates = tuple(runner.plugin.candidates(kernel.network, config.geometry))
         self.measures = bool(self.candidates)
         self.decision: Decision | None = None
         self.settled: object = None  # the kind of input that the decision was made for
+        self.eval_cache = EvalCache()
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
@@ -235,15 +238,27 @@ class FactorizedConv(nn.Module):
         together = self.channels_last or is_channels_last(x)
         if self.measures and not torch.compiler.is_compiling():
             settle(self, x, together)
-        plan = self.plan if output_size is None else self._sized_plan(x, output_size)
-        asked = plan.memory_format if isinstance(plan, Chain) else None
+        asked = self.plan.memory_format if isinstance(self.plan, Chain) else None
         inside = together if asked is None else asked == "channels_last"
         if inside or together:
             x = in_format(x, inside)
-        if self.config.sides is not None:
-            x = pad(x, self.config.sides, self.config.padding_mode)
-        y = plan(x, tuple(self.weight.factors), self.bias)
+        if self.sides is not None:
+            x = pad(x, self.sides, self.config.padding_mode)
+        y = self._run(x) if output_size is None else self._run_sized(x, output_size)
         return in_format(y, together)
+
+    def _run(self, x: Tensor) -> Tensor:
+        kernel, prepared = self.weight, None
+        if not self.training:
+            prepared = self.eval_cache.prepared(self.plan, kernel.factors, self.bias, x)
+        if prepared is None:
+            return self.plan(x, tuple(kernel.factors), self.bias)
+        return prepared(x)
+
+    def train(self, mode: bool = True) -> FactorizedConv:
+        """Set the training mode; what was kept for eval is forgotten."""
+        self.eval_cache.clear()
+        return super().train(mode)
 
     @property
     def order(self) -> int:
@@ -320,12 +335,14 @@ class FactorizedConv(nn.Module):
         order, channels = self.config.order, self.config.in_channels
         axes = (order + 1, order + 2)
         good = x.dim() >= 1 if order == 0 else x.dim() in axes
+        if good and torch._C._get_tracing_state() is not None:  # sizes are tensors: comparing warns
+            return
         if not good or x.shape[-order - 1] != channels:
             wanted = ", ".join(map(str, (channels, *("size",) * order)))
             leading = "…," if order == 0 else "[batch,]"
             raise ValueError(f"input of shape {tuple(x.shape)} must have ({leading} {wanted})")
 
-    def _sized_plan(self, x: Tensor, output_size: Sequence[int]) -> Convolution:
+    def _run_sized(self, x: Tensor, output_size: Sequence[int]) -> Tensor:
         config, wanted = self.config, tuple(output_size)
         if not config.transposed:
             raise ValueError(f"output_size={wanted} is for transposed convolutions")
@@ -339,8 +356,12 @@ class FactorizedConv(nn.Module):
         if any(e < 0 or e >= s for e, s in zip(extra, config.stride, strict=True)):
             most = tuple(s + stride - 1 for s, stride in zip(least, config.stride, strict=True))
             raise ValueError(f"output_size={wanted} must be between {least} and {most}")
-        geometry = replace(config.geometry, output_padding=extra)
-        return make_plan(self.weight.choice, self.weight.network, self.way, geometry)
+        if isinstance(self.plan, Chain):
+            plan: Convolution = self.plan.padded(extra)
+        else:
+            geometry = replace(config.geometry, output_padding=extra)
+            plan = make_plan(self.weight.choice, self.weight.network, self.way, geometry)
+        return plan(x, tuple(self.weight.factors), self.bias)
 
     def __repr__(self) -> str:
         return plain.spell(self)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..convolve import LAID_OUT, in_format, is_channels_last
+from ..eval_cache import is_transformed
 from ..implementation import Fixed
 from ..partition import Partition
 from ..rerun import rerun
@@ -33,11 +34,7 @@ _measuring = threading.Lock()  # two measurements at once would disturb each oth
 
 def may_measure(x: Tensor) -> bool:
     """Whether `x` is real data that runs at once: no gradients, tracing, transforms or modes."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return False
-    if torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack():
-        return False
-    if torch._C._are_functorch_transforms_active() or type(x) not in (Tensor, nn.Parameter):
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed(x):
         return False
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         return False
