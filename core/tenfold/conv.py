@@ -386,4 +386,7 @@ def make_plan(
     wanted = runner.plugin.memory_format
     if wanted is not None and network.order not in LAID_OUT:
         raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
-    return plan if callable(plan) else replace(lower(network, plan, geometry), memory_format=wanted)
+    if callable(plan):
+        return plan
+    chain = lower(network, plan, geometry)
+    return replace(chain, memory_format=wanted, packed=runner.plugin.packed)

@@ -75,7 +75,7 @@ def main(
                     "threads": threads,
                     "format": name,
                     "rank": rank,
-                    "runs": way_in_words(decision.partition, decision.memory_format),
+                    "runs": way_in_words(decision),
                     "dense_ms": round(dense.milliseconds, 4),
                     "ratio": round(mine.milliseconds / dense.milliseconds, 4),
                     "floor": round(floor.milliseconds / dense.milliseconds, 4),
