@@ -92,7 +92,7 @@ def _choose(
 def _ways(layer: FactorizedConv, situation: Situation) -> list[Fixed]:
     """Each candidate in the input's memory format and in the other, the simplest first.
 
-    Dense also as PyTorch alone runs it, where the weights would be packed.
+    Dense also as PyTorch alone runs it, where the weights would be packed: the simplest of all.
     """
     formats: list[MemoryFormat | None] = [None]
     if layer.order in LAID_OUT:
@@ -101,7 +101,9 @@ def _ways(layer: FactorizedConv, situation: Situation) -> list[Fixed]:
     if layer.order in LAID_OUT and situation.onednn and situation.dtype == "float32":
         dense = [way for way in ways if len(way.partition) == 1]
         ways += [replace(way, packed=False) for way in dense]
-    return sorted(ways, key=lambda way: len(way.partition))
+    return sorted(
+        ways, key=lambda way: (len(way.partition), way.memory_format is not None, way.packed)
+    )
 
 
 def _runs(layer: FactorizedConv, x: Tensor, ways: Sequence[Fixed], together: bool) -> list[Run]:
