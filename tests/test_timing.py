@@ -1,5 +1,6 @@
 """Timing in turn, by a clock of the test's own, and the choice in noise."""
 
+import sys
 import time
 from functools import partial
 from math import inf
@@ -41,7 +42,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
+    for name in ("perf_counter", "thread_time"):
+        monkeypatch.setattr(time, name, lambda: clock.now)
     return clock
 
 
@@ -67,7 +69,7 @@ class TestInTurn:
 
     def test_what_is_hopeless_is_dropped_soon(self, clock):
         timed(clock, [0.1, 0.5, 0.15])
-        assert clock.calls.count(1) == 1
+        assert clock.calls.count(1) == 2
         assert clock.calls.count(2) < clock.calls.count(0)
 
     def test_nothing_is_dropped_where_all_are_wanted(self, clock):
@@ -86,7 +88,7 @@ class TestInTurn:
 
     def test_they_take_turns(self, clock):
         timed(clock, [1e-3, 1e-3, 1e-3])
-        rounds = [clock.calls[i : i + 3] for i in range(12, len(clock.calls), 3)]
+        rounds = [clock.calls[i : i + 3] for i in range(18, len(clock.calls), 3)]
         assert all(sorted(one) == [0, 1, 2] for one in rounds)
         assert len({tuple(one) for one in rounds}) > 2
 
@@ -97,6 +99,19 @@ class TestInTurn:
         steady, noisy = in_turn([partial(clock.run, 0, 1e-3), scattered], CPU, hopeless=inf)
         assert steady.doubt < 1e-6
         assert 0.01 < noisy.doubt < 0.3
+
+
+class TestClock:
+    @pytest.fixture(params=[1, 2])
+    def threads(self, request):
+        before = torch.get_num_threads()
+        torch.set_num_threads(request.param)
+        yield request.param
+        torch.set_num_threads(before)
+
+    def test_what_other_processes_take_counts_where_several_threads_work(self, threads):
+        [found] = in_turn([partial(time.sleep, 2e-3)], CPU, seconds=0.02)
+        assert (found.milliseconds > 1.9) == (threads > 1 or sys.platform == "win32")
 
 
 class TestSimplestOfTheFastest:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import plain, source
 from .config import ConvConfig
-from .convolve import LAID_OUT, channels_last, is_channels_last
+from .convolve import LAID_OUT, in_format, is_channels_last
 from .decomposition import check_finite, with_options
 from .eval_cache import EvalCache
 from .factorization import Factorization
@@ -219,11 +219,11 @@ class FactorizedConv(nn.Module):
         self.plan = plan
         self.sides = config.sides
         self.channels_last = False
-        self.eval_cache = EvalCache()
         self.candidates = tuple(runner.plugin.candidates(kernel.network, config.geometry))
         self.measures = bool(self.candidates)
         self.decision: Decision | None = None
         self.settled: object = None  # the kind of input that the decision was made for
+        self.eval_cache = EvalCache()
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
@@ -244,11 +244,11 @@ class FactorizedConv(nn.Module):
         asked = self.plan.memory_format if isinstance(self.plan, Chain) else None
         inside = together if asked is None else asked == "channels_last"
         if inside or together:
-            x = channels_last(x) if inside else x.contiguous()
+            x = in_format(x, inside)
         if self.sides is not None:
             x = pad(x, self.sides, self.config.padding_mode)
         y = self._run(x) if output_size is None else self._run_sized(x, output_size)
-        return channels_last(y) if together else y.contiguous()
+        return in_format(y, together)
 
     def _run(self, x: Tensor) -> Tensor:
         kernel, prepared = self.weight, None
@@ -389,4 +389,7 @@ def make_plan(
     wanted = runner.plugin.memory_format
     if wanted is not None and network.order not in LAID_OUT:
         raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
-    return plan if callable(plan) else replace(lower(network, plan, geometry), memory_format=wanted)
+    if callable(plan):
+        return plan
+    chain = lower(network, plan, geometry)
+    return replace(chain, memory_format=wanted, packed=runner.plugin.packed)

@@ -135,3 +135,8 @@ def channels_last(x: Tensor) -> Tensor:
     if x.dim() == 4:
         return x.contiguous(memory_format=torch.channels_last)
     return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def in_format(x: Tensor, together: bool) -> Tensor:
+    """The same numbers with the channels kept together, or else contiguous."""
+    return channels_last(x) if together else x.contiguous()

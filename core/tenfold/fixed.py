@@ -28,13 +28,15 @@ class FixedConvolution:
     the weight in the input's memory format.
     """
 
-    def __init__(self, weight: Tensor, geometry: Geometry, groups: int) -> None:
+    def __init__(
+        self, weight: Tensor, geometry: Geometry, groups: int, packed: bool = True
+    ) -> None:
         self.weight = weight.contiguous()
         self.geometry = geometry
         self.groups = groups
         self._together: Tensor | None = None  # the weight, its channels kept together
         self._packed: Tensor | None = None  # the weight in oneDNN's own order
-        self._packs = can_pack(weight, geometry)
+        self._packs = packed and can_pack(weight, geometry)
         self._matrix: Tensor | None = None  # (in, out)
         self._tiny = 0  # how many elements of an image are enough for oneDNN
         if self._packs and groups == 1:

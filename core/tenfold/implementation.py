@@ -20,10 +20,12 @@ class Implementation(ABC):
     """A way to run any kernel network: a plugin of the group `tenfold.implementations`.
 
     It asks what the network can do, never which format it came from. `memory_format` is the layout
-    of images and volumes in which its convolutions run; None for that of the input.
+    of images and volumes in which its convolutions run; None for that of the input. `packed` lets
+    their weights be packed for oneDNN in eval.
     """
 
     memory_format: MemoryFormat | None = None
+    packed: bool = True
 
     @abstractmethod
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition | Convolution:
@@ -59,7 +61,8 @@ class Implementation(ABC):
 class Fixed(Implementation):
     """Run by exactly this partition, an ordered tuple of groups of the factors' indices.
 
-    `memory_format` is `"contiguous"`, `"channels_last"` or None, for that of the input.
+    `memory_format` is `"contiguous"`, `"channels_last"` or None, for that of the input; without
+    `packed` it is PyTorch's own convolutions that run in eval, on unpacked weights.
 
     >>> way = Fixed(((1,), (2, 3), (0,)))
     >>> FactorizedConv(8, 8, 3, order=2, rank=4, implementation=way).plan.partition
@@ -68,6 +71,7 @@ class Fixed(Implementation):
 
     partition: Partition
     memory_format: MemoryFormat | None = None
+    packed: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "partition", tuple(map(tuple, self.partition)))
@@ -77,4 +81,5 @@ class Fixed(Implementation):
 
     def __repr__(self) -> str:
         words = f", memory_format={self.memory_format!r}" if self.memory_format else ""
+        words += "" if self.packed else ", packed=False"
         return f"Fixed({self.partition}{words})"

@@ -81,9 +81,11 @@ class Stage:
             lambda x, bias: convolve(x, weight, bias, self.geometry, self.groups), x, bias
         )
 
-    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> Prepared:
+    def prepare(
+        self, factors: Sequence[Tensor], bias: Tensor | None, packed: bool = True
+    ) -> Prepared:
         """The stage with these factors and this bias, as a function of `x` alone."""
-        fixed = FixedConvolution(self.weight(factors), self.geometry, self.groups)
+        fixed = FixedConvolution(self.weight(factors), self.geometry, self.groups, packed)
         if self.permutation is None and self.passed == 1:
             return partial(fixed, bias=bias)
         return partial(self._around, fixed, bias=bias)
@@ -105,12 +107,14 @@ class Chain(Plan):
     """The convolutions that a partition makes of a network, one after another.
 
     `memory_format` is the layout in which the activations are kept; None for that of the input.
+    `packed` lets the weights be packed for oneDNN in eval; else PyTorch's convolutions run.
     """
 
     partition: Partition
     stages: tuple[Stage, ...]
     permutation: Permutation | None  # of the last stage's channels to (group, out)
     memory_format: MemoryFormat | None = None
+    packed: bool = True
 
     def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
         """Run it on `x`, `(batch, channels, *size)`."""
@@ -124,8 +128,8 @@ class Chain(Plan):
         """Contract every stage's weight once; returns `x -> y`."""
         *first, last = self.stages
         at_end, after = (bias, None) if self.permutation is None else (None, bias)
-        steps = [stage.prepare(factors, None) for stage in first]
-        steps.append(last.prepare(factors, at_end))
+        steps = [stage.prepare(factors, None, self.packed) for stage in first]
+        steps.append(last.prepare(factors, at_end, self.packed))
         if self.permutation is not None:
             steps.append(self.permutation)
             steps.append(partial(_add_bias, bias=after))

@@ -18,6 +18,7 @@ from typing import Annotated
 
 import torch
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -74,13 +75,13 @@ def main(
                     "threads": threads,
                     "format": name,
                     "rank": rank,
-                    "runs": way_in_words(decision.partition, decision.memory_format),
+                    "runs": way_in_words(decision),
                     "dense_ms": round(dense.milliseconds, 4),
                     "ratio": round(mine.milliseconds / dense.milliseconds, 4),
                     "floor": round(floor.milliseconds / dense.milliseconds, 4),
                 }
                 found.append(row)
-                console.log(*row.values())
+                console.print(*row.values(), soft_wrap=True)
     show(found, console)
     if to is not None:
         with to.open("a") as file:
@@ -89,18 +90,22 @@ def main(
 
 def show(found: list[dict], console: Console) -> None:
     """The worst of each layer, and how often dense was chosen."""
-    table = Table(title=f"time of auto over dense, torch {torch.__version__}")
-    for title in ("C, map, batch", "threads", "worst", "its format", "rank", "median", "best"):
-        table.add_column(title, justify="right")
-    for title in ("dense chosen", "noise"):
-        table.add_column(title, justify="right")
+    title = f"time of auto over dense, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    for title in ("C, map, batch", "worst", "of", "median", "best", "dense", "noise"):
+        table.add_column(title, justify="right", no_wrap=True)
     for layer in dict.fromkeys(row["layer"] for row in found):
         rows = sorted((row for row in found if row["layer"] == layer), key=lambda r: r["ratio"])
         worst, middle, best = rows[-1], rows[len(rows) // 2], rows[0]
         dense = sum(row["runs"].startswith("dense") for row in rows)
-        noise = max(abs(row["floor"] - 1) for row in rows)
-        words = (layer, worst["threads"], worst["ratio"], worst["format"], worst["rank"])
-        words += (middle["ratio"], best["ratio"], f"{dense} of {len(rows)}", f"±{noise:.3f}")
+        noise = sorted(abs(row["floor"] - 1) for row in rows)[int(0.9 * len(rows))]
+        words = (layer, f"{worst['ratio']:.2f}", f"{worst['format']} {worst['rank']}")
+        words += (
+            f"{middle['ratio']:.2f}",
+            f"{best['ratio']:.2f}",
+            f"{dense}/{len(rows)}",
+            f"±{noise:.2f}",
+        )
         table.add_row(*map(str, words))
     console.print(table)
 

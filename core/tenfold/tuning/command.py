@@ -96,10 +96,10 @@ def _of_a_model(model: str, inputs: tuple[Tensor, ...], channels_last: bool) -> 
 
 
 def _cells(decision: Decision) -> tuple[str, str, str]:
-    times = {(one.partition, one.memory_format): one.milliseconds for one in decision.measured}
+    words = way_in_words(decision)
+    [taken] = [one.milliseconds for one in decision.measured if way_in_words(one) == words]
     dense = min(one.milliseconds for one in decision.measured if len(one.partition) == 1)
-    taken = times[decision.partition, decision.memory_format]
-    return way_in_words(decision.partition, decision.memory_format), f"{taken:.3f}", f"{dense:.3f}"
+    return words, f"{taken:.3f}", f"{dense:.3f}"
 
 
 def _title(device: torch.device) -> str:

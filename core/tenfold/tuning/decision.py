@@ -36,12 +36,13 @@ class Situation(BaseModel):
 
 
 class Measured(BaseModel):
-    """One way of running a layer, and the median of its milliseconds."""
+    """One way of running a layer, as `Fixed` has it, and the median of its milliseconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: Partition
     memory_format: MemoryFormat | None
+    packed: bool
     milliseconds: float = Field(gt=0)
 
 
@@ -49,7 +50,7 @@ class Decision(BaseModel):
     """The way a layer runs, and why: what each candidate took, and in which situation.
 
     As JSON data by `model_dump(mode="json")`; `FactorizedConv.fix_plan` takes either. Only
-    `partition` must be given; `memory_format` None is that of the input.
+    `partition` must be given; see `Fixed` for the other two.
 
     >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4)
     >>> layer.fix_plan({"partition": [[1], [2, 3], [0]]})
@@ -61,24 +62,26 @@ class Decision(BaseModel):
 
     partition: Partition
     memory_format: MemoryFormat | None = None
+    packed: bool = True
     measured: tuple[Measured, ...] = ()
     situation: Situation | None = None
 
     def __str__(self) -> str:
         """A line for each candidate, the fastest first."""
-        lines = [f"runs {way_in_words(self.partition, self.memory_format)}"]
+        lines = [f"runs {way_in_words(self)}"]
         if self.situation is not None:
             here = self.situation
             threads = f"{here.threads} thread{'s' if here.threads > 1 else ''}"
             lines.append(f"measured on {here.input_shape}, {here.dtype}, {here.device}, {threads}")
         for one in sorted(self.measured, key=lambda one: one.milliseconds):
-            words = way_in_words(one.partition, one.memory_format)
-            lines.append(f"{one.milliseconds:10.4f} ms  {words}")
+            lines.append(f"{one.milliseconds:10.4f} ms  {way_in_words(one)}")
         return "\n".join(lines)
 
 
-def way_in_words(partition: Partition, memory_format: MemoryFormat | None) -> str:
-    """The groups of a partition and the memory format, for people."""
-    groups = " ".join(f"({' '.join(map(str, group))})" for group in partition)
-    name = "dense" if len(partition) == 1 else groups
-    return f"{name}, {memory_format}" if memory_format else name
+def way_in_words(way: Decision | Measured) -> str:
+    """The groups of a partition, the memory format and what else is not usual, for people."""
+    groups = " ".join(f"({' '.join(map(str, group))})" for group in way.partition)
+    words = ["dense" if len(way.partition) == 1 else groups]
+    words += [way.memory_format] if way.memory_format else []
+    words += [] if way.packed else ["not packed"]
+    return ", ".join(words)

@@ -59,7 +59,9 @@ def adopt(layer: FactorizedConv, decision: Decision) -> None:
     """
     from ..conv import make_plan  # which imports this file
 
-    way: Choice[Implementation] = _choice(Fixed(decision.partition, decision.memory_format))
+    way: Choice[Implementation] = _choice(
+        Fixed(decision.partition, decision.memory_format, decision.packed)
+    )
     plan = make_plan(layer.weight.choice, layer.weight.network, way, layer.config.geometry)
     layer.plan, layer.way, layer.decision = plan, way, decision
 

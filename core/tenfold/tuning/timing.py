@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ ROUNDS = 7, 40  # at least, at most; one takes one sample of each
 DROPS = 2, 6, 12, 20  # rounds after which the slow are dropped
 SAMPLE = 2e-4  # a sample shorter than this many seconds is mostly the clock and the scheduler
 HOPELESS = 1.3  # times the fastest: measured no further
-LONG = 30e-3  # seconds for the first calls of one, beside which a first one's extra work is little
+LONG = 25e-3  # seconds for the first calls of one
 MARGIN = 0.03  # a gain below this is not worth a more complicated way
 
 
@@ -74,29 +75,38 @@ def simplest_of_the_fastest(timings: Sequence[Timing]) -> int:
 
 
 def _first_samples(runs: Sequence[Run], device: torch.device) -> list[float]:
-    """The best of a few calls after the first; the first, of what is far too slow and long.
+    """The best of a few calls after a first one, which does what is done once.
 
     The best, since another process may have had the machine meanwhile: nothing is dropped for that.
     """
-    found: list[float] = []
+    found = []
     for run in runs:
+        run()
         times = [_sample(run, device, 1)]
-        while len(times) < 4 and sum(times) < LONG:
+        while len(times) < 5 and sum(times) < LONG:
             times.append(_sample(run, device, 1))
-        if len(times) == 1 and not (found and times[0] > 2 * min(found)):
-            times.append(_sample(run, device, 1))
-        found.append(min(times[1:] or times))
+        found.append(min(times))
     return found
 
 
 def _sample(run: Run, device: torch.device, calls: int) -> float:
     """Seconds of one call, the mean of `calls` ones."""
+    clock = _clock(device)
     _wait(device)
-    started = time.perf_counter()
+    started = clock()
     for _ in range(calls):
         run()
     _wait(device)
-    return (time.perf_counter() - started) / calls
+    return (clock() - started) / calls
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Of what one thread does on the processor, its own time; all else by the clock on the wall.
+
+    So other processes do not count. Windows knows a thread's time to 16 ms only.
+    """
+    alone = device.type == "cpu" and torch.get_num_threads() == 1 and sys.platform != "win32"
+    return time.thread_time if alone else time.perf_counter
 
 
 def _wait(device: torch.device) -> None:

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import platform
 import threading
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..convolve import LAID_OUT, is_channels_last
+from ..convolve import LAID_OUT, in_format, is_channels_last
+from ..eval_cache import is_transformed
 from ..implementation import Fixed
-from ..partition import Partition
 from ..rerun import rerun
 from ..stage import MemoryFormat
 from .cache import recall, remember
 from .decision import Decision, Measured, Situation
-from .timing import in_turn, simplest_of_the_fastest
+from .timing import Run, Timing, in_turn, simplest_of_the_fastest
 
 if TYPE_CHECKING:
     from ..conv import FactorizedConv
 
-Way = tuple[Partition, MemoryFormat | None]
+LITTLE = 0.15  # a gain over dense below which it is measured again
 
 _measuring = threading.Lock()  # two measurements at once would disturb each other
 
 
 def may_measure(x: Tensor) -> bool:
     """Whether `x` is real data that runs at once: no gradients, tracing, transforms or modes."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return False
-    if torch._C._get_tracing_state() is not None or torch._C._len_torch_dispatch_stack():
-        return False
-    if torch._C._are_functorch_transforms_active() or type(x) not in (Tensor, nn.Parameter):
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or is_transformed(x):
         return False
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         return False
@@ -66,29 +63,69 @@ def decide(
 
 @torch.no_grad()
 def _measure(layer: FactorizedConv, x: Tensor, situation: Situation) -> Decision:
-    ways = _ways(layer, situation.channels_last)
-    trials = [rerun(layer, Fixed(*way)) for way in ways]
-    timings = in_turn([partial(trial, x) for trial in trials], x.device)
+    ways = _ways(layer, situation)
+    runs = _runs(layer, x, ways, situation.channels_last)
+    timings = in_turn(runs, x.device)
+    best = _choose(ways, runs, timings, x.device)
     measured = [
-        Measured(partition=way[0], memory_format=way[1], milliseconds=round(one.milliseconds, 5))
+        Measured(**_fields(way), milliseconds=round(one.milliseconds, 5))
         for way, one in zip(ways, timings, strict=True)
     ]
-    partition, memory_format = ways[simplest_of_the_fastest(timings)]
-    return Decision(
-        partition=partition,
-        memory_format=memory_format,
-        measured=tuple(measured),
-        situation=situation,
+    return Decision(**_fields(ways[best]), measured=tuple(measured), situation=situation)
+
+
+def _choose(
+    ways: Sequence[Fixed], runs: Sequence[Run], timings: Sequence[Timing], device: torch.device
+) -> int:
+    """The fastest; where it gains little, only if it is faster than dense again, the two alone."""
+    best = simplest_of_the_fastest(timings)
+    dense = min(
+        (i for i, way in enumerate(ways) if len(way.partition) == 1),
+        key=lambda i: timings[i].milliseconds,
+    )
+    gain = 1 - timings[best].milliseconds / timings[dense].milliseconds
+    if len(ways[best].partition) == 1 or gain > LITTLE:
+        return best
+    return (dense, best)[simplest_of_the_fastest(in_turn([runs[dense], runs[best]], device))]
+
+
+def _ways(layer: FactorizedConv, situation: Situation) -> list[Fixed]:
+    """Each candidate in the input's memory format and in the other, the simplest first.
+
+    Dense also as PyTorch alone runs it, where the weights would be packed: the simplest of all.
+    """
+    formats: list[MemoryFormat | None] = [None]
+    if layer.order in LAID_OUT:
+        formats.append("contiguous" if situation.channels_last else "channels_last")
+    ways = [Fixed(partition, one) for one in formats for partition in layer.candidates]
+    if layer.order in LAID_OUT and situation.onednn and situation.dtype == "float32":
+        dense = [way for way in ways if len(way.partition) == 1]
+        ways += [replace(way, packed=False) for way in dense]
+    return sorted(
+        ways, key=lambda way: (len(way.partition), way.memory_format is not None, way.packed)
     )
 
 
-def _ways(layer: FactorizedConv, channels_last: bool) -> list[Way]:
-    """Each candidate in the input's memory format and in the other, the simplest first."""
-    formats: list[MemoryFormat | None] = [None]
-    if layer.order in LAID_OUT:
-        formats.append("contiguous" if channels_last else "channels_last")
-    ways = [(partition, one) for one in formats for partition in layer.candidates]
-    return sorted(ways, key=lambda way: len(way[0]))
+def _runs(layer: FactorizedConv, x: Tensor, ways: Sequence[Fixed], together: bool) -> list[Run]:
+    """What to time: each partition's weights are computed once, for both memory formats."""
+    trials = {way: rerun(layer, way) for way in ways if way.memory_format is None}
+    for trial in trials.values():
+        trial.channels_last = False
+    x = in_format(x, together) if layer.order in LAID_OUT else x
+
+    def converted(trial: FactorizedConv) -> Tensor:
+        return in_format(trial(in_format(x, not together)), together)
+
+    return [
+        partial(trials[way], x)
+        if way in trials
+        else partial(converted, trials[replace(way, memory_format=None)])
+        for way in ways
+    ]
+
+
+def _fields(way: Fixed) -> dict[str, Any]:
+    return {"partition": way.partition, "memory_format": way.memory_format, "packed": way.packed}
 
 
 def describe(layer: FactorizedConv, x: Tensor) -> Situation:
