@@ -27,7 +27,7 @@ from .truncation import by_singular_value, is_matrix, leading
 
 Rank = int | tuple[int, ...]
 MATRIX_FRACTIONS = tuple(0.9 * 0.72**step for step in range(11))  # of the dense parameters
-OTHER_FRACTIONS = tuple(0.7 * 0.6**step for step in range(6))
+OTHER_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))
 
 
 class Candidate(BaseModel):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import exp, log
 from typing import Any
@@ -109,9 +110,12 @@ class Task:
     worth: Tensor | None
     judge: Judge | None  # None where no end-to-end error is asked for
     names: tuple[str, ...]  # of all layers of the network
+    shared: bool = False  # whether others run the model at the same time
 
     def __call__(self) -> LayerTable:
         """Decompose the layer in every way, and run the network with a few of them."""
+        if self.shared:
+            return replace(self, model=copy.deepcopy(self.model), shared=False)()
         layer, config = self.layer, self.config
         conv = self.model.get_submodule(layer.name)
         kernel = read_kernel(conv)

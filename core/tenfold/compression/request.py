@@ -47,7 +47,7 @@ class CompressionConfig(BaseModel):
     min_score: float | None = None
     metric: Metric = "macs"
     objective: Objective = "measured"
-    factorizations: tuple[str, ...] = ("spatial_svd", "tucker", "channel_svd")
+    factorizations: tuple[str, ...] = ("spatial_svd", "tucker")
     implementations: tuple[str, ...] = ("factorized",)
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()
