@@ -50,6 +50,8 @@ class Registry(Generic[T]):
         Raises `ValueError` for an unknown name, and `PluginError` for one that two distributions
         claim, that does not import, that is no such plugin or that is not lower-case.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"{self.kind}={name!r} must be a name")
         key = name.lower()
         if key in self._registered:
             return self._registered[key]
@@ -63,6 +65,8 @@ class Registry(Generic[T]):
         Raises `ValueError` for a name that is taken or not lower-case, `TypeError` for another
         kind of class.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name={name!r} must be a word")
         if name != name.lower() or not name:
             raise ValueError(f"name={name!r} must be lower-case: use {name.lower() or 'a word'!r}")
         self._check(cls, f"cls={cls!r}", TypeError)
