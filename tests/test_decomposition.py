@@ -3,13 +3,26 @@
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
-from tenfold import FactorizedConv, FactorizedKernel, relative_error
+from tenfold import Factorization, FactorizedConv, FactorizedKernel, relative_error
+from tenfold.decomposition import with_group
+from tenfold.gauge import least_norm
+from tenfold.testing import requests
 
 FULL = 10**9  # clipped to what is exact
 SHAPES = [(16, 8, 3, 3), (2, 32, 3, 3), (64, 2, 1), (3, 5), (6, 1, 5), (5, 4, 2, 3, 2)]
 each_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+class Ring(Factorization):
+    """A tensor train whose ends are joined: the simplest loop."""
+
+    def factors(self, order, rank):
+        middle = [(f"b{axis}", f"k{axis}", f"b{axis + 1}") for axis in range(order)]
+        return [("z", "in", "b0"), *middle, (f"b{order}", "out", "z")]
 
 
 def normal(shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -135,3 +148,25 @@ def test_decomposition_options_reach_the_format():
         for sweeps in (1, 60)
     )
     assert many < few
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("shape", [(8, 6, 3), (8, 6, 3, 3)])
+def test_factors_in_a_loop_do_not_grow_against_each_other(shape, seed):
+    kernel = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    made = decomposed(kernel, seed, rank=0.9, factorization=Ring)
+    rounded = [factor.detach().float().double() for factor in made.factors]
+    assert relative_error(made.to_tensor(), made.network.to_tensor(rounded)) < 5e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(asked=requests(), name=st.sampled_from(["tt", "tucker", "block_term", "cp", "ring"]))
+def test_a_change_of_basis_keeps_the_kernel_and_lowers_the_norms(asked, name):
+    layer = asked.layer(factorization=Ring if name == "ring" else name, dtype=torch.float64)
+    network, factors = with_group(layer.weight.network), list(layer.weight.factors)
+    factors = [f.detach().reshape(s) for f, s in zip(factors, network.shapes, strict=True)]
+    found = least_norm(factors, network)
+    assert [f.shape for f in found] == [f.shape for f in factors]
+    assert relative_error(network.to_tensor(factors), network.to_tensor(found)) < 1e-10
+    before, after = (sum(float(f.square().sum()) for f in some) for some in (factors, found))
+    assert after <= before * (1 + 1e-9)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "core").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-LOWEST = ("network", "stage", "partition", "contraction", "geometry", "convolve")
+LOWEST = ("network", "stage", "partition", "contraction", "geometry", "convolve", "fixed", "plan")
 ABOVE = {"registry", "config", "hooks", "conv", "kernel"}
 UNWANTED = {"tensorly", "matplotlib", "hypothesis", "pytest"}
 ENTRY_POINTS = [
@@ -155,7 +155,7 @@ class TestEntryPoints:
         assert point.group == "tenfold.hooks" or callable(loaded)
 
     def test_every_plugin_file_is_a_plugin_or_a_part_of_one(self):
-        parts = [part for path in PLUGINS for part in sorted(plugin_files(path))]
+        parts = {part for path in PLUGINS for part in plugin_files(path)}
         files = {module_name(path) for path in PLUGINS} - {"tenfold_plugins"}
         assert sorted([*parts, *BEHIND_ENTRY_POINTS]) == sorted(files)
 

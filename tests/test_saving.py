@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tenfold import Factorization, FactorizedConv, FactorizedKernel, factorizations
-from tenfold.compression.files import load, load_report, save_model
+from tenfold import (
+    Compression,
+    Factorization,
+    FactorizedConv,
+    FactorizedKernel,
+    factorizations,
+    load,
+    save,
+)
+from tenfold.compression.files import load_report
 from tenfold.compression.report import Change, Report
+from tenfold.compression.table import Table
 from tenfold.replace import replace_convolutions, substitute
 
 NAMES = ("tenfold.json", "model.safetensors")
@@ -67,7 +76,7 @@ def network():
 
 @pytest.fixture
 def saved(network, tmp_path):
-    save_model(network, tmp_path / "small")
+    save(network, tmp_path / "small")
     return tmp_path / "small"
 
 
@@ -101,7 +110,7 @@ class TestRoundTrip:
         layer = FactorizedConv.from_conv(model[0], rank=rank, factorization=name)
         made = nn.Sequential(layer, nn.ReLU()).eval()
         place = tmp_path_factory.mktemp("saved") / "net"
-        save_model(made, place)
+        save(made, place)
         back = load(place, dense())
         x = torch.randn(2, 4, *(5,) * order, dtype=dtype)
         assert torch.equal(outputs(back, x), outputs(made, x))
@@ -124,7 +133,7 @@ class TestRoundTrip:
                 for p in (1, 2)
             )
         )
-        save_model(made, tmp_path / "net")
+        save(made, tmp_path / "net")
         back = load(tmp_path / "net", dense())
         x = torch.randn(1, 4, 6, 6)
         assert torch.equal(outputs(back, x), outputs(made, x))
@@ -140,7 +149,7 @@ class TestRoundTrip:
 
         made = dense()
         substitute(made, replace_convolutions(made, ["0"], rank=2))
-        save_model(made, tmp_path / "net")
+        save(made, tmp_path / "net")
         back = load(tmp_path / "net", dense())
         assert back[2].weight is back[1].weight
         for name, value in made.state_dict().items():
@@ -149,7 +158,7 @@ class TestRoundTrip:
     def test_a_layer_may_be_the_whole_model(self, tmp_path):
         conv = nn.Conv2d(4, 6, 3)
         made = FactorizedConv.from_conv(conv, rank=2)
-        save_model(made, tmp_path / "net")
+        save(made, tmp_path / "net")
         x = torch.randn(1, 4, 5, 5)
         assert torch.equal(outputs(load(tmp_path / "net", nn.Conv2d(4, 6, 3)), x), outputs(made, x))
 
@@ -183,15 +192,28 @@ class TestRoundTrip:
     def test_channels_last_is_kept(self, tmp_path):
         dense = nn.Sequential(nn.Conv2d(4, 8, 3)).to(memory_format=torch.channels_last)
         made = small(dense, ("0",))
-        save_model(made, tmp_path / "net")
+        save(made, tmp_path / "net")
         back = load(tmp_path / "net", nn.Sequential(nn.Conv2d(4, 8, 3)))
         assert made[0].channels_last
         assert back[0].channels_last
 
+    def test_a_plan_that_was_fixed_stays(self, tmp_path):
+        made = small(nn.Sequential(nn.Conv2d(4, 8, 3)), ("0",), implementation="auto")
+        made[0].fix_plan({"partition": [[1], [0, 2]]})
+        save(made, tmp_path / "net")
+        back = load(tmp_path / "net", nn.Sequential(nn.Conv2d(4, 8, 3)))
+        assert back[0].decision == made[0].decision
+        assert (back[0].implementation, back[0].measures) == ("auto", False)
+        manifest = json.loads((tmp_path / "net" / NAMES[0]).read_text())
+        manifest["layers"][0]["decision"]["partition"] = [[0], [7]]
+        (tmp_path / "net" / NAMES[0]).write_text(json.dumps(manifest))
+        with pytest.raises(ValueError, match=r"layer '0': .*partition"):
+            load(tmp_path / "net", nn.Sequential(nn.Conv2d(4, 8, 3)))
+
     def test_a_registered_class_is_found_by_its_name(self, tmp_path, install):
         factorizations.register("ring", Ring)
         made = nn.Sequential(FactorizedConv(4, 4, (3, 3), rank=2, factorization=Ring))
-        save_model(made, tmp_path / "net")
+        save(made, tmp_path / "net")
         x = torch.randn(1, 4, 5, 5)
         back = load(tmp_path / "net", nn.Sequential(nn.Conv2d(4, 4, 3)))
         assert torch.equal(outputs(back, x), outputs(made, x))
@@ -211,14 +233,14 @@ class TestRefusals:
         with pytest.raises(
             ValueError, match=r"layer '0': factorization=Ring.*register\('ring', Ring"
         ):
-            save_model(made, tmp_path / "net")
+            save(made, tmp_path / "net")
         assert not (tmp_path / "net").exists()
 
     def test_a_plugin_that_is_not_installed(self, tmp_path, install, monkeypatch):
         source = "import tenfold_plugins.cp as cp\nclass Mine(cp.CP): pass\n"
         install("acme", {"tenfold.factorizations": {"mine": "acme_mine:Mine"}}, acme_mine=source)
         made = nn.Sequential(FactorizedConv(4, 4, (3, 3), rank=2, factorization="mine"))
-        save_model(made, tmp_path / "net")
+        save(made, tmp_path / "net")
         monkeypatch.setenv("TENFOLD_DISABLE", "acme:mine")
         factorizations._loaded.clear()
         with pytest.raises(ValueError, match="layer '0': factorization='mine' is not installed"):
@@ -251,7 +273,7 @@ class TestRefusals:
 
     def test_a_tie_of_the_model_that_the_file_has_not(self, tmp_path):
         made = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-        save_model(made, tmp_path / "net")
+        save(made, tmp_path / "net")
         dense = copy.deepcopy(made)
         dense[1].weight = dense[0].weight
         with pytest.raises(ValueError, match="one tensor in the model and two in"):
@@ -313,7 +335,7 @@ class TestRefusals:
 
     def test_a_state_that_is_no_tensor(self, tmp_path):
         with pytest.raises(ValueError, match="'_extra_state' is a dict"):
-            save_model(Extra(), tmp_path / "net")
+            save(Extra(), tmp_path / "net")
         assert list(tmp_path.iterdir()) == []
 
 
@@ -330,7 +352,7 @@ def whole(tmp_path_factory):
     """A saved network that tests damage and repair, and its outputs."""
     torch.manual_seed(0)
     made, place = small(Net().eval()), tmp_path_factory.mktemp("damage") / "net"
-    save_model(made, place)
+    save(made, place)
     return place, outputs(made)
 
 
@@ -378,7 +400,7 @@ class TestWriting:
         (saved / "notes.txt").write_text("mine")
         with torch.no_grad():
             network.head.bias.add_(1)
-        save_model(network, saved)
+        save(network, saved)
         assert torch.equal(outputs(load(saved, Net())), outputs(network))
         assert (saved / "notes.txt").read_text() == "mine"
         assert [path.name for path in saved.parent.iterdir()] == [saved.name]
@@ -391,27 +413,31 @@ class TestWriting:
 
         monkeypatch.setattr("tenfold.compression.files.fingerprint", full)
         with pytest.raises(OSError, match="no space"):
-            save_model(network, saved)
+            save(network, saved)
         assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
         assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
     def test_a_directory_of_other_things_is_refused(self, network, tmp_path):
         (tmp_path / "thesis.tex").write_text("mine")
         with pytest.raises(FileExistsError, match="holds other things"):
-            save_model(network, tmp_path)
+            save(network, tmp_path)
         with pytest.raises(FileExistsError, match="is a file"):
-            save_model(network, tmp_path / "thesis.tex")
+            save(network, tmp_path / "thesis.tex")
         assert (tmp_path / "thesis.tex").read_text() == "mine"
 
     def test_the_report_comes_back(self, network, tmp_path):
-        save_model(network, tmp_path / "net", report())
+        save(Compression(network, report(), Table("")), tmp_path / "net")
         assert load_report(tmp_path / "net") == report()
-        save_model(network, tmp_path / "net")
+        save(network, tmp_path / "net")
         with pytest.raises(FileNotFoundError, match=r"report\.json"):
             load_report(tmp_path / "net")
 
+    def test_anything_else_is_refused(self, tmp_path):
+        with pytest.raises(TypeError, match="dict must be a Compression"):
+            save({}, tmp_path / "net")
+
     def test_a_damaged_report_names_its_field(self, network, tmp_path):
-        save_model(network, tmp_path / "net", report())
+        save(Compression(network, report(), Table("")), tmp_path / "net")
         path = Path(tmp_path / "net" / "report.json")
         path.write_text(path.read_text().replace('"threads": 2', '"threads": "two"'))
         with pytest.raises(ValueError, match=r"report\.json is damaged: threads"):

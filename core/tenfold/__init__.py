@@ -7,10 +7,11 @@ layer = FactorizedConv.from_conv(conv, rank=0.25, factorization="tucker")
 
 from importlib.metadata import version
 
-from .acceleration import accelerate
+from .acceleration import accelerate, count_sweep
+from .achieved import Decomposition, decompose
 from .als import alternating_least_squares
 from .catalogue import PluginError
-from .compression import Compression, CompressionConfig, compress
+from .compression import Compression, CompressionConfig, compress, distill, load, save
 from .contraction import Contraction, plan_contraction
 from .conv import FactorizedConv
 from .decomposition import relative_error
@@ -22,6 +23,7 @@ from .kernel import FactorizedKernel
 from .moment import Moment, measure_moments
 from .network import KernelNetwork
 from .partition import Partition, Roles, cheapest_partition, roles
+from .plan import Plan, Prepared
 from .rank import Energy, Error, Multiple, is_budget
 from .registry import factorizations, implementations
 from .spectrum import bond_matrix
@@ -36,6 +38,7 @@ __all__ = [
     "CompressionConfig",
     "Contraction",
     "Decision",
+    "Decomposition",
     "Energy",
     "Error",
     "Factorization",
@@ -48,7 +51,9 @@ __all__ = [
     "Moment",
     "Multiple",
     "Partition",
+    "Plan",
     "PluginError",
+    "Prepared",
     "Roles",
     "accelerate",
     "alternating_least_squares",
@@ -56,14 +61,19 @@ __all__ = [
     "chain_svd",
     "cheapest_partition",
     "compress",
+    "count_sweep",
+    "decompose",
+    "distill",
     "factorizations",
     "hookimpl",
     "implementations",
     "is_budget",
     "leading_basis",
+    "load",
     "measure_moments",
     "plan_contraction",
     "relative_error",
     "roles",
+    "save",
     "tune",
 ]

@@ -7,7 +7,9 @@ reach what 200 plain ones do not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from torch import Tensor
 
@@ -28,6 +30,7 @@ def accelerate(
     while made < sweeps:
         factors, found = sweep(ahead)
         made += 1
+        count_sweep()
         if found > error and step > 0:  # the extrapolation went too far
             ahead, step = best, 0
             continue
@@ -41,3 +44,24 @@ def accelerate(
         if fall <= tolerance * error:
             break
     return best, error, made
+
+
+_counts: ContextVar[list[int] | None] = ContextVar("sweeps", default=None)
+
+
+@contextmanager
+def counting_sweeps() -> Iterator[list[int]]:
+    """Gather, as the one number of the list, the sweeps that solvers make inside."""
+    count = [0]
+    token = _counts.set(count)
+    try:
+        yield count
+    finally:
+        _counts.reset(token)
+
+
+def count_sweep() -> None:
+    """Say that a solver has made one more sweep over all factors; `accelerate` says it itself."""
+    count = _counts.get()
+    if count is not None:
+        count[0] += 1

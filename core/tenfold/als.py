@@ -3,8 +3,10 @@
 A network is linear in each of its factors, so with the others fixed the best factor solves a least
 squares problem (Kolda and Bader 2009, section 3.4, doi:10.1137/07070111X, for CP). Its right side
 is the kernel contracted with the others, its matrix the others contracted with themselves; both
-are networks again. The step is damped towards the present factor (a proximal term, Li et al. 2013,
-doi:10.1137/110843587), which bends no fixed point and keeps singular systems solvable.
+are networks again. A small ridge, a fraction of the misfit, keeps factors from growing against
+each other where a loop lets them (de Silva and Lim 2008, doi:10.1137/06066518X); it goes as the
+kernel is matched, so an exact fit stays exact. The step is damped towards the present factor too
+(a proximal term, Li et al. 2013, doi:10.1137/110843587), which keeps singular systems solvable.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from torch import Tensor
 
 from .acceleration import accelerate
 from .contraction import Contraction, Modes, plan_contraction
+from .gauge import least_norm
 from .network import KernelNetwork
 
 DAMPING = 1e-12  # relative to the mean diagonal of the matrix
+RIDGE = 1e-3  # relative to the squared misfit
 LARGEST = 1024  # the side of the largest matrix that is solved with
 STEPS = 8  # of conjugate gradients, where the matrix would be larger
 
@@ -37,40 +41,44 @@ class Update:
     gram: Contraction  # others, twice -> (batch, bond, bond')
     forward: Contraction  # solution and others -> kernel
 
-    def solve(self, kernel: Tensor, others: Sequence[Tensor], now: Tensor) -> tuple[Tensor, float]:
+    def solve(
+        self, kernel: Tensor, others: Sequence[Tensor], now: Tensor, ridge: float
+    ) -> tuple[Tensor, float]:
         """A better factor than `now`, with its modes in order, and the kernel's squared misfit.
 
-        It is the best one, or some steps of conjugate gradients towards it where the matrix would
-        be too large to hold.
+        It minimises the misfit plus `ridge` times its square; or it is some steps of conjugate
+        gradients towards that where the matrix would be too large to hold.
         """
         if self.split[2] > LARGEST:
-            return self._descend(kernel, others, now)
+            return self._descend(kernel, others, now, ridge)
         right = self.right([kernel, *others]).reshape(self.split)
         batch, _, bond = self.split
         gram = self.gram([*others, *others]).reshape(batch, bond, bond)
         scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(gram.dtype).tiny ** 0.5)
         damping = DAMPING * scale[:, None, None]
-        damped = gram + damping * torch.eye(bond, dtype=gram.dtype, device=gram.device)
+        unit = torch.eye(bond, dtype=gram.dtype, device=gram.device)
+        damped = gram + (damping + ridge) * unit
         towards = right + damping * now.reshape(self.split)
         solution = torch.linalg.solve(damped, towards.mT).mT
         misfit = kernel.square().sum() + (solution * (solution @ gram - 2 * right)).sum()
         return solution.reshape(now.shape), float(misfit)
 
     def _descend(
-        self, kernel: Tensor, others: Sequence[Tensor], now: Tensor
+        self, kernel: Tensor, others: Sequence[Tensor], now: Tensor, ridge: float
     ) -> tuple[Tensor, float]:
         """Conjugate gradients on the normal equations, from the present factor (Hestenes and
         Stiefel 1952); the matrix is applied by contracting, and never made."""
         left = kernel - self.forward([now, *others])
-        gradient = self.right([left, *others])
+        gradient = self.right([left, *others]) - ridge * now
         direction, slope = gradient, gradient.square().sum()
         for _ in range(STEPS):
             if float(slope) == 0:
                 break
             moved = self.forward([direction, *others])
-            step = slope / moved.square().sum().clamp_min(torch.finfo(moved.dtype).tiny)
+            bent = moved.square().sum() + ridge * direction.square().sum()
+            step = slope / bent.clamp_min(torch.finfo(moved.dtype).tiny)
             now, left = now + step * direction, left - step * moved
-            gradient = self.right([left, *others])
+            gradient = self.right([left, *others]) - ridge * now
             before, slope = slope, gradient.square().sum()
             direction = gradient + slope / before * direction
         return now, float(left.square().sum())
@@ -94,19 +102,22 @@ def alternating_least_squares(
     if start is None:
         start = [draw(shape, kernel, generator) for shape in network.shapes]
     norm = float(kernel.norm()) or 1.0
+    ridge = RIDGE
 
     def sweep(given: list[Tensor]) -> tuple[list[Tensor], float]:
+        nonlocal ridge
         factors, misfit = list(given), 0.0
         for update in updates:
             modes = network.factors[update.index]
             there = [modes.index(mode) for mode in update.modes]
             now = factors[update.index].permute(there)
-            solution, misfit = update.solve(kernel, [factors[i] for i in update.others], now)
+            solution, misfit = update.solve(kernel, [factors[i] for i in update.others], now, ridge)
             back = [update.modes.index(mode) for mode in modes]
             factors[update.index] = solution.permute(back)
+        ridge = RIDGE * max(misfit, 0.0) / len(kernel)
         return balance(factors), max(misfit, 0.0) ** 0.5 / norm
 
-    return accelerate(sweep, start, sweeps, tolerance)[0]
+    return balance(least_norm(accelerate(sweep, start, sweeps, tolerance)[0], network))
 
 
 def balance(factors: Sequence[Tensor]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from .bench.command import bench
 from .command_line import check_plot, read_rank
+from .compression.command import compress, report
 from .doctor import doctor
 from .listing import BAD, list_plugins
 from .tuning.command import tune
@@ -25,6 +26,8 @@ main = typer.Typer(
 )
 console = Console()
 main.command()(bench)
+main.command()(compress)
+main.command()(report)
 main.command()(doctor)
 main.command()(tune)
 

@@ -46,22 +46,28 @@ def read_numbers(text: str, option: str) -> tuple[int, ...]:
     return numbers
 
 
-def read_model(text: str, option: str = "--model") -> nn.Module:
-    """Import and call `module:factory`, which returns an `nn.Module`; the folder at hand counts."""
+def read_target(text: str, option: str, what: str) -> Any:
+    """Import what `module:name` says, `what` being the name's; the folder at hand counts."""
     module, _, name = text.partition(":")
     if not module or not name:
         raise typer.BadParameter(
-            f"{text!r} must be module:factory, as torchvision.models:resnet18", param_hint=option
+            f"{text!r} must be module:{what}, as torchvision.models:resnet18", param_hint=option
         )
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        factory = importlib.import_module(module)
+        found = importlib.import_module(module)
         for part in name.split("."):
-            factory = getattr(factory, part)
+            found = getattr(found, part)
     except (ImportError, AttributeError) as fault:
         raise typer.BadParameter(f"{text!r} is not found: {fault}", param_hint=option) from None
+    return found
+
+
+def read_model(text: str, option: str = "--model") -> nn.Module:
+    """Import and call `module:factory`, which returns an `nn.Module`."""
+    factory = read_target(text, option, "factory")
     model = factory() if callable(factory) and not isinstance(factory, nn.Module) else factory
     if not isinstance(model, nn.Module):
         raise typer.BadParameter(
@@ -95,11 +101,16 @@ def check_plot(path: Path | None) -> None:
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise typer.BadParameter(f"{path} must end in .png, .pdf or .svg", param_hint="--plot")
     check_folder(path, "--plot")
+    check_matplotlib("--plot")
+
+
+def check_matplotlib(option: str) -> None:
+    """Refuse, before any work, what could not be drawn."""
     try:
         import matplotlib  # noqa: F401 - asked for before the work, so that none is lost
     except ImportError:
         raise typer.BadParameter(
-            "it needs matplotlib: pip install 'tenfold[plot]'", param_hint="--plot"
+            "it needs matplotlib: pip install 'tenfold[plot]'", param_hint=option
         ) from None
 
 

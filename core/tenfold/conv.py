@@ -22,6 +22,7 @@ from .arguments import (
 from .config import ConvConfig
 from .convolve import LAID_OUT, channels_last, is_channels_last
 from .decomposition import check_finite, with_options
+from .eval_cache import EvalCache
 from .factorization import Factorization
 from .fit import fit, structure
 from .geometry import Geometry
@@ -230,7 +231,9 @@ class FactorizedConv(nn.Module):
         self.runner = runner
         self.way = runner  # what made the plan: a decision may replace it
         self.plan = plan
+        self.sides = config.sides
         self.channels_last = False
+        self.eval_cache = EvalCache()
         self.candidates = tuple(runner.plugin.candidates(kernel.network, config.geometry))
         self.measures = bool(self.candidates)
         self.decision: Decision | None = None
@@ -245,21 +248,34 @@ class FactorizedConv(nn.Module):
             y = self.forward(x.flatten(0, -2))
             return y.reshape(*x.shape[:-1], y.shape[-1])
         if x.dim() == order + 1:
-            return self.forward(x.unsqueeze(0), output_size).squeeze(0)
+            wanted = output_size
+            if wanted is not None and len(wanted) == order + 1:
+                wanted = wanted[1:]
+            return self.forward(x.unsqueeze(0), wanted).squeeze(0)
         together = self.channels_last or is_channels_last(x)
         if self.measures and not torch.compiler.is_compiling():
             settle(self, x, together)
-        plan = self.plan if output_size is None else self._sized_plan(x, output_size)
-        asked = plan.memory_format if isinstance(plan, Chain) else None
+        asked = self.plan.memory_format if isinstance(self.plan, Chain) else None
         inside = together if asked is None else asked == "channels_last"
         if inside or together:
             x = channels_last(x) if inside else x.contiguous()
-        if self.config.sides is not None:
-            x = pad(x, self.config.sides, self.config.padding_mode)
-        y = plan(x, tuple(self.weight.factors), self.bias)
-        if together:
-            return channels_last(y)
-        return y.contiguous() if inside else y
+        if self.sides is not None:
+            x = pad(x, self.sides, self.config.padding_mode)
+        y = self._run(x) if output_size is None else self._run_sized(x, output_size)
+        return channels_last(y) if together else y.contiguous()
+
+    def _run(self, x: Tensor) -> Tensor:
+        kernel, prepared = self.weight, None
+        if not self.training:
+            prepared = self.eval_cache.prepared(self.plan, kernel.factors, self.bias, x)
+        if prepared is None:
+            return self.plan(x, tuple(kernel.factors), self.bias)
+        return prepared(x)
+
+    def train(self, mode: bool = True) -> FactorizedConv:
+        """Set the training mode; what was kept for eval is forgotten."""
+        self.eval_cache.clear()
+        return super().train(mode)
 
     @property
     def order(self) -> int:
@@ -343,6 +359,8 @@ class FactorizedConv(nn.Module):
         order, channels = self.config.order, self.config.in_channels
         axes = (order + 1, order + 2)
         good = x.dim() >= 1 if order == 0 else x.dim() in axes
+        if good and torch._C._get_tracing_state() is not None:  # sizes are tensors: comparing warns
+            return
         if not good or x.shape[-order - 1] != channels:
             wanted = ", ".join(map(str, (channels, *("size",) * order)))
             leading = "…," if order == 0 else "[batch,]"
@@ -353,7 +371,7 @@ class FactorizedConv(nn.Module):
                 f"input of dtype {x.dtype} must have the layer's, {dtype}: convert one of them"
             )
 
-    def _sized_plan(self, x: Tensor, output_size: Sequence[int]) -> Convolution:
+    def _run_sized(self, x: Tensor, output_size: Sequence[int]) -> Tensor:
         config = self.config
         if not config.transposed:
             raise ValueError(f"output_size={output_size!r} is for transposed convolutions")
@@ -366,8 +384,12 @@ class FactorizedConv(nn.Module):
         if any(e < 0 or e >= s for e, s in zip(extra, config.stride, strict=True)):
             most = tuple(s + stride - 1 for s, stride in zip(least, config.stride, strict=True))
             raise ValueError(f"output_size={wanted} must be between {least} and {most}")
-        geometry = replace(config.geometry, output_padding=extra)
-        return make_plan(self.weight.choice, self.weight.network, self.way, geometry)
+        if isinstance(self.plan, Chain):
+            plan: Convolution = self.plan.padded(extra)
+        else:
+            geometry = replace(config.geometry, output_padding=extra)
+            plan = make_plan(self.weight.choice, self.weight.network, self.way, geometry)
+        return plan(x, tuple(self.weight.factors), self.bias)
 
     def __repr__(self) -> str:
         return plain.spell(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -126,9 +127,11 @@ def is_channels_last(x: Tensor) -> bool:
 
     Told by the strides, which `torch.vmap` knows too.
     """
-    return x.dim() in (4, 5) and x.shape[1] > 1 and x.stride(1) == 1 and x.stride(-1) != 1
+    return x.dim() in (4, 5) and x.stride(1) == 1 and x.stride(-1) != 1
 
 
 def channels_last(x: Tensor) -> Tensor:
     """The same numbers with the channels kept together; `x` itself where they are."""
+    if x.dim() == 4:
+        return x.contiguous(memory_format=torch.channels_last)
     return x.movedim(1, -1).contiguous().movedim(-1, 1)

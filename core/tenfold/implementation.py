@@ -31,7 +31,8 @@ class Implementation(ABC):
 
         Returns an ordered partition of the factors' indices, which core lowers to convolutions and
         runs; or a callable of its own, `(x, factors, bias) -> y`, with `x` of shape
-        `(batch, in_channels, *size)`. Padding other than zeros is done before either.
+        `(batch, in_channels, *size)`; of the class `Plan`, should it have something to compute
+        ahead in eval. Padding other than zeros is done before either.
 
         Law: the result equals the dense convolution with `network.to_tensor(factors)`, outputs and
         gradients, and depends on the arguments only.

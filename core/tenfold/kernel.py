@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import interchange
 from .arguments import allocate, check_device, check_dtype, check_generator, check_tensor
 from .contraction import plan_contraction
 from .decomposition import check_finite, with_options
@@ -89,6 +90,25 @@ class FactorizedKernel(nn.Module):
         plugin = with_options(choice.plugin, decomposition_kwargs)
         _shape(tensor.shape, groups)
         return cls(*fit(plugin, tensor, rank, groups, generator, moment), choice)
+
+    @classmethod
+    def from_tensorly(cls, tensor: Any) -> FactorizedKernel:
+        """Take the factors of a TensorLy `CPTensor`, `TuckerTensor` or `TTTensor`; copied.
+
+        The first two have the modes `(out, in, *k)`, a tensor train `(in, *k, out)`. CP's weights
+        go into its first factor. Raises `TypeError` for another type, `ValueError` for factors that
+        are no kernel's, as one with ranks above what is exact.
+        """
+        choice, network, factors = interchange.read(tensor)
+        return cls(network, factors, choice)
+
+    def to_tensorly(self) -> Any:
+        """TensorLy's tensor with copies of the factors: the way back of `from_tensorly`.
+
+        A Tucker whose spatial modes are whole gets identities for them. Raises `ValueError` for a
+        format that TensorLy has not, for groups, or where TensorLy is not installed.
+        """
+        return interchange.write(self.factorization, self.network, tuple(self.factors))
 
     @property
     def factorization(self) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import combinations
 from math import prod
 from numbers import Integral, Real
 from typing import Any
 
+from .budget import Purse, Sizes, clip
 from .contraction import Modes
 from .network import IN, OUT, spatial_modes
-
-Sizes = dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -72,8 +69,8 @@ def spend(
 
     `shape` is the kernel's, `(out, in, *k)`. An int gives every bond that size, a tuple each bond
     its own. `"same"` and a float are budgets, as a fraction of the kernel's numel. Where `lost`
-    says what each size of each bond loses (`tails`), the bonds grow one by one by what a parameter
-    gains; else together, in proportion to their exact sizes. Every bond is 1 where nothing fits.
+    says what each size of each bond loses (`tails`), the bonds are chosen together to keep most;
+    else they grow together, in proportion to their exact sizes. Every bond is 1 where nothing fits.
 
     Raises `ValueError` or `TypeError` where `rank` is none of these.
     """
@@ -93,7 +90,7 @@ def spend(
             )
         budget = int(float(request) * prod(shape) * (1 + 1e-12))
         purse = Purse(factors, bonds, sizes, budget)
-        found = purse.in_proportion() if lost is None else purse.by_gain(lost)
+        found = purse.in_proportion() if lost is None else purse.by_tails(lost)
         return _values(found if base == 1 else purse.rounded(found, base))
     if isinstance(request, Sequence):
         if len(request) != len(bonds):
@@ -126,112 +123,6 @@ def check_size(value: Any) -> int:
     if value < 1:
         raise ValueError(f"rank={value!r} must be at least 1")
     return int(value)
-
-
-def exact(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int]) -> Sizes:
-    """The bond sizes at which the network can hold every kernel."""
-    return clip(factors, bonds, sizes, dict.fromkeys(bonds, prod(sizes.values())))
-
-
-def clip(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int], asked: Sizes) -> Sizes:
-    """Lower each bond to the least size that holds as much.
-
-    A bond of many factors needs no more than the kernel's numel without its largest mode (a sum of
-    that many outer products is any tensor: Kolda and Bader 2009, section 3.1). A bond of two needs
-    no more than the rank of the kernel unfolded in some way, nor than the product of either
-    factor's other modes (the rank of a matrix; of many, for modes of both).
-    """
-    owners = {bond: [factor for factor in factors if bond in factor] for bond in bonds}
-    many, two = _limits(tuple(sizes.values()))
-    limits = {bond: two if len(owners[bond]) == 2 else many for bond in bonds}
-    size = {**sizes, **{bond: min(value, limits[bond]) for bond, value in asked.items()}}
-    changed = True
-    while changed:
-        changed = False
-        for bond in bonds:
-            shared = set(owners[bond][0]).intersection(*owners[bond])
-            sides = [prod(size[mode] for mode in f if mode not in shared) for f in owners[bond]]
-            if len(sides) == 2 and size[bond] > min(sides):
-                size[bond], changed = min(sides), True
-    return {bond: size[bond] for bond in bonds}
-
-
-@lru_cache(maxsize=64)
-def _limits(sizes: tuple[int, ...]) -> tuple[int, int]:
-    """The largest CP rank, and the largest rank of an unfolding, of a tensor of these sizes."""
-    numel = prod(sizes)
-    sides = [prod(side) for n in range(len(sizes)) for side in combinations(sizes, n)]
-    return numel // max(sizes), max(min(side, numel // side) for side in sides)
-
-
-@dataclass(frozen=True)
-class Purse:
-    """A number of parameters to spend on the bonds of a network."""
-
-    factors: Sequence[Modes]
-    bonds: Modes
-    sizes: Mapping[str, int]  # of the open modes
-    budget: int
-
-    def cost(self, ranks: Sizes) -> int:
-        """The parameters of the network with these bonds."""
-        size = {**self.sizes, **ranks}
-        return sum(prod(size[mode] for mode in factor) for factor in self.factors)
-
-    def clip(self, ranks: Sizes) -> Sizes:
-        return clip(self.factors, self.bonds, self.sizes, ranks)
-
-    def in_proportion(self) -> Sizes:
-        """Grow all bonds together, then one by one, the one furthest behind first."""
-        most = exact(self.factors, self.bonds, self.sizes)
-
-        def scaled(fraction: float) -> Sizes:
-            return self.clip({bond: max(1, int(fraction * most[bond])) for bond in self.bonds})
-
-        low, high = 0.0, 1.0
-        if self.cost(scaled(high)) <= self.budget:
-            low = high
-        while high - low > 0.5 / max(most.values(), default=1):
-            middle = (low + high) / 2
-            fits = self.cost(scaled(middle)) <= self.budget
-            low, high = (middle, high) if fits else (low, middle)
-        return self.grown(scaled(low), 1)
-
-    def by_gain(self, lost: Mapping[str, Sequence[float]]) -> Sizes:
-        """Grow the bond that regains most for a parameter, while the budget holds."""
-        ranks = self.clip(dict.fromkeys(self.bonds, 1))
-        spent = self.cost(ranks)
-        while True:
-            offers = []
-            for bond in self.bonds:
-                size = ranks[bond]
-                more = self.clip({**ranks, bond: size + 1})
-                price = self.cost(more) - spent
-                if more != ranks and spent + price <= self.budget:
-                    offers.append(((lost[bond][size] - lost[bond][size + 1]) / price, bond))
-            if not offers:
-                return ranks
-            ranks = {**ranks, (best := max(offers)[1]): ranks[best] + 1}
-            spent = self.cost(ranks)
-
-    def rounded(self, ranks: Sizes, base: int) -> Sizes:
-        """Round bonds to multiples of `base`: down, then up again where the budget holds."""
-        most = exact(self.factors, self.bonds, self.sizes)
-        down = {b: r if r < base or r == most[b] else r // base * base for b, r in ranks.items()}
-        return self.grown(self.clip(down), base)
-
-    def grown(self, ranks: Sizes, step: int) -> Sizes:
-        """Grow bonds by `step`, the one furthest behind its exact size first, while one fits."""
-        most = exact(self.factors, self.bonds, self.sizes)
-        while True:
-            for bond in sorted(self.bonds, key=lambda bond: ranks[bond] / most[bond]):
-                more = self.clip({**ranks, bond: ranks[bond] + step})
-                whole = more[bond] == ranks[bond] + step and ranks[bond] % step == 0
-                if whole and self.cost(more) <= self.budget:
-                    ranks = more
-                    break
-            else:
-                return ranks
 
 
 def _values(ranks: Sizes) -> tuple[int, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Literal
 
@@ -11,9 +12,13 @@ from torch import Tensor
 
 from .contraction import Contraction, Modes
 from .convolve import convolve
+from .fixed import FixedConvolution
 from .geometry import Geometry
 from .network import GROUP, IN, OUT, KernelNetwork
 from .partition import Partition, Roles, roles
+from .plan import Plan, Prepared
+
+BiasedConvolution = Callable[[Tensor, Tensor | None], Tensor]
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 
@@ -71,19 +76,32 @@ class Stage:
         return self.passed * prod(self.weight_shape) * prod(positions)
 
     def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+        weight = self.weight(factors)
+        return self._around(
+            lambda x, bias: convolve(x, weight, bias, self.geometry, self.groups), x, bias
+        )
+
+    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> Prepared:
+        """The stage with these factors and this bias, as a function of `x` alone."""
+        fixed = FixedConvolution(self.weight(factors), self.geometry, self.groups)
+        if self.permutation is None and self.passed == 1:
+            return partial(fixed, bias=bias)
+        return partial(self._around, fixed, bias=bias)
+
+    def _around(self, convolution: BiasedConvolution, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Bring the modes of `x` to the axes that `convolution` wants them on, and back."""
         if self.permutation is not None:
             x = self.permutation(x)
-        weight = self.weight(factors)
         if self.passed == 1:
-            return convolve(x, weight, bias, self.geometry, self.groups)
+            return convolution(x, bias)
         batch = x.shape[0]
         x = x.reshape(batch * self.passed, x.shape[1] // self.passed, *x.shape[2:])
-        y = convolve(x, weight, None, self.geometry, self.groups)
+        y = convolution(x, None)
         return _add_bias(y.reshape(batch, self.out_channels, *y.shape[2:]), bias)
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Plan):
     """The convolutions that a partition makes of a network, one after another.
 
     `memory_format` is the layout in which the activations are kept; None for that of the input.
@@ -101,6 +119,34 @@ class Chain:
         if self.permutation is None:
             return self.stages[-1](x, factors, bias)
         return _add_bias(self.permutation(self.stages[-1](x, factors, None)), bias)
+
+    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> Prepared:
+        """Contract every stage's weight once; returns `x -> y`."""
+        *first, last = self.stages
+        at_end, after = (bias, None) if self.permutation is None else (None, bias)
+        steps = [stage.prepare(factors, None) for stage in first]
+        steps.append(last.prepare(factors, at_end))
+        if self.permutation is not None:
+            steps.append(self.permutation)
+            steps.append(partial(_add_bias, bias=after))
+
+        def run(x: Tensor) -> Tensor:
+            for step in steps:
+                x = step(x)
+            return x
+
+        return run
+
+    def padded(self, output_padding: Sequence[int]) -> Chain:
+        """The same transposed convolutions with another output padding, one for each axis."""
+        stages = []
+        for stage in self.stages:
+            here = tuple(
+                extra if f"k{axis}" in stage.roles.spatial else 0
+                for axis, extra in enumerate(output_padding)
+            )
+            stages.append(replace(stage, geometry=replace(stage.geometry, output_padding=here)))
+        return replace(self, stages=tuple(stages))
 
     def macs(self, size: Sequence[int]) -> int:
         """Multiply-accumulates for one input of spatial size `size`."""

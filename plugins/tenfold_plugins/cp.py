@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork, accelerate
+from tenfold import Factorization, KernelNetwork, count_sweep
 
-from . import cp_als
+from . import cp_als, tensorly_solver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +20,22 @@ class CP(Factorization):
     """`K[o, i, k…] = Σ_r A[o, r] B[i, r] C₀[k₀, r] …`, of one bond `r`.
 
     Hitchcock 1927; for convolutions Lebedev et al. 2015, arXiv 1412.6553. By accelerated
-    alternating least squares from the largest terms of an exact CP and, where the rank is below
-    both channel counts (above, they were not better), from random ones, `starts` in all: each gets
-    a fifth of the `sweeps`, the best the rest. `corrections` more sweeps shrink the terms at no
-    more error (Phan et al. 2020, arXiv 2008.05441), which makes fine-tuning stable.
+    alternating least squares from the largest terms of an exact CP and from random ones, `starts`
+    in all. A small kernel is fitted from each with all `sweeps`; of a large one each start gets a
+    fifth, the best the rest, and above the channels' number, where random ones were not better,
+    the first is the only one. `corrections` more sweeps shrink the terms at no more error (Phan et
+    al. 2020, arXiv 2008.05441), which makes fine-tuning more stable still.
+    `solver="tensorly"` runs TensorLy's `parafac` instead, and `"tensorly:non_negative_parafac"`
+    that function of its, with `solver_options`.
     """
 
     starts: int = 3
     corrections: int = 0
+    solver: str = "tenfold"
+    solver_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        tensorly_solver.check_solver(self.solver)
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         return [("out", "r"), ("in", "r"), *((f"k{axis}", "r") for axis in range(order))]
@@ -39,19 +47,39 @@ class CP(Factorization):
         generator: torch.Generator | None = None,
     ) -> Sequence[Tensor]:
         rank = network.sizes["r"]
+        if self.solver != "tenfold":
+            return self._by_tensorly(kernel, rank, generator)
         if rank >= prod(kernel.shape[1:]) // max(kernel.shape[1:]):
             return cp_als.exact(kernel)
         problem = cp_als.Problem(kernel, rank)
         starts = [cp_als.largest_terms(kernel, rank)]
-        if rank < min(kernel.shape[1:3]):
+        small = kernel.numel() * rank <= cp_als.LARGE
+        if small or rank < min(kernel.shape[1:3]):
             starts += [cp_als.random_terms(kernel, rank, generator) for _ in range(self.starts - 1)]
-        first = max(1, self.sweeps // 5)
-        tried = [accelerate(problem.sweep, start, first, self.tolerance) for start in starts]
-        best = min(tried, key=lambda one: one[1])[0]
-        best, error, _ = accelerate(problem.sweep, best, self.sweeps - first, self.tolerance)
+        first = self.sweeps if small else max(1, self.sweeps // 5)
+        tried = [problem.descend(start, first, self.tolerance) for start in starts]
+        best, error, _ = min(tried, key=lambda one: one[1])
+        if first < self.sweeps:
+            best, error, _ = problem.descend(best, self.sweeps - first, self.tolerance)
         if error < cp_als.ROUNDING and problem.dtype != kernel.dtype:
             problem = cp_als.Problem(kernel, rank, kernel.dtype)
-            best, error, _ = accelerate(problem.sweep, best, self.sweeps, self.tolerance)
+            best, error, _ = problem.descend(best, self.sweeps, self.tolerance)
         for _ in range(self.corrections):
             best = problem.correct(best, error)
+            count_sweep()
         return best
+
+    def _by_tensorly(
+        self, kernel: Tensor, rank: int, generator: torch.Generator | None
+    ) -> list[Tensor]:
+        found = [
+            tensorly_solver.solve(self.solver, "parafac", one, rank, generator, self.solver_options)
+            for one in kernel
+        ]
+        stacked = [
+            torch.stack(parts) for parts in zip(*(one.factors for one in found), strict=True)
+        ]
+        weights = [one.weights for one in found]
+        if weights[0] is not None:
+            stacked[0] = stacked[0] * torch.stack(weights)[:, None]
+        return stacked

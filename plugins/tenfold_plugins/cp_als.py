@@ -13,7 +13,10 @@ from math import prod
 import torch
 from torch import Tensor
 
-RIDGE = 1e-10  # towards the present factor, relative to the mean diagonal
+from tenfold import accelerate
+
+RIDGE = 1e-3  # relative to the square of the squared relative error
+DAMPING = 1e-10  # towards the present factor, relative to the mean diagonal
 LARGE = 2**25  # multiply-accumulates of a product from which float32 is worth it
 ROUNDING = 1e-2  # the relative error below which float32 products are too coarse
 
@@ -29,22 +32,40 @@ class Problem:
         self.by_out = flat.permute(0, 2, 3, 1).flatten(1, 2).to(self.dtype).contiguous()
         self.squares = kernel.square().flatten(1).sum(1)  # (groups,)
 
-    def sweep(self, factors: list[Tensor]) -> tuple[list[Tensor], float]:
-        """Solve for each factor in turn; return them, columns balanced, and the relative error."""
+    def descend(
+        self, start: list[Tensor], sweeps: int, tolerance: float
+    ) -> tuple[list[Tensor], float, int]:
+        """Accelerated sweeps from `start`: the factors, their relative error and the sweeps made.
+
+        A ridge, a small fraction of the misfit, keeps terms from growing against each other at next
+        to no cost in error; it goes as the kernel is matched.
+        """
+        total = self.squares.clamp_min(1e-300)
+        misfit = self.squares
+
+        def sweep(factors: list[Tensor]) -> tuple[list[Tensor], float]:
+            nonlocal misfit
+            found, misfit = self.sweep(factors, RIDGE * misfit * misfit / total)
+            return found, float((misfit.sum() / total.sum()).sqrt())
+
+        return accelerate(sweep, start, sweeps, tolerance)
+
+    def sweep(self, factors: list[Tensor], ridge: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Solve for each factor in turn; return them, columns balanced, and each group's misfit."""
         a, b, *c = factors
         c = list(c)
         partial = self._partial(self.by_in, b)
-        a = _solve(_gram([b, *c]), self._weighted(partial, c), a)
+        a = _solve(_gram([b, *c]), self._weighted(partial, c), a, ridge)
         seen = torch.einsum("gosr,gor->gsr", partial, a.to(self.dtype)).to(a.dtype)
         for axis in range(len(c)):
             others = [one for place, one in enumerate(c) if place != axis]
-            c[axis] = _solve(_gram([a, b, *others]), self._spatial(seen, c, axis), c[axis])
+            right = self._spatial(seen, c, axis)
+            c[axis] = _solve(_gram([a, b, *others]), right, c[axis], ridge)
         right = self._weighted(self._partial(self.by_out, a), c)
         gram = _gram([a, *c])
-        b = _solve(gram, right, b)
+        b = _solve(gram, right, b, ridge)
         misfit = self.squares + (b * (b @ gram - 2 * right)).sum((1, 2))
-        error = float((misfit.clamp_min(0).sum() / self.squares.sum().clamp_min(1e-300)).sqrt())
-        return balanced([a, b, *c]), error
+        return balanced([a, b, *c]), misfit.clamp_min(0)
 
     def correct(self, factors: list[Tensor], error: float) -> list[Tensor]:
         """Shrink the terms, one factor after another, at no more than the relative `error`.
@@ -139,14 +160,16 @@ def largest_terms(kernel: Tensor, rank: int) -> list[Tensor]:
 
 
 def random_terms(kernel: Tensor, rank: int, generator: torch.Generator | None) -> list[Tensor]:
-    """Normal random factors."""
+    """Normal random factors; those of a zero kernel are of a zero kernel too."""
     device = generator.device if generator is not None else "cpu"
-    return [
+    first, *rest = (
         torch.randn(
             len(kernel), size, rank, generator=generator, dtype=torch.float64, device=device
         ).to(kernel)
         for size in kernel.shape[1:]
-    ]
+    )
+    alive = kernel.flatten(1).any(1)
+    return [first * alive[:, None, None], *rest]
 
 
 def exact(kernel: Tensor) -> list[Tensor]:
@@ -184,13 +207,14 @@ def _gram(factors: Sequence[Tensor]) -> Tensor:
     return gram
 
 
-def _solve(gram: Tensor, right: Tensor, now: Tensor) -> Tensor:
-    """The least squares solution of `x @ gram = right`, damped towards `now`."""
-    scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-150)[:, None, None]
+def _solve(gram: Tensor, right: Tensor, now: Tensor, ridge: Tensor) -> Tensor:
+    """The least squares solution of `x @ gram = right`, with a ridge and damped towards `now`."""
+    scale = DAMPING * gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-150)[:, None, None]
     unit = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    damped = gram + RIDGE * scale * unit
+    damped = gram + (scale + ridge[:, None, None]) * unit
+    towards = (right + scale * now).mT
     root, info = torch.linalg.cholesky_ex(damped)
     if bool((info > 0).any()):
-        solved: Tensor = torch.linalg.solve(damped, (right + RIDGE * scale * now).mT).mT
+        solved: Tensor = torch.linalg.solve(damped, towards).mT
         return solved
-    return torch.cholesky_solve((right + RIDGE * scale * now).mT, root).mT
+    return torch.cholesky_solve(towards, root).mT

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork, chain_svd
+from tenfold import Factorization, KernelNetwork, alternating_least_squares, chain_svd
+
+from . import tensorly_solver
 
 
+@dataclass(frozen=True, kw_only=True)
 class TT(Factorization):
     """`K[o, i, k…] = Σ A[i, b0] G₀[b0, k0, b1] … B[b_N, o]`, from the input to the output.
 
     A rank has the interior bonds, with or without a 1 at both ends. Oseledets 2011,
-    doi:10.1137/090752286; decomposed by its TT-SVD.
+    doi:10.1137/090752286. By its TT-SVD, within `√(bonds)` of the best, then `sweeps` of
+    alternating least squares. `solver="tensorly"` runs TensorLy's `tensor_train` instead, on the
+    kernel as `(in, *k, out)`, with `solver_options`.
     """
+
+    sweeps: int = 0
+    solver: str = "tenfold"
+    solver_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        tensorly_solver.check_solver(self.solver)
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         middle = [(f"b{axis}", f"k{axis}", f"b{axis + 1}") for axis in range(order)]
@@ -36,4 +49,27 @@ class TT(Factorization):
         network: KernelNetwork,
         generator: torch.Generator | None = None,
     ) -> Sequence[Tensor]:
-        return chain_svd(kernel, network)
+        if self.solver != "tenfold":
+            return self._by_tensorly(kernel, network, generator)
+        factors = chain_svd(kernel, network)
+        if self.sweeps == 0:
+            return factors
+        return alternating_least_squares(
+            kernel, network, start=factors, sweeps=self.sweeps, tolerance=self.tolerance
+        )
+
+    def _by_tensorly(
+        self, kernel: Tensor, network: KernelNetwork, generator: torch.Generator | None
+    ) -> list[Tensor]:
+        rank = [1, *(network.sizes[bond] for bond in network.bonds), 1]
+        found = [
+            tensorly_solver.solve(
+                self.solver, "tensor_train", one, rank, generator, self.solver_options
+            )
+            for one in kernel.movedim(1, -1)
+        ]
+        cores = zip(*(one.factors for one in found), strict=True)
+        return [
+            torch.stack(parts).reshape(shape)
+            for parts, shape in zip(cores, network.shapes, strict=True)
+        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork, leading_basis
+from tenfold import Factorization, KernelNetwork, count_sweep, leading_basis
+
+from . import tensorly_solver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +23,16 @@ class Tucker(Factorization):
     Tucker 1966; for convolutions Kim et al. 2016, arXiv 1511.06530. By the sequentially truncated
     higher-order SVD (Vannieuwenhoven et al. 2012, doi:10.1137/110836067), then `sweeps` of
     higher-order orthogonal iteration (De Lathauwer et al. 2000, doi:10.1137/S0895479898346995).
+    `solver="tensorly"` runs TensorLy's `partial_tucker` (`tucker` where every mode has a rank)
+    instead, with `solver_options`.
     """
 
     sweeps: int = 2
+    solver: str = "tenfold"
+    solver_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        tensorly_solver.check_solver(self.solver)
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         outer: list[tuple[str, ...]] = [("out", "ro"), ("in", "ri")]
@@ -56,6 +65,8 @@ class Tucker(Factorization):
         network: KernelNetwork,
         generator: torch.Generator | None = None,
     ) -> Sequence[Tensor]:
+        if self.solver != "tenfold":
+            return self._by_tensorly(kernel, network, generator)
         bonds = network.bonds
         bases: list[Tensor] = []
         core = kernel
@@ -63,6 +74,7 @@ class Tucker(Factorization):
             bases.append(leading_basis(core.movedim(mode, 1).flatten(2), network.sizes[bond]))
             core = project(core, mode, bases[-1])
         for _ in range(self.sweeps):
+            count_sweep()
             for mode, bond in enumerate(bonds, start=1):
                 core = kernel
                 for other, basis in enumerate(bases, start=1):
@@ -73,6 +85,24 @@ class Tucker(Factorization):
                 )
                 core = project(core, mode, bases[mode - 1])
         return [*bases, core]
+
+    def _by_tensorly(
+        self, kernel: Tensor, network: KernelNetwork, generator: torch.Generator | None
+    ) -> list[Tensor]:
+        rank = [network.sizes[bond] for bond in network.bonds]
+        options = dict(self.solver_options or {})
+        partial = len(rank) < kernel.dim() - 1 and self.solver == "tensorly"
+        if partial:
+            options["modes"] = [0, 1]
+        name = "partial_tucker" if partial else "tucker"
+        cores, bases = [], []
+        for one in kernel:
+            found = tensorly_solver.solve(self.solver, name, one, rank, generator, options)
+            core, factors = found[0] if partial and not isinstance(found[0], Tensor) else found
+            cores.append(core)
+            bases.append(factors)
+        outer = [torch.stack(parts) for parts in zip(*bases, strict=True)]
+        return [*outer, torch.stack(cores)]
 
 
 def project(tensor: Tensor, mode: int, basis: Tensor) -> Tensor:

@@ -1,21 +1,27 @@
-"""Decompose kernels beside TensorLy-Torch: seconds, error and parameters of both.
+"""Decompositions beside their peers: seconds, error and parameters of both sides.
 
-    pip install -e '.[benchmark]'
-    python tests/benchmarks/decomposition.py [--large] [--threads 2]
+    pip install -e '.[benchmark,benchmark-networks]'
+    python tests/benchmarks/decomposition.py peer [--large]
+    python tests/benchmarks/decomposition.py tensorly
+    python tests/benchmarks/decomposition.py aware
 
-Default-initialised kernels and those of the demo's trained network, at a quarter of the dense
-parameters. Both sides run in turn in one process; the ratio is of their seconds. `--large` adds
+`peer` is TensorLy-Torch's `from_conv` at a quarter of the dense parameters, `tensorly` TensorLy's
+own functions at equal ranks, both on default-initialised and on trained kernels. `aware` compares
+the output's error on held-out inputs with and without the inputs' moment, at a quarter of the MACs
+of each layer. Both sides run in turn in one process; a ratio is of their seconds. `--large` adds
 (512, 512, 3, 3), which takes the peer several minutes.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Annotated, Any
 
-import tltorch
 import torch
 import typer
 from rich.console import Console
@@ -25,80 +31,169 @@ from torch import Tensor, nn
 import tenfold
 from tenfold.demo.data import load_cnn
 
+sys.path.insert(0, str(Path(__file__).parent))
 RANK = 0.25
+Threads = Annotated[int, typer.Option(help="For both sides.")]
+console = Console(width=100)
+app = typer.Typer(add_completion=False, help=__doc__)
 
 
-def kernels(large: bool) -> Iterator[tuple[str, nn.Conv2d]]:
-    """The convolutions, named."""
+def kernels(sizes: tuple[int, ...]) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Default-initialised convolutions of some widths, and those of the demo's network; named."""
     torch.manual_seed(0)
-    for channels in (64, 128, 256, 512) if large else (64, 128, 256):
-        yield f"fresh ({channels}, {channels}, 3, 3)", nn.Conv2d(channels, channels, 3, bias=False)
+    for channels in sizes:
+        yield f"fresh {channels}", nn.Conv2d(channels, channels, 3, bias=False)
     model = load_cnn()
     for name in ("conv1", "conv2", "conv3", "conv4"):
         conv = model.get_submodule(name)
-        yield f"trained {tuple(conv.weight.shape)}", conv
+        yield f"trained {conv.in_channels} to {conv.out_channels}", conv
 
 
-def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    started = time.perf_counter()
-    kernel = work()
-    return kernel.detach(), time.perf_counter() - started
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """What `work` returns, with its warnings silenced, and its seconds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        started = time.perf_counter()
+        made = work()
+        return made, time.perf_counter() - started
 
 
 def peer_kernel(layer: nn.Module, factorization: str) -> Tensor:
     """The peer's kernel as `(out, in, *k)`; its TT holds `(in, *k, out)`."""
-    kernel = layer.weight.to_tensor()
+    kernel = layer.weight.to_tensor().detach()
     return kernel.movedim(-1, 0) if factorization == "tt" else kernel
 
 
-def main(
+def table(title: str, *columns: str) -> Table:
+    shown = Table(title=f"{title}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    for place, column in enumerate(columns):
+        shown.add_column(column, justify="left" if place < 2 else "right")
+    return shown
+
+
+@app.command()
+def peer(
     large: Annotated[bool, typer.Option("--large", help="Add (512, 512, 3, 3).")] = False,
-    threads: Annotated[int, typer.Option(help="For both sides.")] = 2,
+    threads: Threads = 2,
 ) -> None:
+    """TensorLy-Torch's `from_conv` at the same budget."""
+    import tltorch
+
     torch.set_num_threads(threads)
-    table = Table(title=f"rank={RANK}, {threads} threads, torch {torch.__version__}")
-    for title in ("kernel", "format", "error", "peer's", "params", "peer's", "s", "peer's", "×"):
-        table.add_column(title, justify="left" if title in ("kernel", "format") else "right")
-    console = Console()
-    for name, conv in kernels(large):
+    headers = ("kernel", "format", "error", "peer's", "params", "peer's", "s", "peer's", "×")
+    shown = table(f"rank={RANK}", *headers)
+    for name, conv in kernels((64, 128, 256, 512) if large else (64, 128, 256)):
         dense = conv.weight.detach()
         for factorization in ("cp", "tucker", "tt"):
-            request = {"rank": RANK, "factorization": factorization}
+            asked: dict[str, Any] = {"rank": RANK, "factorization": factorization}
             console.log(name, factorization)
-            layer: list[nn.Module] = []
-
-            def ours(conv: nn.Conv2d = conv, request: dict = request, keep: list = layer) -> Tensor:
-                keep[:] = [tenfold.FactorizedConv.from_conv(conv, **request)]
-                return keep[0].weight.to_tensor()
-
-            mine, seconds = timed(ours)
-            parameters = layer[0].weight.numel()
-
-            def theirs(
-                conv: nn.Conv2d = conv, request: dict = request, keep: list = layer
-            ) -> Tensor:
-                keep[:] = [
-                    tltorch.FactorizedConv.from_conv(conv, decompose_weights=True, **request)
-                ]
-                return peer_kernel(keep[0], request["factorization"])
-
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                peer, peer_seconds = timed(theirs)
-            peer_parameters = sum(p.numel() for p in layer[0].weight.parameters())
-            table.add_row(
-                name,
-                factorization,
-                f"{tenfold.relative_error(dense, mine):.4f}",
-                f"{tenfold.relative_error(dense, peer):.4f}",
-                f"{parameters / dense.numel():.3f}",
-                f"{peer_parameters / dense.numel():.3f}",
-                f"{seconds:.2f}",
-                f"{peer_seconds:.2f}",
-                f"{peer_seconds / seconds:.1f}",
+            mine, seconds = timed(lambda c=conv, a=asked: tenfold.FactorizedConv.from_conv(c, **a))
+            theirs, peer_seconds = timed(
+                lambda c=conv, a=asked: tltorch.FactorizedConv.from_conv(
+                    c, decompose_weights=True, **a
+                )
             )
-    console.print(table)
+            error = tenfold.relative_error(dense, mine.weight.to_tensor())
+            peer_error = tenfold.relative_error(dense, peer_kernel(theirs, factorization))
+            counted = sum(parameter.numel() for parameter in theirs.weight.parameters())
+            shown.add_row(
+                *(name, factorization, f"{error:.4f}", f"{peer_error:.4f}"),
+                f"{mine.weight.numel() / dense.numel():.3f}",
+                f"{counted / dense.numel():.3f}",
+                *(f"{seconds:.2f}", f"{peer_seconds:.2f}", f"{peer_seconds / seconds:.1f}"),
+            )
+    console.print(shown)
+
+
+def by_tensorly(kernel: Tensor, factorization: str, rank: Any) -> Tensor:
+    """TensorLy's decomposition at ranks of ours, reconstructed as `(out, in, *k)`."""
+    from tensorly import decomposition
+
+    if factorization == "cp":
+        return decomposition.parafac(kernel, rank).to_tensor()
+    if factorization == "tucker":
+        (core, factors), _ = decomposition.partial_tucker(kernel, rank, modes=[0, 1])
+        return torch.einsum("ab...,oa,ib->oi...", core, *factors)
+    return (
+        decomposition.tensor_train(kernel.movedim(0, -1), [1, *rank, 1]).to_tensor().movedim(-1, 0)
+    )
+
+
+@app.command()
+def tensorly(threads: Threads = 2) -> None:
+    """TensorLy's `parafac`, `partial_tucker` and `tensor_train` at equal ranks."""
+    import tensorly as tl
+
+    torch.set_num_threads(threads)
+    shown = table("equal ranks", "kernel", "format", "rank", "error", "TensorLy's", "s", "its", "×")
+    for name, conv in kernels((64, 128)):
+        dense = conv.weight.detach()
+        for factorization in ("cp", "tucker", "tt"):
+            console.log(name, factorization)
+            found = tenfold.decompose(dense, rank=RANK, factorization=factorization)
+            asked: dict[str, Any] = {"rank": found.rank, "factorization": factorization}
+            mine, seconds = timed(lambda d=dense, a=asked: tenfold.decompose(d, **a))
+            with tl.backend_context("pytorch"):
+                theirs, other = timed(
+                    lambda d=dense, f=factorization, r=found.rank: by_tensorly(d, f, r)
+                )
+            error = tenfold.relative_error(dense, theirs)
+            shown.add_row(
+                *(name, factorization, str(found.rank), f"{mine.error:.4f}", f"{error:.4f}"),
+                *(f"{seconds:.2f}", f"{other:.2f}", f"{other / seconds:.1f}"),
+            )
+    console.print(shown)
+
+
+@app.command()
+def aware(
+    network: Annotated[list[str], typer.Option(help="Of the benchmark networks.")] = [  # noqa: B006
+        "demo",
+        "hed",
+        "deeplc",
+    ],
+    threads: Threads = 2,
+) -> None:
+    """The output's error on held-out inputs, decomposed with and without the inputs' moment."""
+    from networks import NETWORKS
+
+    torch.set_num_threads(threads)
+    formats = ("spatial_svd", "tucker")
+    shown = table("a quarter of the MACs", "network", "format", "layers", "plain", "aware", "×")
+    for name in network:
+        loaded = NETWORKS[name]()
+        layers = [
+            place
+            for place, module in loaded.model.named_modules()
+            if isinstance(module, nn.Conv1d | nn.Conv2d) and smallest(module) >= 16
+        ]
+        batches = loaded.calibration
+        seen = tenfold.measure_moments(loaded.model, layers, batches[::2])
+        held = tenfold.measure_moments(loaded.model, layers, batches[1::2])
+        for factorization in formats:
+            errors: list[tuple[float, float]] = []
+            for place in layers:
+                console.log(name, factorization, place)
+                kernel = loaded.model.get_submodule(place).weight
+                asked = {"rank": RANK, "factorization": factorization}
+                pair = [
+                    tenfold.decompose(kernel, **asked, moment=moment).kernel.to_tensor()
+                    for moment in (None, seen[place])
+                ]
+                errors.append(tuple(held[place].output_error(kernel, one) for one in pair))
+            plain, weighed = (geometric_mean(some) for some in zip(*errors, strict=True))
+            shown.add_row(
+                *(name, factorization, str(len(layers))),
+                *(f"{plain:.4f}", f"{weighed:.4f}", f"{plain / weighed:.2f}"),
+            )
+    console.print(shown)
+
+
+def smallest(conv: nn.Module) -> int:
+    """The fewer of a convolution's channels; 0 for a 1×1."""
+    out, inner, *kernel = conv.weight.shape
+    return min(out, inner) if max(kernel) > 1 else 0
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -73,7 +73,7 @@ def _filled(
             (losses[row][chosen[row]] - losses[row][index], row, index)
             for row, cost in enumerate(costs)
             for index in range(len(cost))
-            if cost[index] - cost[chosen[row]] <= left
+            if cost[index] - cost[chosen[row]] <= left + 1e-12 * budget
         ]
         gain, row, index = max(gains, default=(0.0, 0, 0))
         if gain <= 0:

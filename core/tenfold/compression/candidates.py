@@ -27,7 +27,7 @@ from .truncation import by_singular_value, is_matrix, leading
 
 Rank = int | tuple[int, ...]
 MATRIX_FRACTIONS = tuple(0.9 * 0.72**step for step in range(11))  # of the dense parameters
-OTHER_FRACTIONS = tuple(0.7 * 0.6**step for step in range(6))
+OTHER_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))
 
 
 class Candidate(BaseModel):
@@ -205,12 +205,22 @@ def distinct(layer: Layer, formats: Sequence[str]) -> list[Choice[Factorization]
 
 
 def candidates(
-    layer: Layer, kernel: Tensor, norm: Norm, fitted: Fitted, ways: Sequence[str]
+    layer: Layer,
+    kernel: Tensor,
+    norm: Norm,
+    energy: tuple[float, float],
+    fitted: Fitted,
+    ways: Sequence[str],
 ) -> Iterator[Candidate]:
-    """What a decomposition costs and loses, run each way that does not refuse it."""
+    """What a decomposition costs and loses, run each way that does not refuse it.
+
+    `energy` is the kernel's own in the norm, that its losses are relative to.
+    """
     made = fitted.network.to_tensor(fitted.factors)
-    gap, whole = (by_group(k, layer.config.groups) for k in (kernel - made, kernel))
-    own = Norm(norm.seen)
+    lost = norm.squared(by_group(kernel - made, layer.config.groups))
+    weighted, output = (
+        (gap / (all_ or 1.0)) ** 0.5 for gap, all_ in zip(lost, energy, strict=True)
+    )
     bias = layer.config.out_channels if layer.config.bias else 0
     asked = layer.request.get("implementation")
     for way in [asked] if asked else ways:
@@ -227,8 +237,8 @@ def candidates(
             parameters=fitted.network.numel + bias,
             macs=macs(layer, plan),
             kernel_error=relative_error(kernel, made),
-            output_error=(own.squared(gap) / (own.squared(whole) or 1.0)) ** 0.5,
-            weighted=(norm.squared(gap) / (norm.squared(whole) or 1.0)) ** 0.5,
+            output_error=output,
+            weighted=weighted,
         )
 
 
@@ -250,7 +260,8 @@ def build(
 ) -> FactorizedConv:
     """The layer that a candidate stands for, with the state, bias and hooks of `conv`."""
     config = layer.config
-    assert candidate.factorization is not None and candidate.implementation is not None
+    assert candidate.factorization is not None
+    assert candidate.implementation is not None
     choice = factorizations.choose(layer.request.get("factorization", candidate.factorization))
     way = layer.request.get("implementation", candidate.implementation)
     network = choice.plugin.network(config.shape, candidate.rank, config.groups)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from ..contraction import plan_contraction
 from ..conv import FactorizedConv
 from ..moment import Moment
 from ..network import GROUP, OUT, KernelNetwork
 from ..source import read_kernel
 from ..spectrum import by_group
-from .calibration import batched, hooked, moment_bytes, share
+from .calibration import FEW, batched, hooked, moment_bytes, share
 from .candidates import Turned, evened
 from .inference import Batch, call, evaluating
 from .measurement import Judge
@@ -23,9 +23,11 @@ from .norm import Norm, Seen
 from .survey import Layer
 
 RIDGES = (0.1,)  # of the mean diagonal, towards the original kernel
+RIDGE = 1e-3  # likewise, towards the present factor of the output
+Fit = tuple[list[Tensor], Tensor | None]  # factors and bias
 
 
-class Reached(Exception):
+class Reached(Exception):  # noqa: N818 - it is no error
     """The layer that was waited for has run: the rest of the network need not."""
 
 
@@ -42,6 +44,15 @@ class Response:
     mean: Tensor  # (groups, n)
     answer: Tensor  # (groups, out), the mean response
 
+    def projected(self, features: Tensor) -> Response:
+        """The same sums over linear maps `(groups, m, n)` of the patches."""
+        return Response(
+            features @ self.seen @ features.mT,
+            self.cross @ features.mT,
+            (features @ self.mean[:, :, None])[..., 0],
+            self.answer,
+        )
+
 
 def capture(
     model: nn.Module, layer: Layer, batches: Sequence[Batch], inputs: bool
@@ -57,11 +68,9 @@ def capture(
 
     for batch in batches:
         found.clear()
-        with hooked([module.register_forward_hook(keep)]), evaluating(model):
-            try:
-                call(model, batch)
-            except Reached:
-                pass
+        handle = module.register_forward_hook(keep)
+        with hooked([handle]), evaluating(model), suppress(Reached):
+            call(model, batch)
         yield list(found)
 
 
@@ -71,11 +80,15 @@ def respond(
     layer: Layer,
     batches: Sequence[Batch],
     seed: int,
+    features: Tensor | None = None,
 ) -> Response:
-    """Gather what a layer is to be fitted to, from so many patches as that takes."""
+    """Gather what a layer is to be fitted to, from so many patches as that takes.
+
+    With `features` the sums are over those linear maps of the patches.
+    """
     conv = original.get_submodule(layer.name)
-    moment, groups = Moment(conv), layer.config.groups
-    fraction = share(layer, len(batches))
+    moment = Moment(conv)
+    fraction = share(layer, len(batches), None if features is None else FEW)
     generator = torch.Generator().manual_seed(seed)
     total = None
     wanted = capture(original, layer, batches, inputs=False)
@@ -85,6 +98,7 @@ def respond(
             for patches, responses in _pairs(moment, layer, x, y):
                 drawn = torch.rand(patches.shape[2], generator=generator) < fraction
                 p, r = (rows[:, :, drawn.to(rows.device)] for rows in (patches, responses))
+                p = p if features is None else features.to(p) @ p
                 count = torch.tensor(float(p.shape[2]), dtype=torch.float64)
                 added = [p @ p.mT, r @ p.mT, p.sum(2), r.sum(2), count]
                 wide = [part.double() for part in added]
@@ -130,10 +144,19 @@ def correct(
     error = judge.change(compressed)
     for layer in layers:
         made = compressed.get_submodule(layer.name)
-        if isinstance(made, FactorizedConv) and moment_bytes(layer) <= memory:
-            response = respond(original, compressed, layer, batches, seed)
-            kernel = read_kernel(original.get_submodule(layer.name))
-            for fitted in proposals(made, kernel, response, worths.get(layer.name), seed):
+        if isinstance(made, FactorizedConv):
+            network = made.weight.network
+            factors = [factor.detach().double() for factor in made.weight.factors]
+            if moment_bytes(layer) <= memory:
+                response = respond(original, compressed, layer, batches, seed)
+                kernel = read_kernel(original.get_submodule(layer.name))
+                tried = proposals(made, kernel, response, worths.get(layer.name), seed)
+            elif (seeds := features(network, factors)) is not None:
+                response = respond(original, compressed, layer, batches, seed, seeds)
+                tried = iter([solved(network, factors, response)])
+            else:
+                tried = iter(())
+            for fitted in tried:
                 error = kept(made, fitted, judge, compressed, error)
         yield layer.name
 
@@ -141,7 +164,7 @@ def correct(
 @torch.no_grad()
 def kept(
     made: FactorizedConv,
-    fitted: tuple[list[Tensor], Tensor | None],
+    fitted: Fit,
     judge: Judge,
     compressed: nn.Module,
     error: float,
@@ -163,84 +186,76 @@ def kept(
 @torch.no_grad()
 def proposals(
     made: FactorizedConv, kernel: Tensor, response: Response, worth: Tensor | None, seed: int
-) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+) -> Iterator[Fit]:
     """New factors and biases to try, one after another."""
     network, groups = made.weight.network, made.config.groups
-    present = [factor.detach().double() for factor in made.weight.factors]
-    yield _with_bias(made, network, refit(network, present, response), response)
+    yield refit(network, [factor.detach().double() for factor in made.weight.factors], response)
     norm = Norm.of(Seen(response.seen), worth, kernel)
     for ridge in RIDGES:
         target = regress(by_group(kernel, groups), response, ridge).flatten(0, 1)
         turned = Turned(made.weight.choice.plugin, target, norm, groups)
         generator = torch.Generator().manual_seed(seed)
-        factors = turned.factors(network, generator)
-        yield _with_bias(made, network, refit(network, factors, response), response)
+        yield refit(network, turned.factors(network, generator), response)
 
 
 def regress(kernel: Tensor, response: Response, ridge: float) -> Tensor:
-    """The kernel, `(groups, out, in, *k)`, that answers best, near the original one."""
+    """The kernel, `(groups, out, …)`, that answers best, near the one given."""
     size = response.seen.shape[1]
-    pull = ridge * response.seen.diagonal(dim1=1, dim2=2).mean()
+    pull = ridge * response.seen.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-30)
     system = response.seen + pull * torch.eye(size).to(response.seen)
     right = response.cross + pull * kernel.flatten(2).to(response.cross)
     solved = torch.cholesky_solve(right.mT, torch.linalg.cholesky(system))
     return solved.mT.reshape(kernel.shape)
 
 
-def refit(network: KernelNetwork, factors: Sequence[Tensor], response: Response) -> list[Tensor]:
-    """The factors with the output's fitted anew: a linear regression on what the others give.
+def refit(network: KernelNetwork, factors: Sequence[Tensor], response: Response) -> Fit:
+    """The output's factor and the bias fitted anew to what the other factors give."""
+    seeds = features(network, factors)
+    if seeds is None:
+        return list(factors), None
+    return solved(network, factors, response.projected(seeds))
 
-    Unchanged where several factors have the output.
-    """
+
+def owner(network: KernelNetwork) -> int | None:
+    """The one factor that has the output; None where several have."""
     owners = [index for index, names in enumerate(network.factors) if OUT in names]
-    if len(owners) != 1:
-        return list(factors)
-    owner = owners[0]
-    names = network.factors[owner]
-    others = [index for index in range(len(factors)) if index != owner]
-    group = (GROUP,) if GROUP in names else ()
-    inputs = network.open_modes[len(group) + 1 :]
-    features = tuple(mode for mode in names if mode not in (OUT, GROUP))
-    primed = {mode: f"{mode}'" for mode in (*inputs, *network.bonds)}
-    twins = [tuple(primed.get(m, m) for m in network.factors[i]) for i in others]
-    after = tuple(primed[m] for m in features)
-    sizes = {**network.sizes, **{primed[m]: network.sizes[m] for m in primed}}
-    shape = [sizes[m] for m in (*group, *inputs)]
-    seen = response.seen.reshape(*shape, *shape[len(group) :])
-    cross = response.cross.reshape(*(sizes[m] for m in (*group, OUT, *inputs)))
-    parts = [factors[i].double() for i in others]
-    moment = plan_contraction(
-        [
-            *(network.factors[i] for i in others),
-            (*group, *inputs, *(primed[m] for m in inputs)),
-            *twins,
-        ],
-        (*group, *features, *after),
-        sizes,
-    )([*parts, seen, *parts])
-    right = plan_contraction(
-        [(*group, OUT, *inputs), *(network.factors[i] for i in others)],
-        (*group, *features, OUT),
-        sizes,
-    )([cross, *parts])
-    count = prod(sizes[m] for m in features)
-    groups = network.groups
-    system, wanted = moment.reshape(groups, count, count), right.reshape(groups, count, -1)
-    order = [names.index(m) for m in (*group, *features, OUT)]
-    present = factors[owner].double().permute(order).reshape(wanted.shape)
-    pull = 1e-3 * system.diagonal(dim1=1, dim2=2).mean()
-    system = system + pull * torch.eye(count).to(system)
-    solved = torch.linalg.solve(system, wanted + pull * present)
-    back = [order.index(axis) for axis in range(len(order))]
-    fresh = solved.reshape(*(sizes[m] for m in (*group, *features, OUT))).permute(back)
-    return [fresh if index == owner else factor for index, factor in enumerate(factors)]
+    return owners[0] if len(owners) == 1 else None
 
 
-def _with_bias(
-    made: FactorizedConv, network: KernelNetwork, factors: list[Tensor], response: Response
-) -> tuple[list[Tensor], Tensor | None]:
-    if made.bias is None:
-        return factors, None
-    rows = by_group(network.to_tensor(factors), network.groups).flatten(2)
-    bias = response.answer - (rows.double() @ response.mean[:, :, None])[..., 0]
-    return factors, bias.flatten()
+def features(network: KernelNetwork, factors: Sequence[Tensor]) -> Tensor | None:
+    """What the output's factor multiplies, as a linear map of patches: `(groups, features, n)`.
+
+    It is the kernel of the network in which that factor is the identity.
+    """
+    place = owner(network)
+    if place is None:
+        return None
+    names = network.factors[place]
+    apart = [mode for mode in names if mode not in (OUT, GROUP)]
+    sizes = [network.sizes[mode] for mode in apart]
+    one = torch.eye(prod(sizes)).reshape(-1, *sizes).to(factors[place])
+    ordered = (OUT, *apart)
+    unit = one.permute([ordered.index(mode) for mode in names if mode != GROUP])
+    if GROUP in names:
+        unit = unit.unsqueeze(names.index(GROUP)).expand(
+            *(network.groups if mode == GROUP else -1 for mode in names)
+        )
+    wide = KernelNetwork(network.factors, {**network.sizes, OUT: prod(sizes)})
+    parts = [unit if index == place else factor for index, factor in enumerate(factors)]
+    return by_group(wide.to_tensor(parts), network.groups).flatten(2)
+
+
+def solved(network: KernelNetwork, factors: Sequence[Tensor], response: Response) -> Fit:
+    """The output's factor, by regression on the features that the response is about."""
+    place = owner(network)
+    assert place is not None
+    names = network.factors[place]
+    group = [GROUP] if GROUP in names else []
+    ordered = [*group, OUT, *(mode for mode in names if mode not in (OUT, GROUP))]
+    there = factors[place].double().permute([names.index(mode) for mode in ordered])
+    rows = there if group else there[None]
+    fresh = regress(rows, response, RIDGE)
+    bias = response.answer - (fresh.flatten(2) @ response.mean[:, :, None])[..., 0]
+    back = (fresh if group else fresh[0]).permute([ordered.index(mode) for mode in names])
+    found = [back if index == place else factor for index, factor in enumerate(factors)]
+    return found, bias.flatten()

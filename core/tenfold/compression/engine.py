@@ -16,16 +16,18 @@ from .correction import correct
 from .inference import Batch
 from .latency import time_layer, time_networks
 from .measurement import Evaluate, Judge, Task, score
-from .normalisation import recalibrate
+from .normalisation import recalibrate, scaling
 from .plan import Choices, Plan, applied, assemble, copied
 from .progress import Progress, shown
-from .refinement import refined, smallest
+from .refinement import Trial, refined, smallest
 from .report import Change, Point, Report
 from .request import CompressionConfig
 from .summary import summarise
 from .survey import Layer, select, survey
 from .table import Table, fingerprint
 from .workers import run_all
+
+TIGHTENINGS = 3  # of a latency budget that the whole network missed
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,15 @@ class Run:
 
     @cached_property
     def worths(self) -> dict[str, Tensor]:
-        """What the layers' outputs are worth to the network's."""
-        return importances(self.model, self.layers, self.probes, self.config.seed)
+        """What the layers' outputs are worth: to the network's, or to the normalisation after."""
+        found = {}
+        if self.config.objective == "measured":
+            found = importances(self.model, self.layers, self.probes, self.config.seed)
+        for layer in self.layers:
+            if layer.name not in found and layer.follower is not None:
+                follower = self.model.get_submodule(layer.follower)
+                found[layer.name] = scaling(follower, layer.config.groups)
+        return found
 
     def measured(
         self, place: Table | str | os.PathLike[str] | None, executor: Executor | None
@@ -132,16 +141,18 @@ class Run:
         table = Table.open(place, key)
         missing = [layer for layer in self.layers if layer.name not in table.layers]
         for part in groups_within(missing, config.memory):
-            tasks = self.tasks(part)
+            tasks = self.tasks(part, executor is not None)
             done = run_all(tasks, executor)
             for _, found in self.progress.over(done, "layers", len(tasks)):
                 table.add(found)
+        if "judge" in self.__dict__:
+            self.judge.replay = None
         if config.metric == "latency":
             for layer in self.progress.over(self.layers, "latency"):
                 time_layer(self.model, layer, table.layers[layer.name])
         return table
 
-    def tasks(self, layers: Sequence[Layer]) -> dict[str, Task]:
+    def tasks(self, layers: Sequence[Layer], shared: bool) -> dict[str, Task]:
         """What has to be measured, with the moments that it takes."""
         config = self.config
         batches = list(self.fitted)
@@ -150,7 +161,14 @@ class Run:
         judge = self.judge if config.objective == "measured" else None
         return {
             layer.name: Task(
-                self.model, layer, config, seen[layer.name], self.worths.get(layer.name), judge
+                self.model,
+                layer,
+                config,
+                seen[layer.name],
+                self.worths.get(layer.name),
+                judge,
+                tuple(one.name for one in self.every),
+                shared,
             )
             for layer in layers
         }
@@ -182,30 +200,77 @@ class Run:
     def network(self, plan: Plan, table: Table, budget: float | None) -> Made:
         """The network of a budget, or the smallest that keeps the error or score asked for."""
         config = self.config
+        if config.max_error is not None:
+            return self.within(plan, table, config.max_error)
+        if config.min_score is not None:
+            choices = smallest(
+                plan, self.trial(table, self.final), self.final.best - config.min_score
+            )
+            made = self.finished(table, choices, None, config.correct)
+            kept = made.score is not None and made.score >= config.min_score
+            return made if kept else self.finished(table, choices, None, False)
+        assert budget is not None
+        choices = plan.choose(budget)
+        if config.objective == "measured":
+            choices = refined(plan, self.trial(table, self.judge), budget)
+        if config.metric == "latency":
+            choices = self.fast(plan, table, choices, budget)
+        return self.finished(table, choices, budget, config.correct)
 
-        def trial(judge: Judge) -> Trial:
-            def measure(choices: Choices) -> float:
-                with applied(self.model, self.layers, table, choices) as changed:
-                    return judge(changed)
+    def within(self, plan: Plan, table: Table, limit: float) -> Made:
+        """The smallest network whose output changes by at most `limit`.
 
-            return measure
+        Looked for without corrections; as far as these lower the error, once more beyond the limit.
+        """
+        trial = self.trial(table, self.final.change)
+        choices = smallest(plan, trial, limit)
+        made = self.finished(table, choices, None, self.config.correct)
+        if self.config.correct and 0 < made.error < limit:
+            beyond = smallest(plan, trial, limit * limit / made.error)
+            if beyond != choices:
+                smaller = self.finished(table, beyond, None, True)
+                if smaller.error <= limit:
+                    return smaller
+        return made
 
-        if budget is None:
-            limit = config.max_error
-            if limit is None:
-                assert config.min_score is not None
-                limit = self.final.best - config.min_score
-            choices = smallest(plan, trial(self.final), limit)
-        elif config.objective == "measured":
-            choices = refined(plan, trial(self.judge), budget)
-        else:
-            choices = plan.choose(budget)
-        model = assemble(copied(self.model), self.layers, table, choices)
-        if config.correct:
+    def trial(self, table: Table, judge: Callable[[nn.Module], float]) -> Trial:
+        """What measures choices, uncorrected."""
+
+        def measure(choices: Choices) -> float:
+            with applied(self.model, self.layers, table, choices) as changed:
+                return judge(changed)
+
+        return measure
+
+    def finished(
+        self, table: Table, choices: Choices, budget: float | None, correcting: bool
+    ) -> Made:
+        """The network of some choices, corrected or not, and what it is worth."""
+        model = self.assembled(table, choices)
+        if correcting:
             self.correct(model)
         error = self.final.change(model)
         found = None if self.evaluate is None else score(model, self.evaluate)
         return Made(budget, choices, model, error, found)
+
+    def assembled(self, table: Table, choices: Choices) -> nn.Module:
+        """A copy of the model with the chosen layers."""
+        return assemble(copied(self.model), self.layers, table, choices)
+
+    def fast(self, plan: Plan, table: Table, choices: Choices, budget: float) -> Choices:
+        """Choices whose network is measured to be fast enough: layers together are not their sum.
+
+        Where it is too slow, the budget is tightened by as much, a few times.
+        """
+        target = budget
+        for _ in range(TIGHTENINGS):
+            model = self.assembled(table, choices)
+            before, after = time_networks([self.model, model], self.example)
+            if after <= budget * before or target <= plan.least:
+                break
+            target = max(plan.least, target * budget * before / after)
+            choices = plan.choose(target)
+        return choices
 
     def correct(self, model: nn.Module) -> None:
         """Fit the compressed layers to the original's responses, and the normalisations."""
@@ -252,9 +317,6 @@ class Run:
             score=None if made.score is None else Change(before=self.final.best, after=made.score),
             curve=curve,
         )
-
-
-Trial = Callable[[Choices], float]
 
 
 @dataclass(frozen=True)

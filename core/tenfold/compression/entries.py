@@ -57,6 +57,7 @@ def _entry(layer: FactorizedConv, names: list[str]) -> Entry:
         config=layer.config,
         channels_last=layer.channels_last,
         dtype=DTYPES[kernel.dtype],
+        decision=layer.decision,
     )
 
 
@@ -132,6 +133,8 @@ def build(entry: Entry, old: Any, stored: Stored) -> FactorizedConv:
             bias=torch.empty(config.out_channels, **like) if config.bias else None,
             **{field: getattr(config, field) for field in GEOMETRY},
         )
+        if entry.decision is not None:
+            layer.fix_plan(entry.decision)
     except (TypeError, ValueError) as fault:
         raise ValueError(f"layer {name!r}: {fault}") from None
     layer.channels_last = entry.channels_last

@@ -12,14 +12,28 @@ import torch
 from torch import nn
 
 from .directory import written_whole
+from .engine import Compression
 from .entries import build, entries, find
 from .manifest import MANIFEST, REPORT, WEIGHTS, Manifest, read_bounded, read_manifest
 from .report import Report
 from .weights import check_whole, fill, fingerprint, read_stored, write_weights
 
 
-def save_model(model: nn.Module, directory: str | Path, report: Report | None = None) -> None:
-    """Write a model that holds `FactorizedConv` layers to a directory; see `tenfold.save`."""
+def save(made: Compression | nn.Module, directory: str | Path) -> None:
+    """Write a compression, with its report, or any model that holds `FactorizedConv` layers.
+
+    The directory gets `tenfold.json` (what the layers are), `model.safetensors` (all numbers) and
+    `report.json`; other files in it stay. It is written whole or not at all.
+
+    Raises `ValueError`, naming the layer, for a factorization or implementation without an
+    installed name and for a state that is no tensor, and `FileExistsError` for a directory of other
+    things.
+
+    >>> save(tenfold.compress(net, budget=0.25, example_inputs=x), "small/")  # doctest: +SKIP
+    """
+    if not isinstance(made, Compression | nn.Module):
+        raise TypeError(f"{type(made).__name__} must be a Compression or an nn.Module")
+    model, report = (made.model, made.report) if isinstance(made, Compression) else (made, None)
     layers = tuple(entries(model))
     versions = {
         "tenfold": version("tenfold"),

@@ -51,7 +51,7 @@ def tensors(output: Any) -> list[Tensor]:
 def _walk(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         if output.is_floating_point():
-            yield output.detach()
+            yield output
     elif isinstance(output, Mapping):
         for value in output.values():
             yield from _walk(value)

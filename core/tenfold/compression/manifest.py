@@ -9,13 +9,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    JsonValue,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from ..config import ConvConfig
+from ..tuning.decision import Decision
 from .validation import first_fault
 
 FORMAT = 1
@@ -28,8 +28,8 @@ Rank = Annotated[int, Field(ge=1, strict=True)]
 class Entry(BaseModel):
     """One factorized layer: what it takes to build it without its numbers.
 
-    `names` are all the places of the model that hold it. `choice` is what the implementation
-    measured, where it keeps that.
+    `names` are all the places of the model that hold it. `decision` is how it runs, where that
+    was measured or fixed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,7 +41,7 @@ class Entry(BaseModel):
     config: ConvConfig
     channels_last: bool
     dtype: Literal["F64", "F32", "F16", "BF16"]
-    choice: JsonValue = None
+    decision: Decision | None = None
 
     @field_validator("config", mode="before")
     @classmethod

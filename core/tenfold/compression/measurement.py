@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import log
+from itertools import pairwise
+from math import exp, log
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..source import read_kernel
+from ..spectrum import by_group
 from .candidates import Candidate, alignment, build, candidates, dense, fits, put
-from .inference import Batch, change, outputs
+from .inference import Batch, Difference, call, change, evaluating, outputs, tensors
 from .norm import Norm, Seen
+from .replay import Replay
 from .request import CompressionConfig
 from .survey import Layer
 from .table import LayerTable
@@ -34,6 +39,10 @@ class Judge:
     references: Sequence[Sequence[Tensor]]
     evaluate: Evaluate | None = None
     best: float = 0.0
+    replay: Replay | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "replay": None}  # it is made faster than sent
 
     @classmethod
     def of(cls, model: nn.Module, batches: Sequence[Batch], evaluate: Evaluate | None) -> Judge:
@@ -53,6 +62,16 @@ class Judge:
     def change(self, model: nn.Module) -> float:
         """The relative change of the outputs."""
         return change(model, self.batches, self.references)
+
+    def alone(self, model: nn.Module, name: str) -> float:
+        """As the call, where the layer `name` is all that was changed."""
+        if self.evaluate is not None or self.replay is None:
+            return self(model)
+        found = Difference()
+        for index, (batch, reference) in enumerate(zip(self.batches, self.references, strict=True)):
+            with evaluating(model), self.replay.before(model, name, index):
+                found.add(reference, tensors(call(model, batch)))
+        return found.relative
 
 
 def score(model: nn.Module, evaluate: Evaluate) -> float:
@@ -90,20 +109,24 @@ class Task:
     seen: Seen
     worth: Tensor | None
     judge: Judge | None  # None where no end-to-end error is asked for
+    names: tuple[str, ...]  # of all layers of the network
+    shared: bool = False  # whether others run the model at the same time
 
     def __call__(self) -> LayerTable:
         """Decompose the layer in every way, and run the network with a few of them."""
-        from ..source import read_kernel
-
+        if self.shared:
+            return replace(self, model=copy.deepcopy(self.model), shared=False)()
         layer, config = self.layer, self.config
         conv = self.model.get_submodule(layer.name)
         kernel = read_kernel(conv)
         norm = Norm.of(self.seen, self.worth, kernel)
         table = LayerTable(layer.name, [dense(layer)], {})
         base = alignment(layer, config.multiple)
+        meter = norm.sketched(config.seed)
+        energy = meter.squared(by_group(kernel, layer.config.groups))
         with torch.no_grad():
             for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
-                for one in candidates(layer, kernel, norm, fitted, config.implementations):
+                for one in candidates(layer, kernel, meter, energy, fitted, config.implementations):
                     table.candidates.append(one)
                     table.factors[one.key] = fitted.source or fitted.factors
         if self.judge is not None:
@@ -112,30 +135,30 @@ class Task:
 
     def measure(self, table: LayerTable, conv: nn.Module, judge: Judge) -> None:
         """Run the network with the best candidate near each level of cost."""
+        if judge.replay is None and judge.evaluate is None:
+            memory = self.config.memory
+            judge.replay = Replay(self.model, self.names, judge.batches, memory)
         for index in spread(table.candidates, self.config.metric):
             one = table.candidates[index]
             module = build(conv, self.layer, one, table.factors[one.key])
             with replaced(self.model, self.layer, module):
-                table.candidates[index] = one.model_copy(update={"error": judge(self.model)})
+                table.candidates[index] = one.model_copy(
+                    update={"error": judge.alone(self.model, self.layer.name)}
+                )
 
 
 def spread(found: Sequence[Candidate], metric: str) -> list[int]:
     """The candidates nearest to each level of the dense cost, of those on the frontier."""
-    cost = (lambda one: one.parameters) if metric == "parameters" else (lambda one: one.macs)
-    full = cost(found[0])
-    order = sorted(range(1, len(found)), key=lambda i: (cost(found[i]), found[i].weighted))
+    costs = [one.parameters if metric == "parameters" else one.macs for one in found]
     frontier: list[int] = []
-    for index in order:
-        if cost(found[index]) < full and (
-            not frontier or found[index].weighted < found[frontier[-1]].weighted
-        ):
+    for index in sorted(range(1, len(found)), key=lambda i: (costs[i], found[i].weighted)):
+        best = found[frontier[-1]].weighted if frontier else float("inf")
+        if costs[index] < costs[0] and found[index].weighted < best:
             frontier.append(index)
-    chosen = {
-        min(frontier, key=lambda i: abs(log(max(cost(found[i]), 1) / (level * full))))
-        for level in LEVELS
-        if frontier
-    }
-    return sorted(chosen)
+    if not frontier:
+        return []
+    logs = [log(max(one, 1) / max(costs[0], 1)) for one in costs]
+    return sorted({min(frontier, key=lambda i: abs(logs[i] - log(level))) for level in LEVELS})
 
 
 def interpolated(table: LayerTable) -> list[float]:
@@ -156,14 +179,12 @@ def interpolated(table: LayerTable) -> list[float]:
 
 
 def _read(points: Sequence[tuple[float, float]], weighted: float) -> float:
-    from math import exp
-
     if weighted <= 0:
         return 0.0
     at = log(weighted)
     if at <= points[0][0]:
         return exp(points[0][1] + at - points[0][0])
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if at <= x1:
             return exp(y0 + (y1 - y0) * (at - x0) / ((x1 - x0) or 1.0))
     return exp(points[-1][1] + at - points[-1][0])

@@ -119,7 +119,8 @@ def _row(layer: LayerReport) -> str:
     calls = f", {layer.calls} calls" if layer.calls > 1 else ""
     kind = f"<small>{escape(layer.kind)} {shape}{calls}</small>"
     dense = layer.factorization is None
-    run = "" if layer.implementation is None else f"<small>{escape(layer.implementation)}</small>"
+    below = layer.reason if dense else layer.implementation
+    run = "" if below is None else f"<small>{escape(below)}</small>"
     cells = (
         f"<td><code>{escape(layer.name)}</code>{kind}",
         f"<td>{escape(layer.factorization or 'dense')}{run}",

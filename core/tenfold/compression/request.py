@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from torch import nn
 
 from ..registry import factorizations, implementations
 from .report import Metric, Objective
-
-Pattern = str | type[nn.Module] | Callable[[str, nn.Module], bool]
 
 
 class CompressionConfig(BaseModel):
@@ -50,7 +47,7 @@ class CompressionConfig(BaseModel):
     min_score: float | None = None
     metric: Metric = "macs"
     objective: Objective = "measured"
-    factorizations: tuple[str, ...] = ("spatial_svd", "tucker", "channel_svd")
+    factorizations: tuple[str, ...] = ("spatial_svd", "tucker")
     implementations: tuple[str, ...] = ("factorized",)
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()

@@ -1,0 +1,71 @@
+"""How far a network's outputs and features are from another's, as a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .inference import Batch, call, tensors
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def relative(found: Tensor, wanted: Tensor) -> Tensor:
+    """`‖found − wanted‖² / ‖wanted‖²`, over the whole batch."""
+    wide = wanted.float()
+    gap = (found.float() - wide).square().sum()
+    ratio: Tensor = gap / wide.square().sum().clamp_min(torch.finfo(torch.float32).tiny)
+    return ratio
+
+
+class Matching:
+    """The mean loss between the student's and the teacher's outputs, and named layers' outputs.
+
+    Until it is closed, hooks keep what those layers give. Raises `ValueError` for a layer that
+    either has not.
+    """
+
+    def __init__(
+        self, student: nn.Module, teacher: nn.Module, features: Sequence[str], loss: Loss
+    ) -> None:
+        self.teacher, self.loss = teacher, loss
+        self._hooks = ExitStack()
+        self._found: dict[str, Any] = {}
+        self._wanted: dict[str, Any] = {}
+        for model, kept, which in (
+            (student, self._found, "student"),
+            (teacher, self._wanted, "teacher"),
+        ):
+            for name in features:
+                self._keep(model, name, kept, which)
+
+    def __call__(self, student: nn.Module, batch: Batch) -> Tensor:
+        """Run both on a batch; `student` may be a wrapper around the one that was given."""
+        with torch.no_grad():
+            wanted = tensors(call(self.teacher, batch))
+        found = tensors(call(student, batch))
+        for name, feature in self._found.items():
+            found += tensors(feature)
+            wanted += tensors(self._wanted[name])
+        losses = [self.loss(one, other) for one, other in zip(found, wanted, strict=True)]
+        return torch.stack(losses).mean()
+
+    def close(self) -> None:
+        """Take the hooks away."""
+        self._hooks.close()
+
+    def _keep(self, model: nn.Module, name: str, kept: dict[str, Any], which: str) -> None:
+        try:
+            layer = model.get_submodule(name)
+        except AttributeError:
+            self.close()
+            raise ValueError(f"features has {name!r}, which the {which} has not") from None
+
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            kept[name] = output
+
+        self._hooks.callback(layer.register_forward_hook(hook).remove)

@@ -1,0 +1,35 @@
+"""A plan that works ahead: what an implementation may hand back besides a partition."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+Prepared = Callable[[Tensor], Tensor]
+
+
+class Plan(ABC):
+    """A convolution of its own that computes once, in eval, what depends on the factors alone.
+
+    Any callable `(x, factors, bias) -> y` is a plan; one of this class is also prepared. A layer in
+    eval that needs no gradients prepares it once and runs what comes of that, until a factor or the
+    bias changes. Nothing is prepared in training, under `torch.compile`, export, tracing or a
+    transform of `torch.func`: there, and wherever gradients are needed, the plan itself is called.
+    """
+
+    @abstractmethod
+    def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+        """Convolve `x`, `(batch, in_channels, *size)`, differentiably."""
+
+    @abstractmethod
+    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> Prepared:
+        """Fix the factors and the bias, which come detached; returns `x -> y`, without gradients.
+
+        Called with gradients and autocast off; what it returns may be called under autocast, with
+        an input of any size, dtype and memory format, and from several threads. It may keep what
+        depends on the input's size too, as long as that is bounded.
+
+        Law: the result equals that of the plan itself.
+        """
