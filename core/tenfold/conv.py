@@ -249,7 +249,7 @@ class FactorizedConv(nn.Module):
             return y.reshape(*x.shape[:-1], y.shape[-1])
         if x.dim() == order + 1:
             wanted = output_size
-            if wanted is not None and len(wanted) == order + 1:
+            if isinstance(wanted, Sequence) and len(wanted) == order + 1:
                 wanted = wanted[1:]
             return self.forward(x.unsqueeze(0), wanted).squeeze(0)
         together = self.channels_last or is_channels_last(x)
