@@ -160,7 +160,8 @@ class Marginals:
             apart = some.reshape(config.groups, *config.shape[1:], -1)
             rows = [apart.movedim(axis, 1).flatten(2) for axis in range(1, apart.dim() - 1)]
             added = [(one @ one.mT).double() for one in rows]
-            self.sums = [a + b for a, b in zip(self.sums, added, strict=True)] or added
+            pairs = zip(self.sums or map(torch.zeros_like, added), added, strict=True)
+            self.sums = [one + more for one, more in pairs]
 
 
 def batched(x: Tensor, order: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -23,11 +24,11 @@ from ..spectrum import by_group
 from ..stage import Chain
 from .norm import Norm
 from .survey import Layer
-from .truncation import by_singular_value, is_matrix, leading
+from .truncation import centre, kept, leading, ordered
 
 Rank = int | tuple[int, ...]
-MATRIX_FRACTIONS = tuple(0.9 * 0.72**step for step in range(11))  # of the dense parameters
-OTHER_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))
+FRACTIONS = tuple(0.9 * 0.84**step for step in range(22))  # of the dense parameters
+FEW_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))  # where each is a decomposition
 
 
 class Candidate(BaseModel):
@@ -45,7 +46,7 @@ class Candidate(BaseModel):
     factorization: str | None = None
     implementation: str | None = None
     rank: Rank | None = None
-    part_of: int | None = None
+    part_of: Rank | None = None
     parameters: int
     macs: int
     kernel_error: float = 0.0
@@ -64,25 +65,24 @@ class Candidate(BaseModel):
 class Fitted:
     """A network and its factors for a layer's kernel.
 
-    `source` holds the factors of the largest rank, of which these are the leading part, if so.
+    `source` holds the factors of the ranks `part_of`, of which these are the leading part, if so.
     """
 
     choice: Choice[Factorization]
     network: KernelNetwork
     factors: list[Tensor]
     source: list[Tensor] | None = None
+    part_of: Rank | None = None
 
     @property
     def rank(self) -> Rank:
-        sizes = tuple(self.network.sizes[bond] for bond in self.network.bonds)
-        return sizes[0] if len(sizes) == 1 else sizes
+        return rank_of(self.network)
 
-    @property
-    def part_of(self) -> int | None:
-        """The rank of `source`."""
-        if self.source is None:
-            return None
-        return self.source[0].shape[self.network.factors[0].index(self.network.bonds[0])]
+
+def rank_of(network: KernelNetwork) -> Rank:
+    """The sizes of the bonds, as a request asks for them."""
+    sizes = tuple(network.sizes[bond] for bond in network.bonds)
+    return sizes[0] if len(sizes) == 1 else sizes
 
 
 def dense(layer: Layer) -> Candidate:
@@ -115,11 +115,11 @@ def fits(
         turned = Turned(choice.plugin, kernel, norm, layer.config.groups)
         if rank is not None:
             networks = [turned.network(rank)]
-        elif is_matrix(turned.network(1)):
+        elif len(turned.network(1).bonds) <= 2 and centre(turned.network(1)) is not None:
             yield from _nested(choice, turned, base, generator)
             continue
         else:
-            networks = [turned.network(Multiple(base, of=of)) for of in OTHER_FRACTIONS]
+            networks = [turned.network(Multiple(base, of=of)) for of in FEW_FRACTIONS]
         seen = set()
         for network in networks:
             if network.shapes not in seen and (rank or network.numel < kernel.numel()):
@@ -130,25 +130,39 @@ def fits(
 def _nested(
     choice: Choice[Factorization], turned: Turned, base: int, generator: torch.Generator
 ) -> Iterator[Fitted]:
-    """One decomposition at the largest rank, truncated to the others."""
-    one, whole = turned.network(1), turned.network(10**9)
-    most = whole.sizes[whole.bonds[0]]
-    ranks = set()
-    for fraction in MATRIX_FRACTIONS:
-        rank = int(fraction * turned.kernel.numel() / one.numel)
-        step = base
-        while step > 1 and rank < 2 * step:
-            step //= 2
-        ranks.add(min(most, max(1, rank // step * step)))
-    ranks = {r for r in ranks if turned.network(r).numel < turned.kernel.numel()}
-    if not ranks:
+    """One decomposition at the largest ranks, truncated to those that keep most for their cost."""
+    whole, dense_size = turned.network(10**9), turned.kernel.numel()
+    networks = {}
+    for ranks in product(*(_aligned(whole.sizes[bond], base) for bond in whole.bonds)):
+        network = KernelNetwork(
+            whole.factors, {**whole.sizes, **dict(zip(whole.bonds, ranks, strict=True))}
+        )
+        if network.numel < dense_size:
+            networks[ranks] = network
+    if not networks:
         return
-    largest = turned.network(max(ranks))
-    factors = turned.solve(largest, generator)
-    ordered = turned.restore(by_singular_value(largest, factors))
-    for rank in sorted(ranks):
-        network = turned.network(rank)
-        yield Fitted(choice, network, leading(network, ordered), ordered)
+    most = tuple(map(max, zip(*networks, strict=True)))
+    largest = turned.network(most)
+    middle = centre(largest)
+    assert middle is not None
+    factors = ordered(largest, turned.solve(largest, generator), middle)
+    keeps = kept(largest, factors, middle).cpu().numpy()
+    source = turned.restore(factors)
+    chosen = set()
+    for fraction in FRACTIONS:
+        within = [r for r, network in networks.items() if network.numel <= fraction * dense_size]
+        if within:
+            chosen.add(max(within, key=lambda r: float(keeps[tuple(one - 1 for one in r)])))
+    for ranks in sorted(chosen):
+        network = turned.network(ranks)
+        yield Fitted(choice, network, leading(network, source), source, rank_of(largest))
+
+
+def _aligned(most: int, base: int) -> list[int]:
+    """The ranks up to `most` to choose from: multiples of `base`, and fractions of it below."""
+    small = [base >> shift for shift in range(1, base.bit_length())]
+    step = base * max(1, most // (base * 64))  # no more than 64
+    return sorted({r for r in (*small, *range(base, most + 1, step), most) if r <= most})
 
 
 class Turned:

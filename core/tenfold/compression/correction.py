@@ -86,11 +86,10 @@ def respond(
 
     With `features` the sums are over those linear maps of the patches.
     """
-    conv = original.get_submodule(layer.name)
-    moment = Moment(conv)
+    moment = Moment(original.get_submodule(layer.name))
     fraction = share(layer, len(batches), None if features is None else FEW)
     generator = torch.Generator().manual_seed(seed)
-    total = None
+    sums = Sums(centred=layer.config.bias)
     wanted = capture(original, layer, batches, inputs=False)
     given = capture(compressed, layer, batches, inputs=True)
     for answers, inputs in zip(wanted, given, strict=True):
@@ -98,18 +97,48 @@ def respond(
             for patches, responses in _pairs(moment, layer, x, y):
                 drawn = torch.rand(patches.shape[2], generator=generator) < fraction
                 p, r = (rows[:, :, drawn.to(rows.device)] for rows in (patches, responses))
-                p = p if features is None else features.to(p) @ p
-                count = torch.tensor(float(p.shape[2]), dtype=torch.float64)
-                added = [p @ p.mT, r @ p.mT, p.sum(2), r.sum(2), count]
-                wide = [part.double() for part in added]
-                total = wide if total is None else [a + b for a, b in zip(total, wide, strict=True)]
-    assert total is not None
-    seen, cross, sums, answers_, count = total
-    mean, answer = sums / count, answers_ / count
-    if layer.config.bias:
-        seen = seen - count * mean[:, :, None] * mean[:, None]
-        cross = cross - count * answer[:, :, None] * mean[:, None]
-    return Response(seen, cross, mean, answer)
+                if p.shape[2]:
+                    sums.add(p if features is None else features.to(p) @ p, r)
+    return sums.response()
+
+
+class Sums:
+    """Sums of squares and products over patches and responses, about the means where asked.
+
+    They are taken about the first patches' means, which costs less rounding than about zero.
+    """
+
+    def __init__(self, centred: bool) -> None:
+        self.centred = centred
+        self.middle: list[Tensor] = []  # of patches and responses
+        self.parts: list[Tensor] = []
+        self.count = 0
+
+    def add(self, patches: Tensor, responses: Tensor) -> None:
+        """Add `(groups, n, positions)` and `(groups, out, positions)`."""
+        if not self.middle:
+            gain = 1.0 if self.centred else 0.0
+            self.middle = [gain * rows.mean(2, keepdim=True) for rows in (patches, responses)]
+        p, r = (
+            rows - middle for rows, middle in zip((patches, responses), self.middle, strict=True)
+        )
+        added = [part.double() for part in (p @ p.mT, r @ p.mT, p.sum(2), r.sum(2))]
+        pairs = zip(self.parts or map(torch.zeros_like, added), added, strict=True)
+        self.parts = [one + more for one, more in pairs]
+        self.count += p.shape[2]
+
+    def response(self) -> Response:
+        """What the sums say."""
+        seen, cross, *sums = self.parts
+        away, off = (one / self.count for one in sums)
+        mean, answer = (
+            middle[..., 0].double() + one
+            for middle, one in zip(self.middle, (away, off), strict=True)
+        )
+        if self.centred:
+            seen = seen - self.count * away[:, :, None] * away[:, None]
+            cross = cross - self.count * off[:, :, None] * away[:, None]
+        return Response(seen, cross, mean, answer)
 
 
 def _pairs(moment: Moment, layer: Layer, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -202,10 +231,14 @@ def regress(kernel: Tensor, response: Response, ridge: float) -> Tensor:
     """The kernel, `(groups, out, …)`, that answers best, near the one given."""
     size = response.seen.shape[1]
     pull = ridge * response.seen.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-30)
-    system = response.seen + pull * torch.eye(size).to(response.seen)
+    one = torch.eye(size).to(response.seen)
+    while True:
+        lower, failed = torch.linalg.cholesky_ex(response.seen + pull * one)
+        if not bool(failed.any()):
+            break
+        pull = 10 * pull  # rounding left the moment less definite than that
     right = response.cross + pull * kernel.flatten(2).to(response.cross)
-    solved = torch.cholesky_solve(right.mT, torch.linalg.cholesky(system))
-    return solved.mT.reshape(kernel.shape)
+    return torch.cholesky_solve(right.mT, lower).mT.reshape(kernel.shape)
 
 
 def refit(network: KernelNetwork, factors: Sequence[Tensor], response: Response) -> Fit:

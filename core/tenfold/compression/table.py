@@ -20,7 +20,7 @@ from .candidates import Candidate
 from .inference import Batch
 from .request import CompressionConfig
 
-FORMAT = "tenfold-table-1"
+FORMAT = "tenfold-table-2"
 MATTERS = ("objective", "metric", "factorizations", "implementations", "multiple", "seed", "probes")
 
 
@@ -129,7 +129,7 @@ def fingerprint(
     chosen = {name: getattr(config, name) for name in MATTERS}
     if config.metric != "parameters":
         chosen["metric"] = "macs"  # latency is measured anew, on the machine that it is for
-    digest.update(repr(sorted(chosen.items())).encode())
+    digest.update(repr((FORMAT, sorted(chosen.items()))).encode())
     digest.update(repr(getattr(evaluate, "__qualname__", evaluate is not None)).encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())

@@ -1,4 +1,10 @@
-"""Lower ranks from one decomposition, where the format is a product of two matrices."""
+"""Lower ranks from one decomposition, where the format is a centre with leaves: SVDs and Tucker.
+
+With orthonormal leaves, and the centre turned to the singular bases of its unfoldings, the leading
+part of every bond is the truncated higher-order singular value decomposition, within the root of
+the number of bonds of the best (De Lathauwer et al. 2000, doi:10.1137/S0895479896305696), and for
+one bond the best itself.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +16,70 @@ from torch import Tensor
 from ..network import GROUP, KernelNetwork
 
 
-def is_matrix(network: KernelNetwork) -> bool:
-    """Whether it is two factors with one bond: then its best truncation is an SVD's."""
-    return len(network.factors) == 2 and len(network.bonds) == 1
+def centre(network: KernelNetwork) -> int | None:
+    """The factor that has every bond, where each other one has one bond of its own; else None."""
+    bonds = set(network.bonds)
+    for index, names in enumerate(network.factors):
+        leaves = [f for place, f in enumerate(network.factors) if place != index]
+        owned = [bond for leaf in leaves for bond in leaf if bond in bonds]
+        if bonds <= set(names) and len(owned) == len(leaves) == len(set(owned)) == len(bonds):
+            return index
+    return None
 
 
-def by_singular_value(network: KernelNetwork, factors: Sequence[Tensor]) -> list[Tensor]:
-    """Factors of the same product whose leading parts are its best approximations.
-
-    The singular value decomposition of a product, from those of two small matrices (Golub and Van
-    Loan, section 5.4).
-    """
-    bond = network.bonds[0]
-    flats, orders, shapes = [], [], []
-    for names, factor in zip(network.factors, factors, strict=True):
-        rows = [axis for axis, mode in enumerate(names) if mode not in (GROUP, bond)]
-        group = [axis for axis, mode in enumerate(names) if mode == GROUP]
-        orders.append([*group, *rows, names.index(bond)])
-        moved = factor.permute(orders[-1])
-        shapes.append(moved.shape)
-        flats.append(moved.reshape(moved.shape[0] if group else 1, -1, moved.shape[-1]))
-    (basis, right), (other, left) = (torch.linalg.qr(flat) for flat in flats)
-    u, s, v = torch.linalg.svd(right @ left.mT, full_matrices=False)
-    scale = s.sqrt()[:, None]
-    found = (basis @ (u * scale), other @ (v.mT * scale))
+def ordered(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> list[Tensor]:
+    """Factors of the same kernel, whose leading parts are its truncations."""
+    found = [_grouped(names, f) for names, f in zip(network.factors, factors, strict=True)]
+    names = [(GROUP, *(m for m in one if m != GROUP)) for one in network.factors]
+    core = found[middle]
+    for turn in ("leaf", "core"):
+        for index, modes in enumerate(names):
+            if index == middle:
+                continue
+            bond = next(mode for mode in modes if mode in network.bonds)
+            leaf, place = found[index].movedim(modes.index(bond), -1), names[middle].index(bond)
+            flat = leaf.flatten(1, -2)
+            if turn == "leaf":
+                flat, gain = torch.linalg.qr(flat)
+            else:
+                unfolded = core.movedim(place, 1).flatten(2)
+                basis = torch.linalg.eigh(unfolded @ unfolded.mT)[1].flip(-1)
+                flat, gain = flat @ basis, basis.mT
+            moved = core.movedim(place, 1)
+            turned = (gain @ moved.flatten(2)).reshape(len(moved), -1, *moved.shape[2:])
+            core = turned.movedim(1, place)
+            leaf = flat.reshape(*leaf.shape[:-1], -1)
+            found[index] = leaf.movedim(-1, modes.index(bond))
+    found[middle] = core
     return [
-        flat.reshape(*shape[:-1], -1).permute([order.index(axis) for axis in range(len(order))])
-        for flat, shape, order in zip(found, shapes, orders, strict=True)
+        one.movedim(0, modes.index(GROUP)) if GROUP in modes else one[0]
+        for one, modes in zip(found, network.factors, strict=True)
     ]
+
+
+def kept(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> Tensor:
+    """What the leading parts keep of `‖K‖²`: entry `(r0 - 1, …)` for the bonds' sizes `(r0, …)`."""
+    names = network.factors[middle]
+    squares = factors[middle].square()
+    rest = [axis for axis, mode in enumerate(names) if mode not in network.bonds]
+    squares = squares.sum(rest) if rest else squares
+    left = [mode for mode in names if mode in network.bonds]
+    squares = squares.permute([left.index(bond) for bond in network.bonds])
+    for axis in range(squares.dim()):
+        squares = squares.cumsum(axis)
+    return squares
 
 
 def leading(network: KernelNetwork, factors: Sequence[Tensor]) -> list[Tensor]:
-    """The leading part, of the size of the network's bond, of factors of a larger one."""
-    bond = network.bonds[0]
-    rank = network.sizes[bond]
-    return [
-        factor.narrow(names.index(bond), 0, rank)
-        for names, factor in zip(network.factors, factors, strict=True)
-    ]
+    """The leading parts, of the sizes of the network's bonds, of factors of larger ones."""
+    found = []
+    for names, factor in zip(network.factors, factors, strict=True):
+        for axis, mode in enumerate(names):
+            if mode in network.bonds:
+                factor = factor.narrow(axis, 0, network.sizes[mode])
+        found.append(factor)
+    return found
+
+
+def _grouped(names: Sequence[str], factor: Tensor) -> Tensor:
+    return factor.movedim(names.index(GROUP), 0) if GROUP in names else factor[None]
