@@ -162,6 +162,15 @@ class TestRoundTrip:
         x = torch.randn(1, 4, 5, 5)
         assert torch.equal(outputs(load(tmp_path / "net", nn.Conv2d(4, 6, 3)), x), outputs(made, x))
 
+    def test_a_layer_may_have_gained_a_bias(self, tmp_path):
+        kernel = FactorizedKernel.new((4, 4, 3, 3), rank=2)
+        made = nn.Sequential(FactorizedConv.from_factorization(kernel, bias=torch.ones(4)))
+        save(made, tmp_path / "net")
+        back = load(tmp_path / "net", nn.Sequential(nn.Conv2d(4, 4, 3, bias=False)))
+        x = torch.randn(1, 4, 5, 5)
+        assert torch.equal(outputs(back, x), outputs(made, x))
+        assert back[0].bias.requires_grad
+
     def test_into_a_model_that_has_factorized_layers_already(self, saved, network):
         fresh = small(Net(), rank=1)
         assert torch.equal(outputs(load(saved, fresh)), outputs(network))

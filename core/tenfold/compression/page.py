@@ -161,6 +161,7 @@ def _note(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))
     return (
         "Kernel error and output error are relative changes of the layer's own kernel and output; "
-        "the network's error is what replacing this layer alone changes at the network's output. "
+        "the network's error is what replacing this layer alone changed at the network's output, "
+        "before the corrections. "
         f"{versions}."
     )
