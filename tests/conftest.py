@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tenfold import factorizations, implementations
-from tenfold.hooks import plugin_manager
+from tenfold.hooks import forget_plugins
 from tenfold.tuning import cache
 
 Install = Callable[..., None]
@@ -51,7 +51,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     for registry in (factorizations, implementations):
         monkeypatch.setattr(registry, "_loaded", {})
         monkeypatch.setattr(registry, "_registered", {})
-    plugin_manager.cache_clear()
+    forget_plugins()
     monkeypatch.delenv("TENFOLD_DISABLE", raising=False)
     known = set(sys.modules)
 
@@ -76,7 +76,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         monkeypatch.syspath_prepend(str(site))
 
     yield install
-    plugin_manager.cache_clear()
+    forget_plugins()
     for name in set(sys.modules) - known:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]

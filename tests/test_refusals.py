@@ -43,7 +43,7 @@ CALLS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "unknown implementation": (
         lambda: image(implementation="banana"),
         ValueError,
-        "implementation='banana' is not installed.*factorized, mobilenet, .*reconstructed",
+        "implementation='banana' is not installed.*factorized, .*mobilenet, .*reconstructed",
     ),
     "factorization of another kind": (
         lambda: image(factorization=3),

@@ -18,6 +18,7 @@ from pydantic import (
 from .geometry import Geometry
 from .padding import Sides, same
 
+MOST_ORDER = 16
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 Sizes = tuple[int, ...]
 
@@ -74,6 +75,8 @@ class ConvConfig(BaseModel):
         least = 0 if info.field_name == "order" else 1
         if not _is_int(value) or value < least:
             raise ValueError(f"{info.field_name}={value!r} must be an int of at least {least}")
+        if info.field_name == "order" and value > MOST_ORDER:
+            raise ValueError(f"order={value} must be at most {MOST_ORDER}")
         return int(value)
 
     @field_validator("bias", "transposed", mode="before")

@@ -33,7 +33,7 @@ class Contraction:
         for positions, equation in self.steps:
             taken = [pending[position] for position in positions]
             for position in sorted(positions, reverse=True):
-                del pending[position]
+                pending.pop(position)
             pending.append(torch.einsum(equation, *taken))
         return pending[0]
 

@@ -10,6 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from . import plain, source
+from .arguments import (
+    allocate,
+    check_device,
+    check_dtype,
+    check_flag,
+    check_generator,
+    check_sizes,
+    check_tensor,
+)
 from .config import ConvConfig
 from .convolve import LAID_OUT, in_format, is_channels_last
 from .decomposition import check_finite, with_options
@@ -18,8 +27,8 @@ from .factorization import Factorization
 from .fit import fit, structure
 from .geometry import Geometry
 from .implementation import Convolution, Implementation
-from .kernel import FactorizedKernel, check_dtype
-from .moment import Moment
+from .kernel import FactorizedKernel
+from .moment import Moment, check_moment
 from .network import KernelNetwork
 from .padding import pad
 from .registry import Choice, factorizations, implementations
@@ -95,12 +104,14 @@ class FactorizedConv(nn.Module):
             transposed=transposed,
             output_padding=output_padding,
         )
+        like = torch.empty(0, device=check_device(device), dtype=check_dtype(dtype))
+        check_generator(generator)
         choice = factorizations.choose(factorization)
         network = structure(choice.plugin, config.shape, rank, config.groups, None)
         runner = implementations.choose(implementation)
         plan = make_plan(choice, network, runner, config.geometry)
-        undrawn = torch.empty(config.out_channels, device=device, dtype=check_dtype(dtype))
-        kernel = FactorizedKernel(network, [undrawn.new_empty(s) for s in network.shapes], choice)
+        kernel = FactorizedKernel(network, allocate(network, like), choice)
+        undrawn = like.new_empty(config.out_channels)
         self._assemble(config, kernel, runner, plan, undrawn if config.bias else None)
         self.reset_parameters(generator)
 
@@ -136,6 +147,9 @@ class FactorizedConv(nn.Module):
         """
         config = source.read_config(conv)
         weight = source.read_kernel(conv)
+        check_flag("decompose_weights", decompose_weights)
+        check_generator(generator)
+        check_moment(moment)
         choice = factorizations.choose(factorization)
         runner = implementations.choose(implementation)
         plugin = with_options(choice.plugin, decomposition_kwargs)
@@ -181,7 +195,7 @@ class FactorizedConv(nn.Module):
                 "FactorizedKernel.from_tensor"
             )
         out_channels, per_group, *kernel_size = kernel.shape
-        if bias is not None and tuple(bias.shape) != (out_channels,):
+        if bias is not None and tuple(check_tensor("bias", bias).shape) != (out_channels,):
             raise ValueError(f"bias of shape {tuple(bias.shape)} must have ({out_channels},)")
         config = ConvConfig.parse(
             in_channels=per_group * kernel.groups,
@@ -235,7 +249,7 @@ class FactorizedConv(nn.Module):
             return y.reshape(*x.shape[:-1], y.shape[-1])
         if x.dim() == order + 1:
             wanted = output_size
-            if wanted is not None and len(wanted) == order + 1:
+            if isinstance(wanted, Sequence) and len(wanted) == order + 1:
                 wanted = wanted[1:]
             return self.forward(x.unsqueeze(0), wanted).squeeze(0)
         together = self.channels_last or is_channels_last(x)
@@ -304,13 +318,18 @@ class FactorizedConv(nn.Module):
     def macs(self, size: Sequence[int]) -> int:
         """Multiply-accumulates for one input of spatial size `size`.
 
-        Raises `ValueError` where the implementation runs code of its own, which is not counted.
+        Raises `ValueError` where the implementation runs code of its own, which is not counted, and
+        `ValueError` or `TypeError` for a bad size.
         """
         if not isinstance(self.plan, Chain):
             raise ValueError(f"implementation={self.runner.spelled} does not count its MACs")
+        size = check_sizes("size", size, self.config.order)
+        padded = size
         if self.config.sides is not None:
-            size = [s + sum(side) for s, side in zip(size, self.config.sides, strict=True)]
-        return self.plan.macs(size)
+            padded = tuple(s + sum(side) for s, side in zip(size, self.config.sides, strict=True))
+        if any(s < 1 for s in self.config.geometry.output_size(padded)):
+            raise ValueError(f"size={size!r} is smaller than the kernel: no output is left")
+        return self.plan.macs(padded)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the kernel and the bias anew, as `nn.ConvNd` has them."""
@@ -335,6 +354,8 @@ class FactorizedConv(nn.Module):
         return plain.to_sequential(self)
 
     def _check_input(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"input={type(x).__name__} must be a tensor")
         order, channels = self.config.order, self.config.in_channels
         axes = (order + 1, order + 2)
         good = x.dim() >= 1 if order == 0 else x.dim() in axes
@@ -344,15 +365,19 @@ class FactorizedConv(nn.Module):
             wanted = ", ".join(map(str, (channels, *("size",) * order)))
             leading = "…," if order == 0 else "[batch,]"
             raise ValueError(f"input of shape {tuple(x.shape)} must have ({leading} {wanted})")
+        dtype = self.weight.dtype
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(
+                f"input of dtype {x.dtype} must have the layer's, {dtype}: convert one of them"
+            )
 
     def _run_sized(self, x: Tensor, output_size: Sequence[int]) -> Tensor:
-        config, wanted = self.config, tuple(output_size)
+        config = self.config
         if not config.transposed:
-            raise ValueError(f"output_size={wanted} is for transposed convolutions")
-        if len(wanted) == config.order + 2:
-            wanted = wanted[2:]
-        if len(wanted) != config.order:
-            raise ValueError(f"output_size={wanted} must have {config.order} numbers")
+            raise ValueError(f"output_size={output_size!r} is for transposed convolutions")
+        if isinstance(output_size, Sequence) and len(output_size) == config.order + 2:
+            output_size = output_size[2:]
+        wanted = check_sizes("output_size", output_size, config.order)
         plain_geometry = replace(config.geometry, output_padding=(0,) * config.order)
         least = plain_geometry.output_size(x.shape[2:])
         extra = tuple(w - s for w, s in zip(wanted, least, strict=True))

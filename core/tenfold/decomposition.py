@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .als import balance
+from .arguments import check_options
 from .contraction import Modes
 from .factorization import Factorization
 from .hooks import hooks
@@ -22,16 +23,11 @@ from .whitening import Whitening, whiten
 def with_options(factorization: Factorization, options: Mapping[str, Any] | None) -> Factorization:
     """The format with some of its options changed.
 
-    Raises `ValueError` for an option that the format does not take.
+    Raises `ValueError` or `TypeError` for an option that the format does not take, or not so.
     """
-    known = [field.name for field in fields(factorization)]
-    for name in options or {}:
-        if name not in known:
-            raise ValueError(
-                f"decomposition_kwargs has {name!r}, which {type(factorization).__name__} does "
-                f"not take: it takes {', '.join(known)}"
-            )
-    return replace(factorization, **options) if options else factorization
+    defaults = {field.name: getattr(factorization, field.name) for field in fields(factorization)}
+    checked = check_options(options, defaults, type(factorization).__name__)
+    return replace(factorization, **checked) if checked else factorization
 
 
 def check_finite(kernel: Tensor) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from .factorization import Factorization
 from .hooks import hooks
 from .moment import Moment
 from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
-from .rank import WANTED, Energy, Error, Multiple
+from .rank import WANTED, Energy, Error, Multiple, check_size
 from .spectrum import by_group
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
@@ -36,6 +37,10 @@ def structure(
     """
     if isinstance(rank, Error | Energy):
         raise ValueError(f"rank={rank!r} needs a kernel to decompose: use from_conv or from_tensor")
+    if isinstance(rank, Tensor | np.ndarray):
+        raise TypeError(f"rank={rank.tolist()!r} of type {type(rank).__name__} must be {WANTED}")
+    if isinstance(rank, Sequence) and not isinstance(rank, str):
+        rank = tuple(check_size(one) for one in rank)
     if kernel is not None and kernel.device.type == "meta":
         kernel = None
     known = isinstance(rank, Real | Multiple) or (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
+from threading import RLock
 from typing import Any
 
 import pluggy
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from .catalogue import Entry, describe, found, remedy
 
 HOOKS_GROUP = "tenfold.hooks"
+_loading = RLock()
 hookspec = pluggy.HookspecMarker("tenfold")
 hookimpl = pluggy.HookimplMarker("tenfold")
 
@@ -73,12 +75,22 @@ class _Core:
         return factors
 
 
-@lru_cache(maxsize=1)
 def plugin_manager() -> pluggy.PluginManager:
-    """The one plugin manager, with every installed hook plugin that loads.
+    """The one plugin manager, of all threads, with every installed hook plugin that loads.
 
     A hook plugin that does not load, or that implements no such hook, is left out with a warning.
     """
+    with _loading:
+        return _loaded()
+
+
+def forget_plugins() -> None:
+    """Load the hook plugins anew when they are next asked for."""
+    _loaded.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> pluggy.PluginManager:
     manager = _empty_manager()
     manager.register(_Core(), "tenfold")
     for entry in found(HOOKS_GROUP):
@@ -89,7 +101,7 @@ def plugin_manager() -> pluggy.PluginManager:
                 f"the hook plugin {describe(entry)} is left out: {type(fault).__name__}: {fault}; "
                 f"{remedy(entry)}",
                 RuntimeWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
     return manager
 

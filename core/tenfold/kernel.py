@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from . import interchange
+from .arguments import allocate, check_device, check_dtype, check_generator, check_tensor
 from .contraction import plan_contraction
 from .decomposition import check_finite, with_options
 from .factorization import Factorization
 from .fit import fit, structure
-from .moment import Moment
+from .moment import Moment, check_moment
 from .network import KernelNetwork
 from .registry import Choice, factorizations
 
@@ -56,10 +57,11 @@ class FactorizedKernel(nn.Module):
         Its variance is what `nn.ConvNd` gives a kernel of that shape, whatever the format. See
         `FactorizedConv` for `rank`. Raises `ValueError` or `TypeError` for a bad argument.
         """
+        like = torch.empty(0, device=check_device(device), dtype=check_dtype(dtype))
+        check_generator(generator)
         choice = factorizations.choose(factorization)
         network = structure(choice.plugin, _shape(shape, groups), rank, groups, None)
-        like = torch.empty(0, device=device, dtype=check_dtype(dtype))
-        kernel = cls(network, [like.new_empty(s) for s in network.shapes], choice)
+        kernel = cls(network, allocate(network, like), choice)
         kernel.reset_parameters(generator=generator)
         return kernel
 
@@ -81,8 +83,9 @@ class FactorizedKernel(nn.Module):
         options; with a `moment` the error of the output counts, not the kernel's. Raises
         `ValueError` or `TypeError` for a bad argument, or values not finite.
         """
-        check_dtype(tensor.dtype)
-        check_finite(tensor)
+        check_finite(check_tensor("tensor", tensor))
+        check_generator(generator)
+        check_moment(moment)
         choice = factorizations.choose(factorization)
         plugin = with_options(choice.plugin, decomposition_kwargs)
         _shape(tensor.shape, groups)
@@ -177,17 +180,16 @@ def squared_norm(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
     return float(norm([*factors, *factors]))
 
 
-def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
-    """Refuse a dtype that no convolution is trained in, with a `TypeError`."""
-    if dtype is not None and not dtype.is_floating_point:
-        raise TypeError(f"dtype={dtype} must be a floating-point one, as torch.float32")
-    return dtype
-
-
 def _shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+    if not isinstance(shape, Sequence) or isinstance(shape, str | bytes):
+        raise TypeError(f"shape={shape!r} must be a tuple (out, in/groups, *k)")
     sizes = tuple(shape)
-    if len(sizes) < 2 or not all(isinstance(s, Integral) and s >= 1 for s in sizes):
+    if len(sizes) < 2 or not all(_is_int(s) and s >= 1 for s in sizes):
         raise ValueError(f"shape={sizes} must be (out, in/groups, *k), all at least 1")
-    if not isinstance(groups, Integral) or groups < 1 or sizes[0] % groups:
+    if not _is_int(groups) or groups < 1 or sizes[0] % groups:
         raise ValueError(f"groups={groups!r} must divide the {sizes[0]} output channels")
     return tuple(int(s) for s in sizes)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

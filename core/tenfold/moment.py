@@ -120,6 +120,12 @@ class Moment:
         return columns.permute(1, 2, 3, 0, 4).flatten(3).flatten(1, 2)
 
 
+def check_moment(moment: Any) -> None:
+    """Refuse what is no `Moment`, with a `TypeError`."""
+    if moment is not None and not isinstance(moment, Moment):
+        raise TypeError(f"moment={moment!r} must be a tenfold.Moment: measure_moments makes them")
+
+
 def measure_moments(
     model: nn.Module, names: Sequence[str], batches: Iterable[Any]
 ) -> dict[str, Moment]:

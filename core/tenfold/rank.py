@@ -20,8 +20,8 @@ class Error:
     most: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.most < 1:
-            raise ValueError(f"Error({self.most}) must be at least 0 and below 1")
+        if not _is_real(self.most) or not 0 <= self.most < 1:
+            raise ValueError(f"Error(most={self.most!r}) must be a number from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Energy:
     kept: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.kept <= 1:
-            raise ValueError(f"Energy({self.kept}) must be above 0 and at most 1")
+        if not _is_real(self.kept) or not 0 < self.kept <= 1:
+            raise ValueError(f"Energy(kept={self.kept!r}) must be a number above 0, at most 1")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Multiple:
     of: Any = "same"
 
     def __post_init__(self) -> None:
-        check_size(self.base)
+        if not isinstance(self.base, Integral) or isinstance(self.base, bool) or self.base < 1:
+            raise ValueError(f"Multiple(base={self.base!r}) must be an int of at least 1")
         if self.of != "same" and (not isinstance(self.of, Real) or isinstance(self.of, Integral)):
             raise TypeError(f"Multiple({self.base}, of={self.of!r}): of must be 'same' or a float")
 
@@ -126,3 +127,7 @@ def check_size(value: Any) -> int:
 
 def _values(ranks: Sizes) -> tuple[int, ...]:
     return tuple(ranks.values())
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

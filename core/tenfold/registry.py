@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from difflib import get_close_matches
+from threading import Lock
 from typing import Generic, TypeVar
 
 from .catalogue import DISABLE, Entry, PluginError, describe, found, remedy
@@ -36,6 +37,7 @@ class Registry(Generic[T]):
         self.interface = interface
         self._registered: dict[str, type[T]] = {}
         self._loaded: dict[str, type[T]] = {}
+        self._lock = Lock()
 
     def names(self) -> list[str]:
         """Every name that is installed or registered, sorted; importing none."""
@@ -50,6 +52,8 @@ class Registry(Generic[T]):
         Raises `ValueError` for an unknown name, and `PluginError` for one that two distributions
         claim, that does not import, that is no such plugin or that is not lower-case.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"{self.kind}={name!r} must be a name")
         key = name.lower()
         if key in self._registered:
             return self._registered[key]
@@ -63,12 +67,15 @@ class Registry(Generic[T]):
         Raises `ValueError` for a name that is taken or not lower-case, `TypeError` for another
         kind of class.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name={name!r} must be a word")
         if name != name.lower() or not name:
             raise ValueError(f"name={name!r} must be lower-case: use {name.lower() or 'a word'!r}")
         self._check(cls, f"cls={cls!r}", TypeError)
-        if name in self.names():
-            raise ValueError(f"the {self.kind} name {name!r} is taken: choose another")
-        self._registered[name] = cls
+        with self._lock:
+            if name in self.names():
+                raise ValueError(f"the {self.kind} name {name!r} is taken: choose another")
+            self._registered[name] = cls
 
     def choose(self, asked: str | T | type[T]) -> Choice[T]:
         """Turn what a user gave (a name, a class or an instance) into a plugin."""

@@ -1,0 +1,117 @@
+"""What the plain arguments of the public calls must be; each refusal says what to give instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .network import KernelNetwork
+
+
+def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
+    """Refuse what is no dtype, or one that no convolution is trained in, with a `TypeError`."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype={dtype!r} must be a floating-point one, as torch.float32")
+    return dtype
+
+
+def check_device(device: Any) -> torch.device | str | int | None:
+    """Refuse a device that this machine does not have, with a `ValueError`."""
+    if isinstance(device, bool) or not isinstance(device, torch.device | str | Integral | None):
+        raise TypeError(
+            f"device={device!r} must be a name, as 'cpu' or 'cuda:0', or a torch.device"
+        )
+    try:
+        torch.empty(0, device=device)  # type: ignore[arg-type]
+    except (RuntimeError, AssertionError, TypeError, ValueError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise ValueError(f"device={device!r} cannot be used here ({reason}): use 'cpu'") from None
+    return device  # type: ignore[return-value]
+
+
+def check_generator(generator: Any) -> None:
+    """Refuse what is no `torch.Generator`, with a `TypeError`."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator={generator!r} must be a torch.Generator, as "
+            "torch.Generator().manual_seed(0), or None"
+        )
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Refuse what is neither True nor False, with a `TypeError`."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be True or False")
+    return value
+
+
+def check_tensor(name: str, value: Any) -> Tensor:
+    """Refuse what is no floating-point tensor, with a `TypeError`."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name}={type(value).__name__} must be a tensor: torch.as_tensor makes one"
+        )
+    if not value.is_floating_point():
+        raise TypeError(f"{name} of dtype {value.dtype} must be a floating-point one: use .float()")
+    return value
+
+
+def check_sizes(name: str, value: Any, count: int) -> tuple[int, ...]:
+    """Refuse what is not `count` positive ints; raises `ValueError` or `TypeError`."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise TypeError(f"{name}={value!r} must be a tuple of {count} ints")
+    if len(value) != count:
+        raise ValueError(f"{name}={tuple(value)!r} must have {count} numbers")
+    if not all(_is_int(one) and one >= 1 for one in value):
+        raise ValueError(f"{name}={tuple(value)!r} must be ints of at least 1")
+    return tuple(int(one) if isinstance(one, Integral) else one for one in value)
+
+
+def check_options(
+    options: Any, defaults: Mapping[str, Any], owner: str, name: str = "decomposition_kwargs"
+) -> dict[str, Any]:
+    """Refuse options that `owner` does not take; an int stays a whole number, a float a number.
+
+    Raises `ValueError` or `TypeError`.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise TypeError(f"{name}={options!r} must be a dict of {owner}'s options")
+    for option, value in options.items():
+        if option not in defaults:
+            raise ValueError(
+                f"{name} has {option!r}, which {owner} does not take: "
+                f"it takes {', '.join(defaults)}"
+            )
+        default = defaults[option]
+        counts = isinstance(default, int) and not isinstance(default, bool)
+        if counts and not (_is_int(value) and value >= 0):
+            raise ValueError(f"{name} has {option}={value!r}: it must be an int of at least 0")
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if isinstance(default, float) and not (number and value >= 0):
+            raise ValueError(f"{name} has {option}={value!r}: it must be a number of at least 0")
+    return dict(options)
+
+
+def allocate(network: KernelNetwork, like: Tensor) -> list[Tensor]:
+    """Undrawn factors of `network`, of the dtype and device of `like`.
+
+    Raises `ValueError` where they do not fit.
+    """
+    try:
+        return [like.new_empty(shape) for shape in network.shapes]
+    except (RuntimeError, TypeError, OverflowError):
+        raise ValueError(
+            f"in_channels, out_channels, kernel_size and rank ask for a kernel of shape "
+            f"{network.shape} with {network.numel} parameters, which {like.device} cannot hold: "
+            "ask for less"
+        ) from None
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
