@@ -77,7 +77,7 @@ class TestBench:
         assert found.inputs == {"6 × 8 × 3 × 3": (2, 8, 7, 7)}
         dense, *rows = found.rows
         assert (dense.factorization, dense.parameters, dense.macs) == (None, 438, 432 * 49)
-        ways = {"auto", "factorized", "reconstructed"}
+        ways = {"auto", "factorized", "fft", "reconstructed"}
         wanted = {("tucker", way, rank) for way in ways for rank in ("0.5", "3")}
         wanted |= {("cp", way, rank) for way in (*ways, "mobilenet") for rank in ("0.5", "3")}
         assert {(row.factorization, row.implementation, row.asked) for row in rows} == wanted
@@ -109,7 +109,7 @@ class TestBench:
         kernel = FactorizedConv.from_conv(conv, rank=0.4, factorization="tucker").weight
         wanted = relative_error(conv.weight, kernel.to_tensor())
         assert found.rows[0].error == 0
-        assert [row.error for row in found.rows[1:]] == pytest.approx([wanted] * 3)
+        assert [row.error for row in found.rows[1:]] == pytest.approx([wanted] * 4)
         assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
         assert f"{wanted:.3f}" in done.stdout
 

@@ -129,6 +129,7 @@ def planted(request, monkeypatch):
     source = Path(sys.modules[original.__module__].__file__).read_text()
     assert fault.old in source
     copied = types.ModuleType(f"copy_of_{fault.plugin}")
+    copied.__package__ = original.__module__.rpartition(".")[0]  # for its relative imports
     monkeypatch.setitem(sys.modules, copied.__name__, copied)
     text = f"{source.replace(fault.old, fault.new)}\n\n{fault.more}"
     exec(compile(text, copied.__name__, "exec"), vars(copied))
