@@ -66,7 +66,7 @@ def run_demo(monkeypatch, images, *arguments):
         return table(found, rank)
 
     monkeypatch.setattr(run, "load_images", lambda: images)
-    monkeypatch.setattr(run, "ROUNDS", 1)
+    monkeypatch.setattr(run, "SECONDS", 0.0)
     monkeypatch.setattr(cli, "console", Console(width=200))
     monkeypatch.setattr(show, "table", seen)
     done = CliRunner().invoke(cli.main, ["demo", "--rank", str(RANK), *map(str, arguments)])

@@ -43,7 +43,9 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page, capsys):
 )
 def test_the_examples_of_docstrings_run(name):
     module = importlib.import_module(name)
-    assert doctest.testmod(module, extraglobs={**vars(tenfold), "torch": torch, "nn": nn}).failed == 0
+    assert (
+        doctest.testmod(module, extraglobs={**vars(tenfold), "torch": torch, "nn": nn}).failed == 0
+    )
 
 
 def test_the_readme_and_the_third_party_package_show_the_same_format():
