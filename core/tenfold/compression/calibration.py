@@ -217,7 +217,10 @@ def importances(
                     for end, y in zip(ends, given, strict=True)
                 ]
                 zeros = [zero for _, zero in probes]
-                gradients = torch.autograd.grad(given, zeros, ends, allow_unused=True)
+                try:
+                    gradients = torch.autograd.grad(given, zeros, ends, allow_unused=True)
+                except RuntimeError:  # a step of the network has no derivative
+                    return {}
                 for (layer, _), gradient in zip(probes, gradients, strict=True):
                     if gradient is not None:
                         _add(found, layer, gradient)
