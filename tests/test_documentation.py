@@ -13,7 +13,7 @@ from torch import nn
 import tenfold
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -24,7 +24,7 @@ def _registered_names_are_forgotten(monkeypatch):
 
 
 @pytest.mark.usefixtures("_registered_names_are_forgotten")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_of_a_page_runs_and_prints_what_it_says(page, capsys):
     scope = {"__name__": page.stem}
     blocks = BLOCK.findall(page.read_text())

@@ -1,0 +1,6 @@
+from tenfold.testing import conformance
+
+
+@conformance(factorization="tensor_ring")
+class TestTensorRing:
+    """Every law of a format, with every installed implementation."""
