@@ -20,9 +20,9 @@ import tenfold
 PAGE = Path(__file__).parent.parent / "mistakes.md"
 HEAD = """# Mistakes and what they say
 
-The forty likeliest, with the message of each. Every refusal is a `ValueError` or a `TypeError`, comes
-before anything is changed, and names the argument, what was given and what to give instead. This page
-is written by `python docs/scripts/mistakes.py`, which runs each line; `conv` is
+The forty likeliest, with the message of each. Every refusal is a `ValueError` or a `TypeError`,
+comes before anything is changed, and names the argument, what was given and what to give instead.
+This page is written by `python docs/scripts/mistakes.py`, which runs each line; `conv` is
 `nn.Conv2d(16, 32, 3, padding=1)` and `layer` is `FactorizedConv(16, 32, (3, 3))`.
 
 """

@@ -21,13 +21,13 @@ class Tucker(Factorization):
 
     A rank for every mode, `(ro, ri, s0, …)`, gives each spatial mode a matrix `(k, s)` too.
     Tucker 1966; for convolutions Kim et al. 2016, arXiv 1511.06530. By the sequentially truncated
-    higher-order SVD (Vannieuwenhoven et al. 2012, doi:10.1137/110836067), then `sweeps` of
+    higher-order SVD (Vannieuwenhoven et al. 2012, doi:10.1137/110836067), then at most `sweeps` of
     higher-order orthogonal iteration (De Lathauwer et al. 2000, doi:10.1137/S0895479898346995).
     `solver="tensorly"` runs TensorLy's `partial_tucker` (`tucker` where every mode has a rank)
     instead, with `solver_options`.
     """
 
-    sweeps: int = 2
+    sweeps: int = 30
     solver: str = "tenfold"
     solver_options: Mapping[str, Any] | None = None
 
@@ -73,6 +73,7 @@ class Tucker(Factorization):
         for mode, bond in enumerate(bonds, start=1):
             bases.append(leading_basis(core.movedim(mode, 1).flatten(2), network.sizes[bond]))
             core = project(core, mode, bases[-1])
+        energy, kept = float(kernel.square().sum()), float(core.square().sum())
         for _ in range(self.sweeps):
             count_sweep()
             for mode, bond in enumerate(bonds, start=1):
@@ -84,6 +85,9 @@ class Tucker(Factorization):
                     core.movedim(mode, 1).flatten(2), network.sizes[bond]
                 )
                 core = project(core, mode, bases[mode - 1])
+            before, kept = kept, float(core.square().sum())
+            if kept - before <= 2 * self.tolerance * (energy - kept):  # twice, as it is squared
+                break
         return [*bases, core]
 
     def _by_tensorly(
