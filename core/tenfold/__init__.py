@@ -23,6 +23,7 @@ from .kernel import FactorizedKernel
 from .moment import Moment, measure_moments
 from .network import KernelNetwork
 from .partition import Partition, Roles, cheapest_partition, roles
+from .plain_model import to_plain
 from .plan import Plan, Prepared
 from .rank import Energy, Error, Multiple, is_budget
 from .registry import factorizations, implementations
@@ -75,5 +76,6 @@ __all__ = [
     "relative_error",
     "roles",
     "save",
+    "to_plain",
     "tune",
 ]
