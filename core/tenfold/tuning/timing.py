@@ -62,7 +62,7 @@ def in_turn(
 
 
 def simplest_of_the_fastest(timings: Sequence[Timing], levels: Sequence[int]) -> int:
-    """Of those not slower than the fastest beyond doubt, one of the lowest level; there the fastest.
+    """Of those not slower than the fastest beyond doubt, the fastest of the lowest level.
 
     Beyond doubt is more than the margin, and than two standard errors of the difference.
     """
@@ -70,7 +70,7 @@ def simplest_of_the_fastest(timings: Sequence[Timing], levels: Sequence[int]) ->
 
     def is_good(one: Timing) -> bool:
         doubt = 2 * (one.doubt**2 + best.doubt**2) ** 0.5
-        return one.milliseconds <= best.milliseconds * (1 + max(MARGIN, doubt))
+        return bool(one.milliseconds <= best.milliseconds * (1 + max(MARGIN, doubt)))
 
     good = [index for index, one in enumerate(timings) if is_good(one)]
     return min(good, key=lambda index: (levels[index], timings[index].milliseconds))
