@@ -20,6 +20,7 @@ from .kernel import FactorizedKernel
 from .moment import Moment, measure_moments
 from .network import KernelNetwork
 from .partition import Partition, Roles, cheapest_partition, roles
+from .plain_model import to_plain
 from .plan import Plan, Prepared
 from .rank import Energy, Error, Multiple, is_budget
 from .registry import factorizations, implementations
@@ -61,5 +62,6 @@ __all__ = [
     "measure_moments",
     "relative_error",
     "roles",
+    "to_plain",
     "tune",
 ]

@@ -248,11 +248,9 @@ class FactorizedConv(nn.Module):
         return in_format(y, together)
 
     def _run(self, x: Tensor) -> Tensor:
-        kernel, prepared = self.weight, None
-        if not self.training:
-            prepared = self.eval_cache.prepared(self.plan, kernel.factors, self.bias, x)
+        prepared = None if self.training else self.eval_cache.prepared(self, x)
         if prepared is None:
-            return self.plan(x, tuple(kernel.factors), self.bias)
+            return self.plan(x, tuple(self.weight.factors), self.bias)
         return prepared(x)
 
     def train(self, mode: bool = True) -> FactorizedConv:

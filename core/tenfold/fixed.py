@@ -49,12 +49,10 @@ class FixedConvolution:
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         together = is_channels_last(x)
         if self._packs and (together or x.dim() == 4) and onednn_takes(x):
-            if x.numel() >= self._tiny:
+            if x.numel() >= self._tiny or (self._matrix is None and x.shape[0] > 1):
                 return self._run_packed(x, bias)
-            if together and self._matrix is not None:
+            if self._matrix is not None and is_a_matrix(x):
                 return multiply(x, self._matrix, bias)
-            if x.shape[0] > 1:
-                return self._run_packed(x, bias)
         weight = self.weight
         if together and weight.dim() > 3:
             if self._together is None:
@@ -71,14 +69,25 @@ class FixedConvolution:
         y: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
             x, self._packed, bias, g.padding, g.stride, g.dilation, self.groups, "none", [], ""
         )
-        return y
+        return y if is_channels_last(x) else y.contiguous()  # it may choose the other layout
+
+
+def is_a_matrix(x: Tensor) -> bool:
+    """Whether images are one dense matrix, and one product of it is faster than a convolution.
+
+    On one thread, below 16 images, PyTorch's convolution is that product, with less ado.
+    """
+    dense = x.is_contiguous(memory_format=torch.channels_last)
+    return dense and (torch.get_num_threads() > 1 or x.shape[0] >= 16)
 
 
 def multiply(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1×1 convolution of images with their channels together by `matrix`, `(in, out)`."""
-    rows = x.permute(0, 2, 3, 1).flatten(0, 2)
+    """A 1×1 convolution of images, dense, channels together, by `matrix`, `(in, out)`."""
+    batch, channels, height, width = x.shape
+    rows = x.as_strided((batch * height * width, channels), (channels, 1))
     y = torch.mm(rows, matrix) if bias is None else torch.addmm(bias, rows, matrix)
-    return y.view(x.shape[0], x.shape[2], x.shape[3], -1).permute(0, 3, 1, 2)
+    out = matrix.shape[1]
+    return y.as_strided((batch, out, height, width), (height * width * out, 1, width * out, out))
 
 
 def can_pack(weight: Tensor, geometry: Geometry) -> bool:

@@ -6,8 +6,9 @@ A partition is a tuple of groups, each a tuple of factor indices. The input ente
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import combinations
 from math import prod
 
@@ -84,36 +85,79 @@ def cheapest_partition(
 ) -> Partition:
     """Find the ordered partition into allowed groups with the fewest multiply-accumulates.
 
-    Dynamic programming over the sets of factors done: a stage's cost depends on that set and on
-    its own group only, so the best way to reach a set extends the best way to reach a smaller one
-    (Bellman), and `3**factors` steps stand for all ordered partitions. Of equal costs, the one
-    with fewer stages wins, then the first in the factors' order.
+    Uniform-cost search (Dijkstra 1959, doi:10.1007/BF01386390) over the sets of factors done. It is
+    exact: what a stage costs depends on that set and on its own group only, so the best way to a
+    set extends the best way to a smaller one; and no stage costs less than nothing, so when a set
+    comes first in the queue, nothing found later reaches it cheaper, and sets that cost more than
+    the whole need no look. Of equal costs, the one with fewer stages wins, then the first in the
+    factors' order. At most `2**factors` sets are extended.
 
     Raises `ValueError` where no partition is allowed.
     """
-    every = tuple(range(len(network.factors)))
-    groups = [g for size in range(1, len(every) + 1) for g in combinations(every, size)]
-    groups = [group for group in groups if allowed(group)]
-    best: dict[tuple[int, ...], tuple[float, int, Partition]] = {(): (0.0, 0, ())}
-    for done in _subsets(every):
-        if done not in best:
-            continue
-        cost, stages, partition = best[done]
-        for group in groups:
-            if set(group) & set(done):
+    count = len(network.factors)
+    costs = StageCosts(network, geometry)
+    groups = [g for size in range(1, count + 1) for g in combinations(range(count), size)]
+    masks = {group: sum(1 << i for i in group) for group in groups if allowed(group)}
+    queue: list[tuple[int, int, Partition, int]] = [(0, 0, (), 0)]
+    best: dict[int, tuple[int, int, Partition]] = {0: (0, 0, ())}
+    while queue:
+        cost, stages, partition, done = heappop(queue)
+        if done == (1 << count) - 1:
+            return partition
+        if (cost, stages, partition) != best[done]:
+            continue  # a better way there was found since
+        for group, mask in masks.items():
+            macs = None if mask & done else costs.macs(done, mask)
+            if macs is None:
                 continue
-            role = roles(network, done, group, geometry)
-            if role is None:
-                continue
-            reached = tuple(sorted(done + group))
-            found = (cost + role.macs(network), stages + 1, (*partition, group))
-            if reached not in best or found < best[reached]:
-                best[reached] = found
-    if every not in best:
-        raise ValueError("the factors cannot be applied one group after another")
-    return best[every][2]
+            found = (cost + macs, stages + 1, (*partition, group))
+            if (done | mask) not in best or found < best[done | mask]:
+                best[done | mask] = found
+                heappush(queue, (*found, done | mask))
+    raise ValueError("the factors cannot be applied one group after another")
 
 
-def _subsets(items: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    for size in range(len(items)):
-        yield from combinations(items, size)
+class StageCosts:
+    """`Roles.macs` of every stage of a network, with sets of factors and of modes as bits."""
+
+    def __init__(self, network: KernelNetwork, geometry: Geometry) -> None:
+        names = list(network.sizes)
+        self.sizes = [network.sizes[name] for name in names]
+        bits = {name: 1 << i for i, name in enumerate(names)}
+        self.modes = [sum(bits[mode] for mode in factor) for factor in network.factors]
+        self.space = sum(bits[mode] for mode in network.spatial)
+        self.start = sum(bits[mode] for mode in (GROUP, IN) if mode in bits)
+        self.end = sum(bits[mode] for mode in (GROUP, OUT) if mode in bits)
+        self.strides = {bits[f"k{a}"]: geometry.stride[a] for a in range(network.order)}
+        self.transposed = geometry.transposed
+        self._sizes: dict[int, int] = {}
+        self._unions: dict[int, int] = {}
+
+    def macs(self, done: int, group: int) -> int | None:
+        """What applying `group` after `done` costs; None where it would split a spatial mode."""
+        seen, here = self._union(done), self._union(group)
+        later = self._union((1 << len(self.modes)) - 1 & ~done & ~group) | self.end
+        if here & self.space & (seen | later):
+            return None
+        have = (self.start | seen) & ~self.space & (here | later)
+        strided = seen if self.transposed else self.space & ~seen & ~here
+        positions = prod(stride for bit, stride in self.strides.items() if bit & strided)
+        return positions * self._size(have | here & later | here & self.space)
+
+    def _union(self, factors: int) -> int:
+        """The modes of some factors."""
+        found = self._unions.get(factors)
+        if found is None:
+            found = 0
+            for i, modes in enumerate(self.modes):
+                if factors >> i & 1:
+                    found |= modes
+            self._unions[factors] = found
+        return found
+
+    def _size(self, modes: int) -> int:
+        found = self._sizes.get(modes)
+        if found is None:
+            found = prod(size for i, size in enumerate(self.sizes) if modes >> i & 1)
+            self._sizes[modes] = found
+        return found

@@ -1,0 +1,41 @@
+"""A whole model without tenfold."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+from torch import nn
+
+from .conv import FactorizedConv
+from .stage import Chain
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def to_plain(model: M) -> M | nn.Module:
+    """A copy of `model` with each `FactorizedConv` as plain `torch.nn` modules; needs no tenfold.
+
+    A layer becomes the chain of its stages (`to_sequential`), or its dense convolution (`to_conv`)
+    where its implementation runs code of its own. A layer in several places stays one layer. Hooks
+    on factorized layers are not kept.
+
+    Raises `ValueError`, naming the layer, above order 3, where `torch.nn` has no convolution.
+
+    >>> model = nn.Sequential(FactorizedConv(8, 8, (3, 3), rank=4, factorization="tucker"))
+    >>> [type(module).__name__ for module in to_plain(model)[0]]
+    ['Conv2d', 'Conv2d', 'Conv2d']
+    """
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, FactorizedConv)}
+    made = {id(layer): _plain(name, layer) for name, layer in layers.items()}
+    if isinstance(model, FactorizedConv):
+        return made[id(model)]
+    # deepcopy puts what the memo has for an object wherever the object is
+    return copy.deepcopy(model, memo=made)
+
+
+def _plain(name: str, layer: FactorizedConv) -> nn.Module:
+    try:
+        return layer.to_sequential() if isinstance(layer.plan, Chain) else layer.to_conv()
+    except ValueError as fault:
+        raise ValueError(f"layer {name!r}: {fault}") from None
