@@ -117,16 +117,21 @@ class TestClock:
 class TestSimplestOfTheFastest:
     @given(timings)
     def test_the_choice_is_not_slower_than_the_fastest_beyond_doubt(self, found):
-        chosen = found[simplest_of_the_fastest(found)]
+        chosen = found[simplest_of_the_fastest(found, range(len(found)))]
         best = min(found, key=lambda one: one.milliseconds)
         doubt = 2 * (chosen.doubt**2 + best.doubt**2) ** 0.5
         assert chosen.milliseconds <= best.milliseconds * (1 + max(MARGIN, doubt)) * (1 + 1e-9)
 
     @given(timings)
     def test_what_is_simpler_is_slower(self, found):
-        index = simplest_of_the_fastest(found)
+        index = simplest_of_the_fastest(found, range(len(found)))
         best = min(one.milliseconds for one in found)
         assert all(one.milliseconds > best * (1 + MARGIN) for one in found[:index])
+
+    @given(timings)
+    def test_of_equally_simple_ones_the_fastest_is_taken(self, found):
+        index = simplest_of_the_fastest(found, [1] * len(found))
+        assert found[index].milliseconds == min(one.milliseconds for one in found)
 
     @pytest.mark.parametrize(
         ("taken", "doubts", "choice"),
@@ -138,4 +143,5 @@ class TestSimplestOfTheFastest:
         ],
     )
     def test_the_simpler_one_is_taken_in_doubt(self, taken, doubts, choice):
-        assert simplest_of_the_fastest(list(map(Timing, taken, doubts))) == choice
+        found = list(map(Timing, taken, doubts))
+        assert simplest_of_the_fastest(found, range(len(found))) == choice

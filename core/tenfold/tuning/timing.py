@@ -61,17 +61,19 @@ def in_turn(
     return [_timing(times, i in left) for i, times in enumerate(samples)]
 
 
-def simplest_of_the_fastest(timings: Sequence[Timing]) -> int:
-    """The first that is not slower than the fastest beyond doubt; the simplest comes first.
+def simplest_of_the_fastest(timings: Sequence[Timing], levels: Sequence[int]) -> int:
+    """Of those not slower than the fastest beyond doubt, the fastest of the lowest level.
 
     Beyond doubt is more than the margin, and than two standard errors of the difference.
     """
     best = min(timings, key=lambda one: one.milliseconds)
-    for index, one in enumerate(timings):
+
+    def is_good(one: Timing) -> bool:
         doubt = 2 * (one.doubt**2 + best.doubt**2) ** 0.5
-        if one.milliseconds <= best.milliseconds * (1 + max(MARGIN, doubt)):
-            return index
-    raise ValueError("there is nothing to choose from")
+        return bool(one.milliseconds <= best.milliseconds * (1 + max(MARGIN, doubt)))
+
+    good = [index for index, one in enumerate(timings) if is_good(one)]
+    return min(good, key=lambda index: (levels[index], timings[index].milliseconds))
 
 
 def _first_samples(runs: Sequence[Run], device: torch.device) -> list[float]:

@@ -78,21 +78,23 @@ def _choose(
     ways: Sequence[Fixed], runs: Sequence[Run], timings: Sequence[Timing], device: torch.device
 ) -> int:
     """The fastest; where it gains little, only if it is faster than dense again, the two alone."""
-    best = simplest_of_the_fastest(timings)
+    levels = [len(way.partition) for way in ways]
+    best = simplest_of_the_fastest(timings, levels)
     dense = min(
-        (i for i, way in enumerate(ways) if len(way.partition) == 1),
+        (i for i, level in enumerate(levels) if level == 1),
         key=lambda i: timings[i].milliseconds,
     )
     gain = 1 - timings[best].milliseconds / timings[dense].milliseconds
-    if len(ways[best].partition) == 1 or gain > LITTLE:
+    if levels[best] == 1 or gain > LITTLE:
         return best
-    return (dense, best)[simplest_of_the_fastest(in_turn([runs[dense], runs[best]], device))]
+    both = in_turn([runs[dense], runs[best]], device)
+    return (dense, best)[simplest_of_the_fastest(both, [1, levels[best]])]
 
 
 def _ways(layer: FactorizedConv, situation: Situation) -> list[Fixed]:
-    """Each candidate in the input's memory format and in the other, the simplest first.
+    """Each candidate in the input's memory format and in the other.
 
-    Dense also as PyTorch alone runs it, where the weights would be packed: the simplest of all.
+    Dense also as PyTorch alone runs it, where the weights would be packed.
     """
     formats: list[MemoryFormat | None] = [None]
     if layer.order in LAID_OUT:
@@ -101,9 +103,7 @@ def _ways(layer: FactorizedConv, situation: Situation) -> list[Fixed]:
     if layer.order in LAID_OUT and situation.onednn and situation.dtype == "float32":
         dense = [way for way in ways if len(way.partition) == 1]
         ways += [replace(way, packed=False) for way in dense]
-    return sorted(
-        ways, key=lambda way: (len(way.partition), way.memory_format is not None, way.packed)
-    )
+    return ways
 
 
 def _runs(layer: FactorizedConv, x: Tensor, ways: Sequence[Fixed], together: bool) -> list[Run]:
