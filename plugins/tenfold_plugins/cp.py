@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork, count_sweep
+from tenfold import KernelNetwork, count_sweep
 
-from . import cp_als, tensorly_solver
+from . import cp_als
+from .tensorly_solver import TensorLySolved
 
 
 @dataclass(frozen=True, kw_only=True)
-class CP(Factorization):
+class CP(TensorLySolved):
     """`K[o, i, k…] = Σ_r A[o, r] B[i, r] C₀[k₀, r] …`, of one bond `r`.
 
     Hitchcock 1927; for convolutions Lebedev et al. 2015, arXiv 1412.6553. By accelerated
@@ -31,11 +32,6 @@ class CP(Factorization):
 
     starts: int = 3
     corrections: int = 0
-    solver: str = "tenfold"
-    solver_options: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        tensorly_solver.check_solver(self.solver)
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         return [("out", "r"), ("in", "r"), *((f"k{axis}", "r") for axis in range(order))]
@@ -72,10 +68,7 @@ class CP(Factorization):
     def _by_tensorly(
         self, kernel: Tensor, rank: int, generator: torch.Generator | None
     ) -> list[Tensor]:
-        found = [
-            tensorly_solver.solve(self.solver, "parafac", one, rank, generator, self.solver_options)
-            for one in kernel
-        ]
+        found = self.by_tensorly("parafac", kernel, rank, generator)
         stacked = [
             torch.stack(parts) for parts in zip(*(one.factors for one in found), strict=True)
         ]

@@ -7,21 +7,42 @@ Each call enters TensorLy's PyTorch backend for its thread alone, and leaves the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tenfold import Factorization
+
 PREFIX = "tensorly"
 
 
-def check_solver(solver: str) -> None:
-    """Refuse what is neither tenfold's solver nor one of TensorLy's, with a `ValueError`."""
-    if solver != "tenfold" and solver.partition(":")[0] != PREFIX:
-        raise ValueError(
-            f"solver={solver!r} must be 'tenfold', 'tensorly' or 'tensorly:' and a function of "
-            "tensorly.decomposition, as 'tensorly:non_negative_parafac'"
-        )
+@dataclass(frozen=True, kw_only=True)
+class TensorLySolved(Factorization):
+    """A format that TensorLy can decompose too, by `solver="tensorly"` or `"tensorly:function"`."""
+
+    solver: str = "tenfold"
+    solver_options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.solver != "tenfold" and self.solver.partition(":")[0] != PREFIX:
+            raise ValueError(
+                f"solver={self.solver!r} must be 'tenfold', 'tensorly' or 'tensorly:' and a "
+                "function of tensorly.decomposition, as 'tensorly:non_negative_parafac'"
+            )
+
+    def by_tensorly(
+        self,
+        default: str,
+        kernel: Tensor,  # (groups, …)
+        rank: Any,
+        generator: torch.Generator | None,
+        **fixed: Any,
+    ) -> list[Any]:
+        """What TensorLy makes of each group's kernel; `fixed` are arguments of its function."""
+        options = {**(self.solver_options or {}), **fixed}
+        return [solve(self.solver, default, one, rank, generator, options) for one in kernel]
 
 
 def solve(
@@ -30,7 +51,7 @@ def solve(
     kernel: Tensor,  # of one group
     rank: Any,
     generator: torch.Generator | None,
-    options: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
 ) -> Any:
     """What a function of `tensorly.decomposition` makes of `kernel`, without its list of errors.
 
@@ -50,12 +71,12 @@ def solve(
     if not callable(function):
         raise ValueError(f"solver={solver!r}: tensorly.decomposition has no function {name!r}")
     seed = int(torch.randint(2**31 - 1, (), generator=generator, device=_device(generator)))
-    given = {"random_state": seed, **(options or {})}
+    given = {"random_state": seed, **options}
     with tensorly.backend_context("pytorch", local_threadsafe=True):
         try:
             return function(kernel, rank, **given)
         except TypeError as fault:
-            raise ValueError(f"solver_options={dict(options or {})!r}: {fault}") from fault
+            raise ValueError(f"solver_options={dict(options)!r}: {fault}") from fault
 
 
 def _device(generator: torch.Generator | None) -> torch.device | str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork, alternating_least_squares, chain_svd
+from tenfold import KernelNetwork, alternating_least_squares, chain_svd
 
-from . import tensorly_solver
+from .tensorly_solver import TensorLySolved
 
 
 @dataclass(frozen=True, kw_only=True)
-class TT(Factorization):
+class TT(TensorLySolved):
     """`K[o, i, k…] = Σ A[i, b0] G₀[b0, k0, b1] … B[b_N, o]`, from the input to the output.
 
     A rank has the interior bonds, with or without a 1 at both ends. Oseledets 2011,
@@ -25,11 +25,6 @@ class TT(Factorization):
     """
 
     sweeps: int = 0
-    solver: str = "tenfold"
-    solver_options: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        tensorly_solver.check_solver(self.solver)
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         middle = [(f"b{axis}", f"k{axis}", f"b{axis + 1}") for axis in range(order)]
@@ -62,12 +57,7 @@ class TT(Factorization):
         self, kernel: Tensor, network: KernelNetwork, generator: torch.Generator | None
     ) -> list[Tensor]:
         rank = [1, *(network.sizes[bond] for bond in network.bonds), 1]
-        found = [
-            tensorly_solver.solve(
-                self.solver, "tensor_train", one, rank, generator, self.solver_options
-            )
-            for one in kernel.movedim(1, -1)
-        ]
+        found = self.by_tensorly("tensor_train", kernel.movedim(1, -1), rank, generator)
         cores = zip(*(one.factors for one in found), strict=True)
         return [
             torch.stack(parts).reshape(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork, count_sweep, leading_basis
+from tenfold import KernelNetwork, count_sweep, leading_basis
 
-from . import tensorly_solver
+from .tensorly_solver import TensorLySolved
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tucker(Factorization):
+class Tucker(TensorLySolved):
     """`K[o, i, k…] = Σ A[o, ro] B[i, ri] G[ro, ri, k…]`; the spatial modes stay whole.
 
     A rank for every mode, `(ro, ri, s0, …)`, gives each spatial mode a matrix `(k, s)` too.
@@ -28,11 +28,6 @@ class Tucker(Factorization):
     """
 
     sweeps: int = 30
-    solver: str = "tenfold"
-    solver_options: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        tensorly_solver.check_solver(self.solver)
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         outer: list[tuple[str, ...]] = [("out", "ro"), ("in", "ri")]
@@ -94,17 +89,12 @@ class Tucker(Factorization):
         self, kernel: Tensor, network: KernelNetwork, generator: torch.Generator | None
     ) -> list[Tensor]:
         rank = [network.sizes[bond] for bond in network.bonds]
-        options = dict(self.solver_options or {})
-        partial = len(rank) < kernel.dim() - 1 and self.solver == "tensorly"
-        if partial:
-            options["modes"] = [0, 1]
-        name = "partial_tucker" if partial else "tucker"
-        cores, bases = [], []
-        for one in kernel:
-            found = tensorly_solver.solve(self.solver, name, one, rank, generator, options)
-            core, factors = found[0] if partial and not isinstance(found[0], Tensor) else found
-            cores.append(core)
-            bases.append(factors)
+        if len(rank) == kernel.dim() - 1 or self.solver != "tensorly":
+            found = self.by_tensorly("tucker", kernel, rank, generator)
+        else:  # which returns its errors too, from TensorLy 0.9 on
+            parts = self.by_tensorly("partial_tucker", kernel, rank, generator, modes=[0, 1])
+            found = [one if isinstance(one[0], Tensor) else one[0] for one in parts]
+        cores, bases = zip(*found, strict=True)
         outer = [torch.stack(parts) for parts in zip(*bases, strict=True)]
         return [*outer, torch.stack(cores)]
 
