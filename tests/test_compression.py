@@ -419,6 +419,37 @@ def test_a_bad_request_is_refused_and_says_what_to_do(fields, message):
         compress(model, example_inputs=torch.randn(2, 8, 8, 8), progress=False, **fields)
 
 
+def test_a_configuration_s_fields_may_be_given_beside_it():
+    config = tenfold.CompressionConfig(budget=0.9, **QUICK)
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(8, 16, 3)))
+    x = torch.randn(2, 8, 8, 8)
+    report = compress(model, config, example_inputs=x, budget=0.5).report
+    assert report.macs.after <= 0.5 * report.macs.before
+    with pytest.raises(TypeError, match="config=dict must be a CompressionConfig"):
+        compress(model, {"budget": 0.5}, example_inputs=x)
+
+
+def test_a_lazy_layer_must_have_run_before():
+    model = nn.Sequential(nn.LazyConv2d(16, 3))
+    with pytest.raises(ValueError, match="not made yet: run it on an input first"):
+        compress(model, budget=0.5, example_inputs=torch.randn(2, 8, 8, 8), **QUICK)
+
+
+def test_a_network_that_has_no_derivative_is_compressed_all_the_same():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+    class Opaque(nn.Module):
+        def forward(self, x):
+            return Once.apply(x)
+
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(8, 16, 3), Opaque(), nn.BatchNorm2d(16)))
+    report = compress(model, budget=0.5, example_inputs=torch.randn(2, 8, 8, 8), **QUICK).report
+    assert report.macs.after <= 0.5 * report.macs.before
+
+
 def test_a_failing_evaluation_names_the_layer_and_leaves_the_model_as_it_was():
     model = seeded(resnet)
     kinds = [type(module) for module in model.modules()]

@@ -16,6 +16,7 @@ from .norm import Seen
 from .survey import Layer
 
 ENOUGH = 3  # patches for each of a moment's rows
+WIDE = 5000  # inputs of one output: from there on work with a moment takes minutes
 FEW = 2048  # patches for the marginals of a moment: each holds many values of every mode
 WORK = 2**33  # multiply-accumulates of a moment for which more patches are taken than that
 
@@ -54,8 +55,7 @@ def groups_within(layers: Sequence[Layer], memory: int) -> Iterator[list[Layer]]
     part: list[Layer] = []
     taken = 0
     for layer in layers:
-        size = moment_bytes(layer)
-        size = size if size <= memory else 0
+        size = 0 if is_wide(layer, memory) else moment_bytes(layer)
         if part and taken + size > memory:
             yield part
             part, taken = [], 0
@@ -69,6 +69,11 @@ def moment_bytes(layer: Layer) -> int:
     """What the moment of a layer's patches takes, in float64."""
     config = layer.config
     return 8 * config.groups * prod(config.shape[1:]) ** 2
+
+
+def is_wide(layer: Layer, memory: int) -> bool:
+    """Whether a layer has too many inputs, or takes too much memory, for its whole moment."""
+    return prod(layer.config.shape[1:]) > WIDE or moment_bytes(layer) > memory
 
 
 def share(layer: Layer, batches: int, wanted: int | None = None) -> float:
@@ -102,15 +107,15 @@ def measure(
 ) -> dict[str, Seen]:
     """The second moments of each layer's inputs over `count` batches.
 
-    From so many patches as each needs, drawn at random. A layer whose moment would take more than
-    `memory` bytes has its marginals instead, and one where even those would, nothing.
+    From so many patches as each needs, drawn at random. A layer that is too wide for its moment has
+    the marginals instead, and one where even those would take more than `memory` bytes, nothing.
     """
     gathered: dict[str, Moment | Marginals | None] = {}
     handles = []
     for layer in layers:
         module = model.get_submodule(layer.name)
         moment: Moment | Marginals
-        if moment_bytes(layer) <= memory:
+        if not is_wide(layer, memory):
             moment, fraction = Moment(module), share(layer, count)
         elif 8 * layer.config.groups * layer.config.shape[1] ** 2 <= memory:
             moment, fraction = Marginals(module), share(layer, count, FEW)
@@ -152,8 +157,11 @@ class Marginals:
 
     @torch.no_grad()
     def update(self, x: Tensor, share: float, generator: torch.Generator) -> None:
-        """Add a share of the patches of a batch."""
+        """Add a share of the patches of a batch, of some of its images where they are many."""
         config = self.moment.config
+        if share < 0.5 and len(x) >= 8:
+            images = torch.rand(len(x), generator=generator) < 2 * share
+            x, share = x[images.to(x.device)], 0.5
         for patches in self.moment.patches_of(x):
             drawn = torch.rand(patches.shape[2], generator=generator) < share
             some = patches[:, :, drawn.to(patches.device)]
@@ -209,7 +217,10 @@ def importances(
                     for end, y in zip(ends, given, strict=True)
                 ]
                 zeros = [zero for _, zero in probes]
-                gradients = torch.autograd.grad(given, zeros, ends, allow_unused=True)
+                try:
+                    gradients = torch.autograd.grad(given, zeros, ends, allow_unused=True)
+                except RuntimeError:  # a step of the network has no derivative
+                    return {}
                 for (layer, _), gradient in zip(probes, gradients, strict=True):
                     if gradient is not None:
                         _add(found, layer, gradient)

@@ -15,7 +15,7 @@ from ..moment import Moment
 from ..network import GROUP, OUT, KernelNetwork
 from ..source import read_kernel
 from ..spectrum import by_group
-from .calibration import FEW, batched, hooked, moment_bytes, share
+from .calibration import FEW, batched, hooked, is_wide, share
 from .candidates import Turned, evened
 from .inference import Batch, call, evaluating
 from .measurement import Judge
@@ -176,7 +176,7 @@ def correct(
         if isinstance(made, FactorizedConv):
             network = made.weight.network
             factors = [factor.detach().double() for factor in made.weight.factors]
-            if moment_bytes(layer) <= memory:
+            if not is_wide(layer, memory):
                 response = respond(original, compressed, layer, batches, seed)
                 kernel = read_kernel(original.get_submodule(layer.name))
                 tried = proposals(made, kernel, response, worths.get(layer.name), seed)

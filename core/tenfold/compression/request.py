@@ -65,6 +65,11 @@ class CompressionConfig(BaseModel):
 
         Raises `ValueError`, naming the field, its value and the remedy.
         """
+        if config is not None and not isinstance(config, cls):
+            raise TypeError(
+                f"config={type(config).__name__} must be a CompressionConfig: give a dict's items "
+                "as keywords, compress(…, **fields)"
+            )
         given = {} if config is None else config.model_dump(exclude_unset=True)
         try:
             return cls(**{**given, **fields})

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from ..config import ConvConfig
 from ..hooks import hooks
@@ -17,6 +18,7 @@ from ..source import PLAIN, TRANSPOSED, read_config
 from .inference import Batch, call, evaluating
 
 KINDS = (*PLAIN, *TRANSPOSED, nn.Linear)
+REQUESTS = ("factorization", "rank", "implementation")  # of a hook
 READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)  # they read their layers' weights
 
 
@@ -76,8 +78,10 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     A module that stands in several places is one layer; each of its calls counts. The model is left
     as it was. A layer that cannot be replaced has a `reason`.
 
-    Raises `ValueError` for a network without any that is called.
+    Raises `ValueError` for a network without any that is called, or with lazy parameters.
     """
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise ValueError("the model has parameters that are not made yet: run it on an input first")
     layers: dict[nn.Module, Layer] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if module in layers:
@@ -199,10 +203,21 @@ def select(
             if answer is False:
                 layer.reason = "left out by a hook"
             elif isinstance(answer, dict):
-                layer.request = answer
+                layer.request = _understood(layer.name, answer)
     if all(layer.reason is not None for layer in layers):
         reasons = "; ".join(f"{layer.name}: {layer.reason}" for layer in layers[:8])
         raise ValueError(f"there is no layer to compress ({reasons})")
+
+
+def _understood(name: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """The request of a hook, refused where it asks for what a compression decides itself."""
+    for key in answer:
+        if key not in REQUESTS:
+            raise ValueError(
+                f"a tenfold_select hook asks {key}={answer[key]!r} of layer {name!r}: a "
+                f"compression takes {', '.join(REQUESTS)}"
+            )
+    return answer
 
 
 def _matches(model: nn.Module, layer: Layer, pattern: Any) -> bool:
