@@ -71,6 +71,7 @@ def compress(
     argument and the remedy, for a bad one or a budget that cannot be reached, and `RuntimeError`,
     naming the layer, where measuring one fails.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3))
     >>> x = torch.randn(4, 8, 12, 12)
     >>> small = compress(net, budget=0.5, example_inputs=x, progress=False)
