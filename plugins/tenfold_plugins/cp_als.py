@@ -28,8 +28,8 @@ class Problem:
         flat = kernel.flatten(3) if kernel.dim() > 3 else kernel.unsqueeze(3)
         self.sizes = kernel.shape[3:]
         self.dtype = dtype or (torch.float32 if kernel.numel() * rank > LARGE else kernel.dtype)
-        self.by_in = flat.permute(0, 1, 3, 2).flatten(1, 2).to(self.dtype).contiguous()
-        self.by_out = flat.permute(0, 2, 3, 1).flatten(1, 2).to(self.dtype).contiguous()
+        self.by_in = flat.permute(0, 3, 1, 2).flatten(1, 2).to(self.dtype).contiguous()
+        self.by_out = flat.permute(0, 3, 2, 1).flatten(1, 2).to(self.dtype).contiguous()
         self.squares = kernel.square().flatten(1).sum(1)  # (groups,)
 
     def descend(
@@ -56,7 +56,7 @@ class Problem:
         c = list(c)
         partial = self._partial(self.by_in, b)
         a = _solve(_gram([b, *c]), self._weighted(partial, c), a, ridge)
-        seen = torch.einsum("gosr,gor->gsr", partial, a.to(self.dtype)).to(a.dtype)
+        seen = self._seen(partial, a)
         for axis in range(len(c)):
             others = [one for place, one in enumerate(c) if place != axis]
             right = self._spatial(seen, c, axis)
@@ -103,20 +103,29 @@ class Problem:
         partial = self._partial(self.by_in, b)
         if index == 0:
             return self._weighted(partial, c)
-        seen = torch.einsum("gosr,gor->gsr", partial, a.to(self.dtype)).to(a.dtype)
+        seen = self._seen(partial, a)
         return self._spatial(seen, c, index - 2)
 
     def _partial(self, kernel: Tensor, factor: Tensor) -> Tensor:
-        """`(groups, other channels, spatial, rank)`: the kernel times one channel factor."""
+        """`(groups, spatial, other channels, rank)`: the kernel times one channel factor."""
         product = kernel @ factor.to(self.dtype)
-        return product.reshape(len(product), -1, prod(self.sizes), factor.shape[-1])
+        return product.reshape(len(product), prod(self.sizes), -1, factor.shape[-1])
 
     def _weighted(self, partial: Tensor, spatial: Sequence[Tensor]) -> Tensor:
         rank = partial.shape[-1]
         weights = partial.new_ones(len(partial), 1, rank)
         for factor in spatial:  # their Khatri-Rao product
             weights = (weights[:, :, None] * factor.to(self.dtype)[:, None]).flatten(1, 2)
-        return torch.einsum("gosr,gsr->gor", partial, weights).to(self.squares.dtype)
+        total = partial[:, 0] * weights[:, :1]
+        for place in range(1, partial.shape[1]):  # in place: einsum would copy it all
+            total.addcmul_(partial[:, place], weights[:, place, None])
+        return total.to(self.squares.dtype)
+
+    def _seen(self, partial: Tensor, factor: Tensor) -> Tensor:
+        """`(groups, spatial, rank)`: a partial product times the other channel factor."""
+        narrow = factor.to(self.dtype)
+        places = range(partial.shape[1])
+        return torch.stack([(partial[:, p] * narrow).sum(1) for p in places], 1).to(factor.dtype)
 
     def _spatial(self, seen: Tensor, spatial: Sequence[Tensor], axis: int) -> Tensor:
         """Contract `(groups, spatial, rank)` with every spatial factor but one."""
