@@ -207,7 +207,7 @@ def assert_fresh(layer, x):
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(routes=st.lists(st.sampled_from(ROUTES), min_size=1, max_size=4), seed=st.integers(0, 99))
 @torch.no_grad()

@@ -136,6 +136,7 @@ def test_onnx_takes_any_batch_and_size(network, images, tmp_path, dynamo):
         assert relative_error(network(x), run_onnx(path, x)) < 1e-4
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_inductor_compiles_it_whole(network, images, wanted):
     torch.compiler.reset()
