@@ -2,8 +2,8 @@
 
     python docs/scripts/drawings.py
 
-Writes `docs/images/<format>.svg` from the networks and plans themselves. Each picture carries what it
-shows as text (`<dc:description>`), which a test compares with what would be drawn now.
+Writes `docs/images/<format>.svg` from the networks and plans themselves. Each picture carries what
+it shows as text (`<dc:description>`), which a test compares with what would be drawn now.
 """
 
 from __future__ import annotations
