@@ -18,7 +18,7 @@ from torch import nn
 import tenfold
 
 PAGE = Path(__file__).parent.parent / "mistakes.md"
-# ruff: noqa: E501 - the page's own lines
+
 HEAD = """# Mistakes and what they say
 
 The forty likeliest, with the message of each. Every refusal is a `ValueError` or a `TypeError`,
