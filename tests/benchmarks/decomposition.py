@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import mean
 from typing import Annotated, Any
 
 import torch
@@ -181,7 +181,7 @@ def aware(
                     for moment in (None, seen[place])
                 ]
                 errors.append(tuple(held[place].output_error(kernel, one) for one in pair))
-            plain, weighed = (geometric_mean(some) for some in zip(*errors, strict=True))
+            plain, weighed = (mean(some) for some in zip(*errors, strict=True))
             shown.add_row(
                 *(name, factorization, str(len(layers))),
                 *(f"{plain:.4f}", f"{weighed:.4f}", f"{plain / weighed:.2f}"),
