@@ -127,7 +127,7 @@ def test_every_name_of_the_peer_has_a_line_in_its_page():
     page = (ROOT / "docs/tensorly-torch.md").read_text()
     covered = "ComplexCPTensor` and the other complex ones"
     assert covered in page
-    missing = [name for name in done.stdout.decode().split() if name not in page]
+    missing = [name for name in done.stdout.split() if name not in page]
     assert [name for name in missing if not name.startswith("Complex")] == []
 
 

@@ -166,7 +166,7 @@ def test_an_int_is_clipped_to_what_is_exact(name, shape, exact):
         (None, ValueError, r"rank=None is not understood.*'same', a float"),
         ((3, 3, 3, 3, 3), ValueError, r"rank=\(3, 3, 3, 3, 3\) has 5 numbers.*order 2 takes"),
         ((), ValueError, r"rank=\(\) has 0 numbers.*order 2 takes"),
-        ((0,) * 9, ValueError, r"rank=\(0, .*has 9 numbers.*order 2 takes"),
+        ((3,) * 9, ValueError, r"rank=\(3, .*has 9 numbers.*order 2 takes"),
         (3j, ValueError, r"rank=3j is not understood"),
         ({4, 3}, ValueError, r"rank=\{.*\} is not understood"),
     ],

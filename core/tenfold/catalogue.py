@@ -55,11 +55,18 @@ def every(group: str) -> list[Entry]:
     """The installed entry points of a group, the disabled ones included, in a fixed order."""
     entries = []
     for point in entry_points(group=group):
-        distribution = point.dist
-        known: Any = {} if distribution is None else distribution.metadata
+        known = _metadata(point)
         name, version = (known.get(key, "unknown") for key in ("Name", "Version"))
         entries.append(Entry(point, name, version))
     return sorted(entries, key=lambda entry: (entry.name, entry.distribution, entry.point.value))
+
+
+def _metadata(point: EntryPoint) -> Any:
+    """What its distribution says of itself; nothing where the installation has lost that."""
+    try:
+        return {} if point.dist is None else point.dist.metadata
+    except FileNotFoundError:  # of importlib_metadata, which replaces Python's where it is imported
+        return {}
 
 
 def found(group: str) -> list[Entry]:

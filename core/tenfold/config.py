@@ -19,6 +19,7 @@ from .geometry import Geometry
 from .padding import Sides, same
 
 MOST_ORDER = 16
+LARGEST = 2**31 - 1  # of a size, a stride, a padding or a dilation: what PyTorch's kernels count to
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 Sizes = tuple[int, ...]
 
@@ -110,6 +111,8 @@ class ConvConfig(BaseModel):
             raise ValueError(
                 f"{name}={value!r} must be an int of at least {least}, or a tuple of them"
             )
+        if any(v > LARGEST for v in values):
+            raise ValueError(f"{name}={value!r} must be at most {LARGEST}")
         if many and len(values) != order:
             raise ValueError(
                 f"{name}={tuple(value)!r} has {len(values)} numbers; order={order} takes {order}"
