@@ -159,6 +159,14 @@ def test_factors_in_a_loop_do_not_grow_against_each_other(shape, seed):
     assert relative_error(made.to_tensor(), made.network.to_tensor(rounded)) < 5e-6
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_start_is_not_shrunk_to_nothing(seed):
+    kernel = torch.tensor([0.6614, 0.2669, 0.0617], dtype=torch.float64).reshape(1, 1, 1, 1, 3)
+    for name in (Ring, "cp"):
+        made = decomposed(kernel, seed, rank=1, factorization=name)
+        assert relative_error(kernel, made.to_tensor()) < 1e-6
+
+
 @settings(max_examples=60, deadline=None)
 @given(asked=requests(), name=st.sampled_from(["tt", "tucker", "block_term", "cp", "ring"]))
 def test_a_change_of_basis_keeps_the_kernel_and_lowers_the_norms(asked, name):

@@ -102,7 +102,7 @@ def alternating_least_squares(
     if start is None:
         start = [draw(shape, kernel, generator) for shape in network.shapes]
     norm = float(kernel.norm()) or 1.0
-    ridge = RIDGE
+    ridge = 0.0  # a first sweep with one might shrink all factors to nothing, and stay there
 
     def sweep(given: list[Tensor]) -> tuple[list[Tensor], float]:
         nonlocal ridge

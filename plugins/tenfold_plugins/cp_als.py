@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tenfold import accelerate
 
-RIDGE = 1e-3  # relative to the square of the squared relative error
+RIDGE = 2e-3  # relative to the square of the squared relative error
 DAMPING = 1e-10  # towards the present factor, relative to the mean diagonal
 LARGE = 2**25  # multiply-accumulates of a product from which float32 is worth it
 ROUNDING = 1e-2  # the relative error below which float32 products are too coarse
@@ -41,7 +41,7 @@ class Problem:
         to no cost in error; it goes as the kernel is matched.
         """
         total = self.squares.clamp_min(1e-300)
-        misfit = self.squares
+        misfit = torch.zeros_like(self.squares)  # so that a start is not shrunk to nothing
 
         def sweep(factors: list[Tensor]) -> tuple[list[Tensor], float]:
             nonlocal misfit
