@@ -16,6 +16,8 @@ from torch import Tensor
 from .contraction import Modes
 from .network import GROUP, IN, OUT, spatial_modes
 
+LARGE = 256  # the side from which float32 is worth it, and exact enough to choose ranks by
+
 
 def work_dtype(tensor: Tensor) -> torch.dtype:
     """What decompositions compute in: float64, or float32 on a device without."""
@@ -64,7 +66,10 @@ def tails(kernel: Tensor, factors: Sequence[Modes], bonds: Modes) -> dict[str, l
             return None
         if matrix.shape[1] > matrix.shape[2]:
             matrix = matrix.mT
-        squares = torch.linalg.eigvalsh(matrix @ matrix.mT).clamp_min(0).sum(0)  # ascending
+        if matrix.shape[1] >= LARGE:
+            matrix = matrix.float()
+        gram = matrix @ matrix.mT
+        squares = torch.linalg.eigvalsh(gram).double().clamp_min(0).sum(0)  # ascending
         total = float(squares.sum()) or 1.0
         left = squares.cumsum(0).flip(0) / total  # entry b: all but the b largest
         lost[bond] = [*left.tolist(), 0.0]

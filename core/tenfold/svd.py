@@ -10,6 +10,7 @@ from torch import Tensor
 from .network import GROUP, KernelNetwork
 
 WIDE = 4  # from this aspect ratio on, the small Gram matrix is cheaper than the matrix itself
+LARGE = 2**16  # elements from which it always is, and its rounding, 1e-8 in float64, is little
 
 
 def leading_basis(matrix: Tensor, rank: int) -> Tensor:
@@ -22,8 +23,12 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     rows, columns = matrix.shape[-2:]
     if not 1 <= rank <= min(rows, columns):
         raise ValueError(f"rank={rank} must be in 1 to {min(rows, columns)}, the shorter side")
-    if columns >= WIDE * rows:
+    large = rows * columns >= LARGE
+    if columns >= WIDE * rows or (large and columns >= rows):
         vectors: Tensor = torch.linalg.eigh(matrix @ matrix.mT)[1].flip(-1)  # it sorts upwards
+    elif large:
+        right = torch.linalg.eigh(matrix.mT @ matrix)[1].flip(-1)[..., :rank]
+        vectors = torch.linalg.qr(matrix @ right)[0]
     else:
         vectors = torch.linalg.svd(matrix, full_matrices=False)[0]
     return vectors[..., :rank]
@@ -45,12 +50,10 @@ def chain_svd(
     factors: list[Tensor] = []
     for modes, name in zip(opens, network.bonds, strict=False):
         sizes = [network.sizes[mode] for mode in modes if mode != GROUP]
-        u, s, v = torch.linalg.svd(
-            rest.reshape(groups, bond * prod(sizes), -1), full_matrices=False
-        )
-        kept = network.sizes[name]
+        matrix, kept = rest.reshape(groups, bond * prod(sizes), -1), network.sizes[name]
+        basis = leading_basis(matrix, kept)
         before = [bond] if factors else []
-        factors.append(u[..., :kept].reshape(groups, *before, *sizes, kept))
-        rest, bond = s[:, :kept, None] * v[:, :kept], kept
+        factors.append(basis.reshape(groups, *before, *sizes, kept))
+        rest, bond = basis.mT @ matrix, kept
     last = [network.sizes[mode] for mode in opens[-1] if mode != GROUP]
     return [*factors, rest.reshape(groups, bond, *last)]
