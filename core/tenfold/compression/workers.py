@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, as_completed
 from typing import Any, TypeVar
+
+import torch
 
 T = TypeVar("T")
 TRIES = 3
@@ -52,8 +55,20 @@ def run_all(
 
 
 def run(task: Callable[[], T]) -> T:
-    """Call a task: what is sent to a worker."""
-    return task()
+    """Call a task: what is sent to a worker; in a process of its own on one thread.
+
+    The work is spread over processes already, and after a fork the threads of OpenMP are gone: to
+    wait for them would never end.
+    """
+    threads = torch.get_num_threads()
+    alone = multiprocessing.parent_process() is not None
+    if alone:
+        torch.set_num_threads(1)
+    try:
+        return task()
+    finally:
+        if alone:
+            torch.set_num_threads(threads)
 
 
 def _here(name: str, task: Callable[[], T]) -> T:
