@@ -104,6 +104,12 @@ def test_cp_of_a_trained_kernel_has_no_terms_that_cancel_each_other(name):
     assert found.sensitivity < 200  # 900 and 590 without the ridge
 
 
+def test_cp_of_a_large_fresh_kernel_does_not_stop_early():
+    torch.manual_seed(0)
+    found = decompose(nn.Conv2d(256, 256, 3).weight, rank=0.25, generator=seeded())
+    assert found.error < 0.75
+
+
 @pytest.mark.parametrize("name", ["conv1", "conv2"])
 def test_correction_lowers_the_sensitivity_at_no_more_error(name):
     kernel = load_cnn().get_submodule(name).weight

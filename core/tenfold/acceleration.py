@@ -22,8 +22,9 @@ def accelerate(
 ) -> tuple[Factors, float, int]:
     """Repeat `sweep`, which takes factors and returns better ones with their relative error.
 
-    It stops after `sweeps`, or when one that was not a restart lowers the error by less than the
-    fraction `tolerance` of it. Returns the best factors, their error and how many sweeps were made.
+    It stops after `sweeps`, or when one that was not a restart changes the error by no more than
+    the fraction `tolerance` of it. It may rise where the sweep changes what it minimises, as one
+    does whose ridge sets in. Returns the last good factors, their error and the sweeps made.
     """
     best, error = list(start), float("inf")
     ahead, step, made = best, 0, 0
@@ -34,14 +35,14 @@ def accelerate(
         if found > error and step > 0:  # the extrapolation went too far
             ahead, step = best, 0
             continue
-        fall, error = error - found, min(found, error)
+        fall, error = error - found, found
         momentum = step / (step + 3)
         ahead = [
             new + momentum * (new - old) if momentum else new
             for new, old in zip(factors, best, strict=True)
         ]
         best, step = factors, step + 1
-        if fall <= tolerance * error:
+        if abs(fall) <= tolerance * error:
             break
     return best, error, made
 

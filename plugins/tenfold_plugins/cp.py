@@ -56,10 +56,10 @@ class CP(TensorLySolved):
         tried = [problem.descend(start, first, self.tolerance) for start in starts]
         best, error, _ = min(tried, key=lambda one: one[1])
         if first < self.sweeps:
-            best, error, _ = problem.descend(best, self.sweeps - first, self.tolerance)
+            best, error, _ = problem.descend(best, self.sweeps - first, self.tolerance, error)
         if error < cp_als.ROUNDING and problem.dtype != kernel.dtype:
             problem = cp_als.Problem(kernel, rank, kernel.dtype)
-            best, error, _ = problem.descend(best, self.sweeps, self.tolerance)
+            best, error, _ = problem.descend(best, self.sweeps, self.tolerance, error)
         for _ in range(self.corrections):
             best = problem.correct(best, error)
             count_sweep()

@@ -33,15 +33,16 @@ class Problem:
         self.squares = kernel.square().flatten(1).sum(1)  # (groups,)
 
     def descend(
-        self, start: list[Tensor], sweeps: int, tolerance: float
+        self, start: list[Tensor], sweeps: int, tolerance: float, error: float = 0.0
     ) -> tuple[list[Tensor], float, int]:
         """Accelerated sweeps from `start`: the factors, their relative error and the sweeps made.
 
         A ridge, a small fraction of the misfit, keeps terms from growing against each other at next
-        to no cost in error; it goes as the kernel is matched.
+        to no cost in error; it goes as the kernel is matched. The first sweep's is by the `error`
+        of the start, where that is known; without, a start might be shrunk to nothing.
         """
         total = self.squares.clamp_min(1e-300)
-        misfit = torch.zeros_like(self.squares)  # so that a start is not shrunk to nothing
+        misfit = self.squares * error**2
 
         def sweep(factors: list[Tensor]) -> tuple[list[Tensor], float]:
             nonlocal misfit
