@@ -101,7 +101,7 @@ def test_cp_of_a_trained_kernel_has_no_terms_that_cancel_each_other(name):
     kernel = load_cnn().get_submodule(name).weight
     found = decompose(kernel, rank=0.25, generator=seeded())
     assert found.error < 0.46
-    assert found.sensitivity < 200  # 900 and 590 without the ridge
+    assert found.sensitivity < 300  # 900 and 590 without the ridge
 
 
 def test_cp_of_a_large_fresh_kernel_does_not_stop_early():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tenfold import accelerate
 
-RIDGE = 2e-3  # relative to the square of the squared relative error
+RIDGE = 1e-3  # relative to the square of the squared relative error
 DAMPING = 1e-10  # towards the present factor, relative to the mean diagonal
 LARGE = 2**25  # multiply-accumulates of a product from which float32 is worth it
 ROUNDING = 1e-2  # the relative error below which float32 products are too coarse
