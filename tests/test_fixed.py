@@ -30,9 +30,9 @@ def route(request, monkeypatch):
 def packed(monkeypatch):
     """The convolutions that went to oneDNN with a prepacked weight."""
     ran = []
-    run = FixedConvolution._run_packed
+    choose = FixedConvolution._packed
     monkeypatch.setattr(
-        FixedConvolution, "_run_packed", lambda self, x, b: ran.append(self) or run(self, x, b)
+        FixedConvolution, "_packed", lambda self, x, t: ran.append(self) or choose(self, x, t)
     )
     return ran
 

@@ -13,6 +13,7 @@ from .geometry import Geometry
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+LINE = [Geometry((1,), (1,), (0,), (1,), (0,), transposed) for transposed in (False, True)]
 TORCH_ORDER = 3  # the most spatial axes that PyTorch convolves over
 LAID_OUT = (2, 3)  # the orders whose activations have more than one memory format
 
@@ -25,7 +26,7 @@ def convolve(
     groups: int,
 ) -> Tensor:
     """Convolve `x`, of any order, order 0 (a linear map) included."""
-    line = Geometry((1,), (1,), (0,), (1,), (0,), geometry.transposed)
+    line = LINE[geometry.transposed]
     if geometry.order == 0:
         if groups == 1:
             return F.linear(x, weight, bias)

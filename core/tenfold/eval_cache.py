@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from .plan import Plan, Prepared
+from .stage import PreparedChain
 
 if TYPE_CHECKING:
     from .conv import FactorizedConv
 
 START = 256  # bytes of a factor that are compared on each call
+KINDS = 64  # of inputs whose way is remembered
 
 
 class EvalCache:
@@ -31,9 +33,22 @@ class EvalCache:
     """
 
     def __init__(self) -> None:
-        self._kept: _Kept | None = None
+        self._kept: Kept | None = None
 
-    def prepared(self, layer: FactorizedConv, x: Tensor) -> Prepared | None:
+    def ready(self, layer: FactorizedConv, x: Tensor) -> Prepared | None:
+        """The way that an input of this kind went before, where nothing has changed since."""
+        if torch.compiler.is_compiling() or is_transformed(x):
+            return None
+        kept = self._kept
+        if kept is None or kept.plan is not layer.plan:
+            return None
+        way = kept.ways.get(kind_of(x, layer))
+        given = parameters_of(layer)
+        if way is None or needs_gradients(x, given) or not kept.made_from(given):
+            return None
+        return way
+
+    def kept(self, layer: FactorizedConv, x: Tensor) -> Kept | None:
         """The layer's plan on its factors, fixed; None where it must be run as it is.
 
         That is where gradients are needed, where PyTorch is tracing or transforming, and where a
@@ -41,10 +56,8 @@ class EvalCache:
         """
         if torch.compiler.is_compiling() or is_transformed(x):
             return None
-        # as layer.weight.factors and layer.bias, which take three times as long
-        factors: Any = layer._modules["weight"]._modules["factors"]  # type: ignore[union-attr]
-        given = (*factors._parameters.values(), layer._parameters.get("bias"))
-        if torch.is_grad_enabled() and (x.requires_grad or requires_grad(given)):
+        given = parameters_of(layer)
+        if needs_gradients(x, given):
             return None
         kept, plan = self._kept, layer.plan
         if kept is None or kept.plan is not plan or not kept.made_from(given):
@@ -52,8 +65,8 @@ class EvalCache:
             whole = (*layer.weight.factors, layer.bias)  # others than given where parametrized
             same = len(given) == len(whole) and all(map(is_, given, whole))
             if isinstance(plan, Plan) and same and all(map(can_watch, given)):
-                self._kept = kept = _Kept.make(plan, given)
-        return None if kept is None else kept.run
+                self._kept = kept = Kept.make(plan, given)
+        return kept
 
     def clear(self) -> None:
         """Forget everything."""
@@ -63,18 +76,33 @@ class EvalCache:
         return EvalCache, ()
 
 
-class _Kept(NamedTuple):
+class Kept(NamedTuple):
+    """A prepared plan, what it was made from, and the ways that inputs went through it."""
+
     plan: Plan
     watches: tuple[_Watch | None, ...]
     run: Prepared
+    ways: dict[tuple[object, ...], Prepared]
 
     @classmethod
-    def make(cls, plan: Plan, given: Sequence[Tensor | None]) -> _Kept:
+    def make(cls, plan: Plan, given: Sequence[Tensor | None]) -> Kept:
         watches = tuple(None if p is None else _Watch.of(p) for p in given)
         *factors, bias = (None if p is None else p.detach() for p in given)
         device = "cpu" if factors[0] is None else factors[0].device.type
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
-            return cls(plan, watches, plan.prepare(factors, bias))  # type: ignore[arg-type]
+            return cls(plan, watches, plan.prepare(factors, bias), {})  # type: ignore[arg-type]
+
+    def follow(self, x: Tensor) -> tuple[Tensor, Prepared]:
+        """The output for `x`, and the way it went."""
+        if isinstance(self.run, PreparedChain):
+            return self.run.follow(x)
+        return self.run(x), self.run
+
+    def remember(self, layer: FactorizedConv, x: Tensor, way: Prepared) -> None:
+        """Let inputs of the kind of `x` go this way, with nothing before it and after it."""
+        if len(self.ways) >= KINDS:
+            self.ways.clear()
+        self.ways[kind_of(x, layer)] = way
 
     def made_from(self, given: Sequence[Tensor | None]) -> bool:
         if len(given) != len(self.watches):
@@ -130,8 +158,29 @@ def is_transformed(x: Tensor) -> bool:
     )
 
 
-def requires_grad(tensors: Iterable[Tensor | None]) -> bool:
-    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
+def parameters_of(layer: FactorizedConv) -> tuple[Tensor | None, ...]:
+    """As `(*layer.weight.factors, layer.bias)`, in a third of the time."""
+    factors: Any = layer._modules["weight"]._modules["factors"]  # type: ignore[union-attr]
+    return (*factors._parameters.values(), layer._parameters.get("bias"))
+
+
+def needs_gradients(x: Tensor, given: Iterable[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and (
+        x.requires_grad or any(tensor is not None and tensor.requires_grad for tensor in given)
+    )
+
+
+def kind_of(x: Tensor, layer: FactorizedConv) -> tuple[object, ...]:
+    """All that the way of an input depends on."""
+    return (
+        x.shape,
+        x.stride(),
+        x.dtype,
+        x.device,
+        layer.channels_last,
+        torch._C._get_mkldnn_enabled(),
+        torch.is_autocast_enabled(x.device.type),
+    )
 
 
 def can_watch(tensor: Tensor | None) -> bool:

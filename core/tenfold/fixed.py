@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,84 +12,104 @@ from torch import Tensor
 from .convolve import channels_last, convolve, is_channels_last
 from .geometry import Geometry
 
-# oneDNN starts 10 to 20 µs later than PyTorch's own kernels and BLAS do, and computes faster.
-# So below this many multiply-accumulates a 1×1 convolution is one matrix product,
-SMALL = 8_000_000
+Way = Callable[[Tensor], Tensor]
+
+# oneDNN starts 10 µs later than PyTorch's own kernels and BLAS do, and computes faster. So below
+# this many multiply-accumulates a 1×1 convolution is one matrix product of BLAS,
+SMALL = 6_000_000
 # and below this many one of a single image goes where PyTorch sends it.
 TINY = 1_000_000
 
 
 class FixedConvolution:
-    """A convolution by a fixed weight, without gradients.
+    """A convolution by a fixed weight and bias, without gradients.
 
     On the CPU in float32, images (and volumes with the channels together) go to oneDNN itself, the
     weight reordered for it once. `torch.conv2d` reorders it on every call, which for wide layers on
     small maps takes longer than the convolution; and it sends 1×1 convolutions on one thread, and
     any of at most 3×3 on one small image, to slower kernels (`use_mkldnn` in PyTorch's
-    Convolution.cpp). Small 1×1 ones are one matrix product. All else is PyTorch's own convolution,
-    the weight in the input's memory format.
+    Convolution.cpp). A 1×1 one with the channels together is one matrix product, by oneDNN too: a
+    tenth to a third faster than its convolution. All else is PyTorch's own, the weight in the
+    input's memory format.
     """
 
     def __init__(
-        self, weight: Tensor, geometry: Geometry, groups: int, packed: bool = True
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        geometry: Geometry,
+        groups: int,
+        packed: bool = True,
     ) -> None:
         self.weight = weight.contiguous()
+        self.bias = bias
         self.geometry = geometry
         self.groups = groups
-        self._together: Tensor | None = None  # the weight, its channels kept together
-        self._packed: Tensor | None = None  # the weight in oneDNN's own order
         self._packs = packed and can_pack(weight, geometry)
-        self._matrix: Tensor | None = None  # (in, out)
-        self._tiny = 0  # how many elements of an image are enough for oneDNN
-        if self._packs and groups == 1:
-            each = weight.numel() // weight.shape[1]  # multiply-accumulates for an element
-            self._tiny = TINY // each
-            if geometry.order == 2 and geometry.is_pointwise:
-                self._matrix = weight.flatten(1).T.contiguous()
-                self._tiny = SMALL // each
+        self._linear = groups == 1 and self._packs and geometry.is_pointwise
+        self._kept: dict[str, Tensor] = {}  # the weight in other orders, each made once
 
-    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.way(x)(x)
+
+    def way(self, x: Tensor) -> Way:
+        """How to convolve `x` and all inputs of its shape, strides, dtype and device.
+
+        It also depends on whether oneDNN and autocast are on now.
+        """
         together = is_channels_last(x)
         if self._packs and (together or x.dim() == 4) and onednn_takes(x):
-            if x.numel() >= self._tiny or (self._matrix is None and x.shape[0] > 1):
-                return self._run_packed(x, bias)
-            if self._matrix is not None and is_a_matrix(x):
-                return multiply(x, self._matrix, bias)
+            macs = x.numel() * self.weight.numel() // self.weight.shape[1]  # at stride 1
+            if self._linear and together and is_dense(x):
+                return self._product(x, macs)
+            if macs >= TINY or self.groups > 1 or x.shape[0] > 1:
+                return self._packed(x, together)
         weight = self.weight
         if together and weight.dim() > 3:
-            if self._together is None:
-                self._together = channels_last(weight)
-            weight = self._together
-        return convolve(x, weight, bias, self.geometry, self.groups)
+            weight = self._keep("together", lambda: channels_last(self.weight))
+        geometry, groups, bias = self.geometry, self.groups, self.bias
+        return lambda x: convolve(x, weight, bias, geometry, groups)
 
-    def _run_packed(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        g = self.geometry
-        if self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(
-                self.weight, g.padding, g.stride, g.dilation, self.groups, x.shape
-            )
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
-            x, self._packed, bias, g.padding, g.stride, g.dilation, self.groups, "none", [], ""
+    def _packed(self, x: Tensor, together: bool) -> Way:
+        """The convolution of oneDNN, its weight reordered."""
+        g, bias, groups = self.geometry, self.bias, self.groups
+        where = (g.padding, g.stride, g.dilation, groups)
+        reorder: Any = torch.ops.mkldnn._reorder_convolution_weight
+        run: Any = torch.ops.mkldnn._convolution_pointwise.default
+        packed = self._keep("packed", lambda: reorder(self.weight, *where, x.shape))
+        if together:
+            return lambda x: run(x, packed, bias, *where, "none", [], "")
+        # it may choose the other layout
+        return lambda x: run(x, packed, bias, *where, "none", [], "").contiguous()
+
+    def _product(self, x: Tensor, macs: int) -> Way:
+        """A 1×1 convolution of dense images, channels together: rows times a matrix."""
+        bias, channels, out = self.bias, x.shape[1], self.weight.shape[0]
+        given, steps = (x.numel() // channels, channels), (channels, 1)
+        size = (x.shape[0], out, *x.shape[2:])
+        strides = channels_last(torch.empty(size, device="meta")).stride()
+        matrix = self.weight.flatten(1)
+        multiply: Any
+        if macs >= SMALL:
+            reorder: Any = torch.ops.mkldnn._reorder_linear_weight
+            multiply = torch.ops.mkldnn._linear_pointwise.default
+            packed = self._keep("rows", lambda: reorder(matrix, given[0]))
+            return lambda x: multiply(
+                x.as_strided(given, steps), packed, bias, "none", [], ""
+            ).as_strided(size, strides)
+        flipped = self._keep("matrix", lambda: matrix.T.contiguous())
+        if bias is None:
+            multiply = torch.mm
+            return lambda x: multiply(x.as_strided(given, steps), flipped).as_strided(size, strides)
+        multiply = torch.addmm
+        return lambda x: multiply(bias, x.as_strided(given, steps), flipped).as_strided(
+            size, strides
         )
-        return y if is_channels_last(x) else y.contiguous()  # it may choose the other layout
 
-
-def is_a_matrix(x: Tensor) -> bool:
-    """Whether images are one dense matrix, and one product of it is faster than a convolution.
-
-    On one thread, below 16 images, PyTorch's convolution is that product, with less ado.
-    """
-    dense = x.is_contiguous(memory_format=torch.channels_last)
-    return dense and (torch.get_num_threads() > 1 or x.shape[0] >= 16)
-
-
-def multiply(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1×1 convolution of images, dense, channels together, by `matrix`, `(in, out)`."""
-    batch, channels, height, width = x.shape
-    rows = x.as_strided((batch * height * width, channels), (channels, 1))
-    y = torch.mm(rows, matrix) if bias is None else torch.addmm(bias, rows, matrix)
-    out = matrix.shape[1]
-    return y.as_strided((batch, out, height, width), (height * width * out, 1, width * out, out))
+    def _keep(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
 
 
 def can_pack(weight: Tensor, geometry: Geometry) -> bool:
@@ -111,3 +133,8 @@ def onednn_takes(x: Tensor) -> bool:
         and torch._C._get_mkldnn_enabled()
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def is_dense(x: Tensor) -> bool:
+    """Whether an image or a volume with the channels together is one matrix, without gaps."""
+    return x.movedim(1, -1).is_contiguous()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from numbers import Integral
 from typing import Any
@@ -134,6 +134,16 @@ class FactorizedKernel(nn.Module):
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = self.factors[0].dtype
         return dtype
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FactorizedKernel:
+        """As every module's, but a factor of four or five modes is no image, and stays as it is
+        under `.to(memory_format=…)`."""
+
+        def of_a_row(tensor: Tensor) -> Tensor:
+            return fn(tensor.flatten()).reshape(tensor.shape) if tensor.dim() > 3 else fn(tensor)
+
+        applied: FactorizedKernel = super()._apply(of_a_row, recurse)  # type: ignore[no-untyped-call]
+        return applied
 
     def numel(self) -> int:
         """The number of parameters, of all factors."""

@@ -85,10 +85,11 @@ class Stage:
         self, factors: Sequence[Tensor], bias: Tensor | None, packed: bool = True
     ) -> Prepared:
         """The stage with these factors and this bias, as a function of `x` alone."""
-        fixed = FixedConvolution(self.weight(factors), self.geometry, self.groups, packed)
+        weight, inside = self.weight(factors), bias if self.passed == 1 else None
+        fixed = FixedConvolution(weight, inside, self.geometry, self.groups, packed)
         if self.permutation is None and self.passed == 1:
-            return partial(fixed, bias=bias)
-        return partial(self._around, fixed, bias=bias)
+            return fixed
+        return lambda x: self._around(lambda x, _: fixed(x), x, bias)
 
     def _around(self, convolution: BiasedConvolution, x: Tensor, bias: Tensor | None) -> Tensor:
         """Bring the modes of `x` to the axes that `convolution` wants them on, and back."""
@@ -124,7 +125,7 @@ class Chain(Plan):
             return self.stages[-1](x, factors, bias)
         return _add_bias(self.permutation(self.stages[-1](x, factors, None)), bias)
 
-    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> Prepared:
+    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> PreparedChain:
         """Contract every stage's weight once; returns `x -> y`."""
         *first, last = self.stages
         at_end, after = (bias, None) if self.permutation is None else (None, bias)
@@ -133,13 +134,7 @@ class Chain(Plan):
         if self.permutation is not None:
             steps.append(self.permutation)
             steps.append(partial(_add_bias, bias=after))
-
-        def run(x: Tensor) -> Tensor:
-            for step in steps:
-                x = step(x)
-            return x
-
-        return run
+        return PreparedChain(steps)
 
     def padded(self, output_padding: Sequence[int]) -> Chain:
         """The same transposed convolutions with another output padding, one for each axis."""
@@ -159,6 +154,32 @@ class Chain(Plan):
             total += stage.macs(size)
             size = stage.geometry.output_size(size)
         return total
+
+
+class PreparedChain:
+    """Fixed convolutions, one after another."""
+
+    def __init__(self, steps: Sequence[Prepared]) -> None:
+        self.steps = steps
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.follow(x)[0]
+
+    def follow(self, x: Tensor) -> tuple[Tensor, Prepared]:
+        """The output, and the way it went: a quicker one for inputs of the same kind."""
+        ways = []
+        for step in self.steps:
+            way = step.way(x) if isinstance(step, FixedConvolution) else step
+            ways.append(way)
+            x = way(x)
+        return x, ways[0] if len(ways) == 1 else partial(follow, tuple(ways))
+
+
+def follow(ways: Sequence[Prepared], x: Tensor) -> Tensor:
+    """Run one after another."""
+    for way in ways:
+        x = way(x)
+    return x
 
 
 def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> Chain:

@@ -38,17 +38,22 @@ Row = dict[str, Any]
 
 
 def pairs(wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every installed pair that runs, or those whose format is wanted; reconstructed once."""
+    """Every installed pair that runs as convolutions, or those whose format is wanted.
+
+    Reconstructed counts once, being the same for all; `auto` has a benchmark of its own.
+    """
     for factorization in factorizations.names():
         if wanted and factorization not in wanted:
             continue
         for implementation in implementations.names():
+            if implementation == "auto":
+                continue
             if implementation == "reconstructed" and factorization != "tucker":
                 continue
             try:
                 FactorizedConv(
                     16, 16, (3, 3), factorization=factorization, implementation=implementation
-                )
+                ).to_sequential()
             except ValueError:
                 continue
             yield factorization, implementation
@@ -79,7 +84,11 @@ def peer_of(layer: FactorizedConv, padding: int) -> nn.Module | None:
 
 
 def in_turn(work: dict[str, Callable[[], Any]], seconds: float, device: str) -> dict[str, float]:
-    """The lower quartile of the milliseconds of each, run one after the other."""
+    """The lower quartile of the milliseconds of each, run one after the other.
+
+    Each call is timed right after one of its own, so that none finds the caches as another left
+    them.
+    """
     times: dict[str, list[float]] = {name: [] for name in work}
     for run in work.values():
         for _ in range(3):
@@ -87,6 +96,7 @@ def in_turn(work: dict[str, Callable[[], Any]], seconds: float, device: str) -> 
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < 5:
         for name, run in work.items():
+            run()
             times[name].append(timed(run, device))
     return {name: quantiles(found, n=4)[0] for name, found in times.items()}
 

@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from ..conv import FactorizedConv
 
 
-def settle(layer: FactorizedConv, x: Tensor, channels_last: bool) -> None:
-    """Decide by the first input of its kind, where measuring is allowed.
+def settle(layer: FactorizedConv, x: Tensor, channels_last: bool) -> bool:
+    """Decide by the first input of its kind, where measuring is allowed; returns if it is decided.
 
     A kind is a type of device, a dtype and a memory format.
     """
     kind = (x.device.type, x.dtype, channels_last)
     if layer.training or kind == layer.settled or not may_measure(x):
-        return
+        return bool(kind == layer.settled)
     decision = decide(layer, x, wait=False)
     if decision is not None:
         adopt(layer, decision)
         layer.settled = kind
+    return decision is not None
 
 
 def tune(layer: FactorizedConv, x: Tensor, again: bool) -> Decision:
