@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,9 +29,9 @@ from .fit import fit, structure
 from .geometry import Geometry
 from .implementation import Convolution, Implementation
 from .kernel import FactorizedKernel
+from .layout import lay_out, surround
 from .moment import Moment, check_moment
 from .network import KernelNetwork
-from .padding import pad
 from .registry import Choice, factorizations, implementations
 from .stage import Chain, lower
 from .tuning.decision import Decision
@@ -262,21 +263,20 @@ class FactorizedConv(nn.Module):
             settled = settle(self, x, together)
         asked = self.plan.memory_format if isinstance(self.plan, Chain) else None
         inside = together if asked is None else asked == "channels_last"
-        given = x
-        if inside or together:
-            x = in_format(x, inside)
-        if self.sides is not None:
-            x = pad(x, self.sides, self.config.padding_mode)
+        before = (inside, together, self.sides, self.config.padding_mode)
+        given, x = x, lay_out(x, *before)
         if output_size is not None:
             return in_format(self._run_sized(x, output_size), together)
         kept = None if self.training else self.eval_cache.kept(self, x)
         if kept is None:
             return in_format(self.plan(x, tuple(self.weight.factors), self.bias), together)
         y, way = kept.follow(x)
-        wanted = in_format(y, together)
-        if settled and x is given and wanted is y:
-            kept.remember(self, x, way)
-        return wanted
+        result = in_format(y, together)
+        if settled:
+            if x is not given or result is not y:
+                way = partial(surround, way, before)
+            kept.remember(self, given, way)
+        return result
 
     def train(self, mode: bool = True) -> FactorizedConv:
         """Set the training mode; what was kept for eval is forgotten."""

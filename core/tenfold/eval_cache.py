@@ -99,52 +99,64 @@ class Kept(NamedTuple):
         return self.run(x), self.run
 
     def remember(self, layer: FactorizedConv, x: Tensor, way: Prepared) -> None:
-        """Let inputs of the kind of `x` go this way, with nothing before it and after it."""
+        """Let inputs of the kind of `x` go this way, without any check."""
         if len(self.ways) >= KINDS:
             self.ways.clear()
         self.ways[kind_of(x, layer)] = way
 
     def made_from(self, given: Sequence[Tensor | None]) -> bool:
+        """Whether the parameters are still as they were; this runs on every call."""
         if len(given) != len(self.watches):
             return False
         for tensor, watch in zip(given, self.watches, strict=True):
-            if tensor is None or watch is None:
-                if not (tensor is None and watch is None):
+            if watch is None or tensor is None:
+                if tensor is not watch:
                     return False
-            elif not watch.sees_no_change(tensor):
+                continue
+            known, _, version, address, stride, shape, dtype, buffer, start = watch
+            if (
+                tensor is not known
+                or tensor._version != version
+                or tensor.data_ptr() != address
+                or tensor.stride() != stride
+                or tensor.shape != shape
+                or tensor.dtype is not dtype
+                or (buffer is not None and buffer.raw != start)
+            ):
                 return False
         return True
 
 
 class _Watch(NamedTuple):
-    """One tensor as it was."""
+    """One tensor as it was, by what PyTorch changes with it and costs next to nothing to ask."""
 
     tensor: Tensor
     memory: Tensor  # an alias, which holds it
-    stamp: tuple[object, ...]
+    version: int
+    address: int
+    stride: tuple[int, ...]
+    shape: torch.Size
+    dtype: torch.dtype
     buffer: ctypes.Array[ctypes.c_char] | None  # the start of the memory; None but on the CPU
     start: bytes  # what was there
 
     @classmethod
     def of(cls, tensor: Tensor) -> _Watch:
-        memory, buffer = tensor.detach(), None
+        buffer, address = None, tensor.data_ptr()
         if tensor.is_cpu:
             size = min(START, tensor.numel() * tensor.element_size())
-            buffer = (ctypes.c_char * size).from_address(tensor.data_ptr())
-        return cls(tensor, memory, stamp(tensor), buffer, b"" if buffer is None else buffer.raw)
-
-    def sees_no_change(self, tensor: Tensor) -> bool:
-        known, _, known_stamp, buffer, start = self
-        return (
-            tensor is known
-            and stamp(tensor) == known_stamp
-            and (buffer is None or buffer.raw == start)
+            buffer = (ctypes.c_char * size).from_address(address)
+        return cls(
+            tensor,
+            tensor.detach(),
+            tensor._version,
+            address,
+            tensor.stride(),
+            tensor.shape,
+            tensor.dtype,
+            buffer,
+            b"" if buffer is None else buffer.raw,
         )
-
-
-def stamp(tensor: Tensor) -> tuple[object, ...]:
-    """What changes when PyTorch changes a tensor, and costs next to nothing to ask."""
-    return (tensor._version, tensor.data_ptr(), tensor.stride(), tensor.shape, tensor.dtype)
 
 
 def is_transformed(x: Tensor) -> bool:
