@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -301,7 +302,7 @@ class TestFixing:
         remade = eval(repr(layer), vars(tenfold))
         remade.load_state_dict(layer.state_dict())
         assert repr(remade) == repr(layer)
-        assert remade.plan == layer.plan
+        assert remade.plan == replace(layer.plan, apart=None)  # in eval; named, it is exact
         assert torch.equal(run(remade.eval(), x), run(layer, x))
 
     @pytest.mark.parametrize(

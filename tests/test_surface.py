@@ -54,6 +54,24 @@ def make_input(name: str, batch: int = 2, dtype: torch.dtype = torch.float32) ->
     return torch.randn(shape, generator=generator).to(dtype)
 
 
+@pytest.mark.parametrize("order", [2, 3])
+@torch.no_grad()
+def test_to_a_memory_format_and_back_is_as_for_a_dense_layer(pair, order):
+    layout = LAYOUTS[order + 2]
+    generator = torch.Generator().manual_seed(0)
+    layer = FactorizedConv(6, 4, 3, order=order, padding=1, **pair, generator=generator).eval()
+    dense, x = layer.to_conv(), torch.randn(2, 6, *(5,) * order)
+    factors = [factor.detach().clone() for factor in layer.weight.factors]
+    for asked in (layout, torch.contiguous_format):
+        layer.to(memory_format=asked), dense.to(memory_format=asked)
+        y = layer(x)
+        assert y.stride() == dense(x).stride()
+        assert relative_error(dense(x), y) < 1e-5
+        assert layer.double()(x.double()).stride() == y.stride()
+        layer.float()
+    assert all(map(torch.equal, factors, layer.weight.factors))
+
+
 @settings(max_examples=20, deadline=None)
 @given(asked=requests())
 def test_in_float32_it_is_the_dense_convolution_to_1e_5(pair, asked):

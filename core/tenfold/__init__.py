@@ -22,7 +22,7 @@ from .implementation import Fixed, Implementation
 from .kernel import FactorizedKernel
 from .moment import Moment, measure_moments
 from .network import KernelNetwork
-from .partition import Partition, Roles, cheapest_partition, roles
+from .partition import Partition, Roles, cheapest_partition, partition_macs, roles
 from .plain_model import to_plain
 from .plan import Plan, Prepared
 from .rank import Energy, Error, Multiple, is_budget
@@ -72,6 +72,7 @@ __all__ = [
     "leading_basis",
     "load",
     "measure_moments",
+    "partition_macs",
     "plan_contraction",
     "relative_error",
     "roles",

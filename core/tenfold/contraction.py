@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from string import ascii_letters
 
 import opt_einsum
@@ -22,10 +23,11 @@ class Contraction:
     """A fixed sequence of pairwise einsums that turns some tensors into one.
 
     Each step takes the tensors at its positions off the list, contracts them by its equation and
-    puts the result at the end.
+    puts the result at the end. `macs` are the multiply-accumulates of all steps.
     """
 
     steps: tuple[tuple[tuple[int, ...], str], ...]
+    macs: int
 
     def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
         """Contract `tensors`, whose shapes are those the contraction was planned for."""
@@ -51,9 +53,11 @@ def plan_contraction(
     path, _ = opt_einsum.contract_path(equation, *shapes, shapes=True)
 
     pending = list(inputs)
-    steps = []
+    steps, macs = [], 0
     for positions in path:
         taken = [pending[position] for position in positions]
+        if len(taken) > 1:
+            macs += prod(sizes[mode] for mode in _ordered(taken))
         pending = [modes for i, modes in enumerate(pending) if i not in positions]
         wanted = set(output).union(*pending)
         made = tuple(m for m in _ordered(taken) if m in wanted) if pending else output
@@ -61,7 +65,7 @@ def plan_contraction(
         left = ",".join(_spell(modes, letters) for modes in taken)
         steps.append((tuple(positions), f"{left}->{_spell(made, letters)}"))
         pending.append(made)
-    return Contraction(tuple(steps))
+    return Contraction(tuple(steps), macs)
 
 
 def _ordered(inputs: Sequence[Modes]) -> Modes:

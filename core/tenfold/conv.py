@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from . import plain, source
+from .apart import with_apart
 from .arguments import (
     allocate,
     check_device,
@@ -432,4 +433,5 @@ def make_plan(
     if callable(plan):
         return plan
     chain = lower(network, plan, geometry)
-    return replace(chain, memory_format=wanted, packed=runner.plugin.packed)
+    chain = replace(chain, memory_format=wanted, packed=runner.plugin.packed)
+    return with_apart(chain, network, geometry) if runner.plugin.apart else chain

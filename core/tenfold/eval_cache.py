@@ -109,13 +109,14 @@ class Kept(NamedTuple):
         if len(given) != len(self.watches):
             return False
         for tensor, watch in zip(given, self.watches, strict=True):
-            if watch is None or tensor is None:
-                if tensor is not watch:
+            if watch is None:
+                if tensor is not None:
                     return False
                 continue
             known, _, version, address, stride, shape, dtype, buffer, start = watch
             if (
-                tensor is not known
+                tensor is None
+                or tensor is not known
                 or tensor._version != version
                 or tensor.data_ptr() != address
                 or tensor.stride() != stride

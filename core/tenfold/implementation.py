@@ -21,11 +21,14 @@ class Implementation(ABC):
 
     It asks what the network can do, never which format it came from. `memory_format` is the layout
     of images and volumes in which its convolutions run; None for that of the input. `packed` lets
-    their weights be packed for oneDNN in eval.
+    their weights be packed for oneDNN in eval. `apart` lets factors that a partition merges run one
+    by one in training, where their kernel is made anew on each call, if the input is so small that
+    this costs more.
     """
 
     memory_format: MemoryFormat | None = None
     packed: bool = True
+    apart: bool = False
 
     @abstractmethod
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition | Convolution:

@@ -78,6 +78,24 @@ def roles(
     )
 
 
+def partition_macs(
+    network: KernelNetwork, partition: Partition, geometry: Geometry
+) -> float | None:
+    """Multiply-accumulates for each element of the whole convolution's map.
+
+    None where the partition splits a spatial mode, and so cannot run.
+    """
+    total = 0.0
+    done: tuple[int, ...] = ()
+    for group in partition:
+        role = roles(network, done, group, geometry)
+        if role is None:
+            return None
+        total += role.macs(network)
+        done += group
+    return total
+
+
 def cheapest_partition(
     network: KernelNetwork,
     geometry: Geometry,

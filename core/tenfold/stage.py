@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .contraction import Contraction, Modes
@@ -108,7 +109,8 @@ class Chain(Plan):
     """The convolutions that a partition makes of a network, one after another.
 
     `memory_format` is the layout in which the activations are kept; None for that of the input.
-    `packed` lets the weights be packed for oneDNN in eval; else PyTorch's convolutions run.
+    `packed` lets the weights be packed for oneDNN in eval; else PyTorch's convolutions run. `apart`
+    runs in its place, in training, on inputs so small that to merge factors costs more.
     """
 
     partition: Partition
@@ -116,9 +118,12 @@ class Chain(Plan):
     permutation: Permutation | None  # of the last stage's channels to (group, out)
     memory_format: MemoryFormat | None = None
     packed: bool = True
+    apart: Apart | None = None
 
     def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
         """Run it on `x`, `(batch, channels, *size)`."""
+        if self.apart is not None and not is_traced() and x.numel() < self.apart.below:
+            return self.apart.chain(x, factors, bias)
         for stage in self.stages[:-1]:
             x = stage(x, factors, None)
         if self.permutation is None:
@@ -145,7 +150,8 @@ class Chain(Plan):
                 for axis, extra in enumerate(output_padding)
             )
             stages.append(replace(stage, geometry=replace(stage.geometry, output_padding=here)))
-        return replace(self, stages=tuple(stages))
+        apart = self.apart and Apart(self.apart.chain.padded(output_padding), self.apart.below)
+        return replace(self, stages=tuple(stages), apart=apart)
 
     def macs(self, size: Sequence[int]) -> int:
         """Multiply-accumulates for one input of spatial size `size`."""
@@ -154,6 +160,18 @@ class Chain(Plan):
             total += stage.macs(size)
             size = stage.geometry.output_size(size)
         return total
+
+
+class Apart(NamedTuple):
+    """A chain of single factors, and the number of an input's elements below which it runs."""
+
+    chain: Chain
+    below: float
+
+
+def is_traced() -> bool:
+    """Whether what runs now is recorded for inputs of other sizes too."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 class PreparedChain:

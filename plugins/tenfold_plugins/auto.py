@@ -12,7 +12,7 @@ from tenfold import (
     Partition,
     cheapest_partition,
     implementations,
-    roles,
+    partition_macs,
 )
 
 CHEAPEST = 5  # how many are measured, besides the dense kernel and the default
@@ -28,6 +28,8 @@ class Auto(Implementation):
     out.
     """
 
+    apart = True
+
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:
         plan = implementations["factorized"]().plan(network, geometry)
         assert not callable(plan)  # it is a partition
@@ -39,10 +41,10 @@ class Auto(Implementation):
         cheapest = cheapest_partition(network, geometry, lambda group: True)
         costs: dict[Partition, float] = {}
         for partition in {*coarsenings(default), *coarsenings(cheapest)}:
-            cost = macs(network, partition, geometry)
+            cost = partition_macs(network, partition, geometry)
             if cost is not None:
                 costs[partition] = cost
-        most = macs(network, dense, geometry)
+        most = partition_macs(network, dense, geometry)
         worth = [partition for partition, cost in costs.items() if most is None or cost < most]
         worth.sort(key=lambda partition: (costs[partition], len(partition), partition))
         return tuple(dict.fromkeys([dense, *worth[:CHEAPEST], default]))
@@ -65,16 +67,3 @@ def merged(partition: Partition, cuts: Sequence[int]) -> Partition:
     ends = [0, *cuts, len(partition)]
     runs = [partition[a:b] for a, b in pairwise(ends)]
     return tuple(tuple(sorted(i for group in run for i in group)) for run in runs)
-
-
-def macs(network: KernelNetwork, partition: Partition, geometry: Geometry) -> float | None:
-    """Multiply-accumulates for each element of the map; None where it splits a spatial mode."""
-    total = 0.0
-    done: tuple[int, ...] = ()
-    for group in partition:
-        role = roles(network, done, group, geometry)
-        if role is None:
-            return None
-        total += role.macs(network)
-        done += group
-    return total

@@ -10,8 +10,11 @@ class Factorized(Implementation):
 
     The kinds are input channels, output channels and space, told by a factor's open modes of more
     than one element; a factor without any goes with each. For CP it is four small convolutions; for
-    Tucker 1×1, k×k, 1×1: a ResNet bottleneck (He et al. 2016, arXiv 1512.03385).
+    Tucker 1×1, k×k, 1×1: a ResNet bottleneck (He et al. 2016, arXiv 1512.03385). In training,
+    where a merged kernel is made anew on each call, small inputs meet its factors one by one.
     """
+
+    apart = True
 
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:
         kinds = [frozenset(kind(network, factor)) for factor in network.factors]

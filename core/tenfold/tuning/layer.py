@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from torch import Tensor
 
+from ..apart import with_apart
 from ..convolve import is_channels_last
 from ..implementation import Fixed, Implementation
 from ..registry import Choice
+from ..stage import Chain
 from .decision import Decision
 from .tuner import decide, may_measure
 
@@ -63,7 +65,10 @@ def adopt(layer: FactorizedConv, decision: Decision) -> None:
     way: Choice[Implementation] = _choice(
         Fixed(decision.partition, decision.memory_format, decision.packed)
     )
-    plan = make_plan(layer.weight.choice, layer.weight.network, way, layer.config.geometry)
+    network, geometry = layer.weight.network, layer.config.geometry
+    plan = make_plan(layer.weight.choice, network, way, geometry)
+    if layer.runner.plugin.apart and isinstance(plan, Chain):
+        plan = with_apart(plan, network, geometry)
     layer.plan, layer.way, layer.decision = plan, way, decision
 
 
