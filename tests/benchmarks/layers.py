@@ -7,7 +7,10 @@ Layers C×C×3×3 at a quarter of the parameters, ranks plain and in multiples o
 channels last. Each of our pairs runs in turn with TensorLy-Torch's layer of the same format and
 implementation, with the `nn.Sequential` of the same convolutions and with dense in its better
 layout, in one process; a ratio is of the lower quartiles of the rounds, which a busy machine
-disturbs least. `--training` times forward and backward and counts the bytes kept in between.
+disturbs least. The rate is that of our multiply-accumulates, in dense's: 1 is the limit of the
+arithmetic, and what the peer's time is over it is the most that any of its layers could be beaten
+by. `--compiled` adds the chain compiled by inductor with its weights frozen. `--training` times
+forward and backward and counts the bytes kept in between.
 """
 
 from __future__ import annotations
@@ -130,7 +133,13 @@ def kept_bytes(run: Callable[[], Any]) -> int:
 
 
 def measure(
-    layer: FactorizedConv, size: int, batch: int, training: bool, seconds: float, device: str
+    layer: FactorizedConv,
+    size: int,
+    batch: int,
+    training: bool,
+    compiled: bool,
+    seconds: float,
+    device: str,
 ) -> Row:
     """One layer with its rivals."""
     channels, dtype = layer.config.in_channels, layer.weight.dtype
@@ -145,6 +154,9 @@ def measure(
     }
     dense_last: Any = rivals["dense, channels last"][0]
     dense_last.to(device, dtype).to(memory_format=torch.channels_last)
+    if compiled:
+        chain = layer.to_sequential().to(memory_format=torch.channels_last).eval()
+        rivals["compiled"] = (torch.compile(chain, options={"freezing": True}), last)
     peer = peer_of(layer, 1)
     if peer is not None:
         rivals["peer"] = (peer.to(device, dtype), last)
@@ -163,6 +175,7 @@ def measure(
         if training:
             row |= {f"{name} MB": kept_bytes(run) / 1e6 for name, run in work.items()}
     row["dense"] = min(row["dense"], row.pop("dense, channels last"))
+    row["limit"] = row["dense"] * layer.macs((size, size)) / (9 * channels**2 * size**2)
     return row
 
 
@@ -172,23 +185,26 @@ def geometric(values: Sequence[float]) -> float:
 
 
 def summary(rows: Sequence[Row]) -> Iterator[tuple[str, str, Row]]:
-    """For each pair and rank the geometric means of our speed-ups over the rivals."""
+    """For each pair and rank the geometric means of our speed-ups over the rivals, of our rate in
+    dense's, and of the peer's time over the limit."""
     for pair, rank in dict.fromkeys((row["pair"], row["rank"]) for row in rows):
         mine = [row for row in rows if (row["pair"], row["rank"]) == (pair, rank)]
-        yield (
-            pair,
-            rank,
-            {
-                rival: geometric([row[rival] / row["ours"] for row in mine])
-                for rival in ("peer", "plain", "dense")
-                if all(rival in row for row in mine)
-            },
-        )
+        ratios = {
+            rival: geometric([row[rival] / row["ours"] for row in mine])
+            for rival in ("peer", "plain", "compiled", "dense", "limit")
+            if rival in mine[0]
+        }
+        if "peer" in ratios:
+            ratios["most"] = geometric([row["peer"] / row["limit"] for row in mine])
+        yield pair, rank, ratios
 
 
 def main(
     threads: Annotated[int, typer.Option(help="For every rival.")] = 1,
     training: Annotated[bool, typer.Option("--training", help="Forward and backward.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="The chain by inductor too.")
+    ] = False,
     factorization: Annotated[list[str] | None, typer.Option(help="Only these formats.")] = None,
     rank: Annotated[list[str] | None, typer.Option(help="0.25, 16s or both.")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images.")] = None,
@@ -218,7 +234,7 @@ def main(
                 for images in batch or BATCHES:
                     row = {"pair": " ".join(pair), "rank": name, "layer": f"{channels}, {size}²"}
                     row |= {"batch": images, "ranks": str(layer.rank)}
-                    row |= measure(layer, size, images, training, seconds, device)
+                    row |= measure(layer, size, images, training, compiled, seconds, device)
                     rows.append(row)
                     note.log(
                         *(f"{k} {v:.3f}" if isinstance(v, float) else v for k, v in row.items())
@@ -226,7 +242,7 @@ def main(
     where = torch.cuda.get_device_name() if device.startswith("cuda") else f"{threads} threads"
     what = "forward + backward" if training else "eval"
     table = Table(title=f"{what}, {dtype}, {where}, torch {torch.__version__}: × faster than")
-    for title in ("pair", "rank", "the peer", "plain chain", "dense"):
+    for title in ("pair", "rank", *RIVALS.values()):
         table.add_column(title)
     for pair_name, rank_name, ratios in summary(rows):
         shown = [f"{ratios[rival]:.2f}" if rival in ratios else "–" for rival in RIVALS]
@@ -236,7 +252,14 @@ def main(
         out.write_text(json.dumps(rows, indent=1))
 
 
-RIVALS = ("peer", "plain", "dense")
+RIVALS = {
+    "peer": "the peer",
+    "plain": "plain chain",
+    "compiled": "it compiled",
+    "dense": "dense",
+    "limit": "rate",
+    "most": "peer at most",
+}
 
 
 if __name__ == "__main__":
