@@ -10,7 +10,7 @@ layout, in one process; a ratio is of the lower quartiles of the rounds, which a
 disturbs least. The rate is that of our multiply-accumulates, in dense's: 1 is the limit of the
 arithmetic, and what the peer's time is over it is the most that any of its layers could be beaten
 by. `--compiled` adds the chain compiled by inductor with its weights frozen. `--training` times
-forward and backward and counts the bytes kept in between.
+forward and backward, and finds the most memory held at once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from math import exp, log
 from pathlib import Path
 from statistics import quantiles
@@ -118,18 +119,18 @@ def timed(run: Callable[[], Any], device: str) -> float:
     return 1000 * (time.perf_counter() - started)
 
 
-def kept_bytes(run: Callable[[], Any]) -> int:
-    """The bytes that autograd keeps from forward for backward, each memory counted once."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+def peak_bytes(run: Callable[[], Any], device: str) -> int:
+    """The most memory that is held at once in one call, beyond what is held before it."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
         run()
-    return sum(kept.values())
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(profile_memory=True) as profile:
+        run()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(accumulate(changes), default=0)
 
 
 def measure(
@@ -173,7 +174,7 @@ def measure(
     with torch.set_grad_enabled(training):
         row: Row = in_turn(work, seconds, device)
         if training:
-            row |= {f"{name} MB": kept_bytes(run) / 1e6 for name, run in work.items()}
+            row |= {f"{name} MB": peak_bytes(run, device) / 1e6 for name, run in work.items()}
     row["dense"] = min(row["dense"], row.pop("dense, channels last"))
     row["limit"] = row["dense"] * layer.macs((size, size)) / (9 * channels**2 * size**2)
     return row
@@ -194,6 +195,8 @@ def summary(rows: Sequence[Row]) -> Iterator[tuple[str, str, Row]]:
             for rival in ("peer", "plain", "compiled", "dense", "limit")
             if rival in mine[0]
         }
+        if "ours MB" in mine[0]:
+            ratios["memory"] = geometric([row["ours MB"] / row["dense MB"] for row in mine])
         if "peer" in ratios:
             ratios["most"] = geometric([row["peer"] / row["limit"] for row in mine])
         yield pair, rank, ratios
@@ -242,23 +245,26 @@ def main(
     where = torch.cuda.get_device_name() if device.startswith("cuda") else f"{threads} threads"
     what = "forward + backward" if training else "eval"
     table = Table(title=f"{what}, {dtype}, {where}, torch {torch.__version__}: × faster than")
-    for title in ("pair", "rank", *RIVALS.values()):
+    found = list(summary(rows))
+    columns = [name for name in COLUMNS if any(name in ratios for *_, ratios in found)]
+    for title in ("pair", "rank", *(COLUMNS[name] for name in columns)):
         table.add_column(title)
-    for pair_name, rank_name, ratios in summary(rows):
-        shown = [f"{ratios[rival]:.2f}" if rival in ratios else "–" for rival in RIVALS]
+    for pair_name, rank_name, ratios in found:
+        shown = [f"{ratios[name]:.2f}" if name in ratios else "–" for name in columns]
         table.add_row(pair_name, rank_name, *shown)
     console.print(table)
     if out is not None:
         out.write_text(json.dumps(rows, indent=1))
 
 
-RIVALS = {
+COLUMNS = {
     "peer": "the peer",
     "plain": "plain chain",
     "compiled": "it compiled",
     "dense": "dense",
     "limit": "rate",
     "most": "peer at most",
+    "memory": "memory of dense's",
 }
 
 
