@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
-from tenfold import FactorizedConv, relative_error
+from tenfold import FactorizedConv, convolve, relative_error
 from tenfold.testing import dense_convolution, requests
 
 LAYERS = {  # arguments, and the size of an input
@@ -240,3 +240,23 @@ def test_the_arguments_have_the_names_order_and_defaults_of_nn_conv():
     assert [(p.name, p.default, p.kind) for p in mine] == [
         (p.name, p.default, p.kind) for p in theirs
     ]
+
+
+@pytest.mark.parametrize("few", [0, 10**9])
+@pytest.mark.parametrize("order", [2, 3])
+def test_training_with_the_channels_together_has_the_dense_gradients(pair, order, few, monkeypatch):
+    """Whether 1×1 stages run as convolutions or as matrix products."""
+    monkeypatch.setattr(convolve, "FEW", few)
+    generator = torch.Generator().manual_seed(0)
+    options = {"order": order, "padding": 1, "dtype": torch.float64}
+    layer = FactorizedConv(6, 4, 3, **options, **pair, generator=generator)
+    x = torch.randn(2, 6, *(5,) * order, dtype=torch.float64, generator=generator)
+    x = x.to(memory_format=LAYOUTS[order + 2]).requires_grad_()
+    parameters = [x, *layer.parameters()]
+    y = layer(x)
+    assert y.is_contiguous(memory_format=LAYOUTS[order + 2])
+    wanted = dense_convolution(x, layer.weight.to_tensor(), layer.bias, padding=(1,) * order)
+    assert relative_error(wanted, y) < 1e-12
+    slopes = torch.autograd.grad(y.sin().sum(), parameters)
+    for one, slope in zip(torch.autograd.grad(wanted.sin().sum(), parameters), slopes, strict=True):
+        assert relative_error(one, slope) < 1e-10

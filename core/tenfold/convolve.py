@@ -15,6 +15,7 @@ _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 LINE = [Geometry((1,), (1,), (0,), (1,), (0,), transposed) for transposed in (False, True)]
 TORCH_ORDER = 3  # the most spatial axes that PyTorch convolves over
+FEW = 512  # positions, of all images, up to which a 1×1 convolution is a matrix product
 LAID_OUT = (2, 3)  # the orders whose activations have more than one memory format
 
 
@@ -31,12 +32,38 @@ def convolve(
         if groups == 1:
             return F.linear(x, weight, bias)
         return _convolve(x.unsqueeze(2), weight.unsqueeze(2), bias, line, groups).squeeze(2)
+    if is_a_product(x, geometry, groups):
+        return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
     if geometry.order <= TORCH_ORDER:
         return _convolve(x, weight, bias, geometry, groups)
     if geometry.is_pointwise:
         y = _convolve(x.flatten(2), weight.flatten(2), bias, line, groups)
         return y.reshape(*y.shape[:2], *x.shape[2:])
     return _convolve_wide(x, weight, bias, geometry, groups)
+
+
+def is_a_product(x: Tensor, geometry: Geometry, groups: int) -> bool:
+    """Whether a convolution is best run as one matrix product: 1×1, with few positions, the
+    channels together, on the CPU, in eager mode.
+
+    BLAS takes the weight as it lies, where a convolution copies it, and its gradient too: most of
+    the time of wide layers on small maps. With many positions oneDNN's convolution is faster.
+    """
+    return (
+        groups == 1
+        and geometry.order in LAID_OUT
+        and geometry.is_pointwise
+        and not geometry.transposed
+        and x.is_cpu
+        and is_channels_last(x)
+        and not is_traced()
+        and x.numel() <= FEW * x.shape[1]
+    )
+
+
+def is_traced() -> bool:
+    """Whether what runs now is recorded, for inputs of other sizes too."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _convolve(

@@ -8,11 +8,10 @@ from functools import partial
 from math import prod
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from .contraction import Contraction, Modes
-from .convolve import convolve
+from .convolve import convolve, is_traced
 from .fixed import FixedConvolution
 from .geometry import Geometry
 from .network import GROUP, IN, OUT, KernelNetwork
@@ -167,11 +166,6 @@ class Apart(NamedTuple):
 
     chain: Chain
     below: float
-
-
-def is_traced() -> bool:
-    """Whether what runs now is recorded for inputs of other sizes too."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 class PreparedChain:
