@@ -143,3 +143,27 @@ def test_a_wrong_dtype_is_refused():
     layer(make_input())
     with pytest.raises(TypeError, match=r"dtype torch.float64 must have the layer's"):
         layer(make_input().double())
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("multiplier", [1, 2, 3])
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")  # torch's, on any flags()
+@torch.no_grad()
+def test_a_depthwise_convolution_with_a_multiplier_meets_its_input_repeated(order, multiplier):
+    generator = torch.Generator().manual_seed(0)
+    options = {"order": order, "stride": 2, "dilation": 2, "padding": 1, "rank": multiplier}
+    layer = FactorizedConv(
+        6, 5, 3, factorization="depthwise_separable", **options, generator=generator
+    ).eval()
+    repeats = torch.backends.mkldnn.is_available()
+    factors = tuple(factor.detach() for factor in layer.weight.factors)
+    first = layer.plan.prepare(factors, layer.bias.detach()).steps[0]
+    assert first.copies == (multiplier if repeats else 1)
+    x = torch.randn(2, 6, *(8, 7, 6)[:order], generator=generator)
+    wanted = layer.to_conv()(x)
+    for given in (x, x.to(memory_format=LAYOUTS[order + 2]) if order > 1 else x):
+        for _ in range(2):
+            assert relative_error(wanted, layer(given)) < 1e-5
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert relative_error(wanted, layer(x)) < 1e-5
+    assert relative_error(wanted, layer.double()(x.double())) < 1e-5

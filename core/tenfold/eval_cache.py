@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from .plan import Plan, Prepared
-from .stage import PreparedChain
+from .prepared import PreparedChain
 
 if TYPE_CHECKING:
     from .conv import FactorizedConv

@@ -30,7 +30,7 @@ class FixedConvolution:
     any of at most 3×3 on one small image, to slower kernels (`use_mkldnn` in PyTorch's
     Convolution.cpp). A 1×1 one with the channels together is one matrix product, by oneDNN too: a
     tenth to a third faster than its convolution. All else is PyTorch's own, the weight in the
-    input's memory format.
+    input's memory format. The input may be repeated, `copies` times, along the channels.
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class FixedConvolution:
         geometry: Geometry,
         groups: int,
         packed: bool = True,
+        copies: int = 1,
     ) -> None:
+        self.copies = copies
         self.weight = weight.contiguous()
         self.bias = bias
         self.geometry = geometry
@@ -57,6 +59,13 @@ class FixedConvolution:
 
         It also depends on whether oneDNN and autocast are on now.
         """
+        copies = self.copies
+        if copies == 1:
+            return self._way(x)
+        way = self._way(torch.cat([x] * copies, 1))
+        return lambda x: way(torch.cat([x] * copies, 1))
+
+    def _way(self, x: Tensor) -> Way:
         together = is_channels_last(x)
         if self._packs and (together or x.dim() == 4) and onednn_takes(x):
             macs = x.numel() * self.weight.numel() // self.weight.shape[1]  # at stride 1
@@ -121,6 +130,16 @@ def can_pack(weight: Tensor, geometry: Geometry) -> bool:
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
         and prod(weight.shape) > 0
+    )
+
+
+def repeating_pays(weight: Tensor) -> bool:
+    """Whether a depthwise convolution is so much faster than one with a multiplier that it pays to
+    repeat the input: in float32 on the CPU, where oneDNN has a kernel for it, several times."""
+    return (
+        torch.backends.mkldnn.is_available()
+        and weight.dtype == torch.float32
+        and weight.device.type == "cpu"
     )
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from .contraction import Contraction, Modes
 from .convolve import convolve, is_traced
-from .fixed import FixedConvolution
 from .geometry import Geometry
 from .network import GROUP, IN, OUT, KernelNetwork
 from .partition import Partition, Roles, roles
-from .plan import Plan, Prepared
+from .plan import Plan
+from .prepared import PreparedChain, fixed_stages
 
 BiasedConvolution = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -77,21 +77,11 @@ class Stage:
 
     def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
         weight = self.weight(factors)
-        return self._around(
+        return self.around(
             lambda x, bias: convolve(x, weight, bias, self.geometry, self.groups), x, bias
         )
 
-    def prepare(
-        self, factors: Sequence[Tensor], bias: Tensor | None, packed: bool = True
-    ) -> Prepared:
-        """The stage with these factors and this bias, as a function of `x` alone."""
-        weight, inside = self.weight(factors), bias if self.passed == 1 else None
-        fixed = FixedConvolution(weight, inside, self.geometry, self.groups, packed)
-        if self.permutation is None and self.passed == 1:
-            return fixed
-        return lambda x: self._around(lambda x, _: fixed(x), x, bias)
-
-    def _around(self, convolution: BiasedConvolution, x: Tensor, bias: Tensor | None) -> Tensor:
+    def around(self, convolution: BiasedConvolution, x: Tensor, bias: Tensor | None) -> Tensor:
         """Bring the modes of `x` to the axes that `convolution` wants them on, and back."""
         if self.permutation is not None:
             x = self.permutation(x)
@@ -131,10 +121,8 @@ class Chain(Plan):
 
     def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> PreparedChain:
         """Contract every stage's weight once; returns `x -> y`."""
-        *first, last = self.stages
         at_end, after = (bias, None) if self.permutation is None else (None, bias)
-        steps = [stage.prepare(factors, None, self.packed) for stage in first]
-        steps.append(last.prepare(factors, at_end, self.packed))
+        steps = fixed_stages(self.stages, factors, at_end, self.packed)
         if self.permutation is not None:
             steps.append(self.permutation)
             steps.append(partial(_add_bias, bias=after))
@@ -166,32 +154,6 @@ class Apart(NamedTuple):
 
     chain: Chain
     below: float
-
-
-class PreparedChain:
-    """Fixed convolutions, one after another."""
-
-    def __init__(self, steps: Sequence[Prepared]) -> None:
-        self.steps = steps
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.follow(x)[0]
-
-    def follow(self, x: Tensor) -> tuple[Tensor, Prepared]:
-        """The output, and the way it went: a quicker one for inputs of the same kind."""
-        ways = []
-        for step in self.steps:
-            way = step.way(x) if isinstance(step, FixedConvolution) else step
-            ways.append(way)
-            x = way(x)
-        return x, ways[0] if len(ways) == 1 else partial(follow, tuple(ways))
-
-
-def follow(ways: Sequence[Prepared], x: Tensor) -> Tensor:
-    """Run one after another."""
-    for way in ways:
-        x = way(x)
-    return x
 
 
 def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> Chain:
