@@ -161,9 +161,23 @@ def test_a_depthwise_convolution_with_a_multiplier_meets_its_input_repeated(orde
     assert first.copies == (multiplier if repeats else 1)
     x = torch.randn(2, 6, *(8, 7, 6)[:order], generator=generator)
     wanted = layer.to_conv()(x)
-    for given in (x, x.to(memory_format=LAYOUTS[order + 2]) if order > 1 else x):
+    for image in (x, x.to(memory_format=LAYOUTS[order + 2]) if order > 1 else x):
         for _ in range(2):
-            assert relative_error(wanted, layer(given)) < 1e-5
+            assert relative_error(wanted, layer(image)) < 1e-5
     with torch.backends.mkldnn.flags(enabled=False):
         assert relative_error(wanted, layer(x)) < 1e-5
     assert relative_error(wanted, layer.double()(x.double())) < 1e-5
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_linear_layers_of_any_leading_axes_are_nn_linear(pair, route, bias):
+    generator = torch.Generator().manual_seed(0)
+    layer = FactorizedConv(96, 64, (), rank=24, bias=bias, **pair, generator=generator).eval()
+    dense = layer.to_conv()
+    for shape in ((2000,), (1,), (3, 700), (5, 1, 2), (0,)):
+        x = torch.randn(*shape, 96, generator=generator)
+        for rows in (x, x[..., :1].expand_as(x), x.transpose(-1, 0).clone().transpose(-1, 0)):
+            for _ in range(2):
+                assert layer(rows).shape == (*shape, 64)
+                assert torch.allclose(dense(rows), layer(rows), atol=1e-5)

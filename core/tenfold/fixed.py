@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -17,17 +18,17 @@ Way = Callable[[Tensor], Tensor]
 # oneDNN starts 10 µs later than PyTorch's own kernels and BLAS do, and computes faster. So below
 # this many multiply-accumulates a 1×1 convolution is one matrix product of BLAS,
 SMALL = 6_000_000
-# and below this many one of a single image goes where PyTorch sends it.
+# and below this many a linear layer, or any other convolution of a single image, is PyTorch's own.
 TINY = 1_000_000
 
 
 class FixedConvolution:
     """A convolution by a fixed weight and bias, without gradients.
 
-    On the CPU in float32, images (and volumes with the channels together) go to oneDNN itself, the
-    weight reordered for it once. `torch.conv2d` reorders it on every call, which for wide layers on
-    small maps takes longer than the convolution; and it sends 1×1 convolutions on one thread, and
-    any of at most 3×3 on one small image, to slower kernels (`use_mkldnn` in PyTorch's
+    On the CPU in float32, rows, images and volumes with the channels together go to oneDNN itself,
+    the weight reordered for it once. `torch.conv2d` reorders it on every call, which for wide
+    layers on small maps takes longer than the convolution; and it sends 1×1 convolutions on one
+    thread, and any of at most 3×3 on one small image, to slower kernels (`use_mkldnn` in PyTorch's
     Convolution.cpp). A 1×1 one with the channels together is one matrix product, by oneDNN too: a
     tenth to a third faster than its convolution. All else is PyTorch's own, the weight in the
     input's memory format. The input may be repeated, `copies` times, along the channels.
@@ -48,7 +49,7 @@ class FixedConvolution:
         self.geometry = geometry
         self.groups = groups
         self._packs = packed and can_pack(weight, geometry)
-        self._linear = groups == 1 and self._packs and geometry.is_pointwise
+        self._linear = groups == 1 and geometry.is_pointwise
         self._kept: dict[str, Tensor] = {}  # the weight in other orders, each made once
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -67,11 +68,13 @@ class FixedConvolution:
 
     def _way(self, x: Tensor) -> Way:
         together = is_channels_last(x)
-        if self._packs and (together or x.dim() == 4) and onednn_takes(x):
+        if self._packs and onednn_takes(x):
             macs = x.numel() * self.weight.numel() // self.weight.shape[1]  # at stride 1
-            if self._linear and together and is_dense(x):
-                return self._product(x, macs)
-            if macs >= TINY or self.groups > 1 or x.shape[0] > 1:
+            rows = x.dim() == 2 and macs >= TINY
+            if self._linear and (rows or together) and x.movedim(1, -1).is_contiguous():
+                return self._product(x, macs if x.dim() > 2 else SMALL)
+            several = self.groups > 1 or x.shape[0] > 1
+            if (x.dim() == 4 or together) and (macs >= TINY or several):
                 return self._packed(x, together)
         weight = self.weight
         if together and weight.dim() > 3:
@@ -92,26 +95,23 @@ class FixedConvolution:
         return lambda x: run(x, packed, bias, *where, "none", [], "").contiguous()
 
     def _product(self, x: Tensor, macs: int) -> Way:
-        """A 1×1 convolution of dense images, channels together: rows times a matrix."""
+        """A 1×1 convolution of dense rows, or of images with the channels together: rows times a
+        matrix."""
         bias, channels, out = self.bias, x.shape[1], self.weight.shape[0]
         given, steps = (x.numel() // channels, channels), (channels, 1)
         size = (x.shape[0], out, *x.shape[2:])
         strides = channels_last(torch.empty(size, device="meta")).stride()
-        matrix = self.weight.flatten(1)
+        flat = self.weight.flatten(1)
         multiply: Any
+        rest: tuple[Any, ...] = ()
         if macs >= SMALL:
             reorder: Any = torch.ops.mkldnn._reorder_linear_weight
-            multiply = torch.ops.mkldnn._linear_pointwise.default
-            packed = self._keep("rows", lambda: reorder(matrix, given[0]))
-            return lambda x: multiply(
-                x.as_strided(given, steps), packed, bias, "none", [], ""
-            ).as_strided(size, strides)
-        flipped = self._keep("matrix", lambda: matrix.T.contiguous())
-        if bias is None:
-            multiply = torch.mm
-            return lambda x: multiply(x.as_strided(given, steps), flipped).as_strided(size, strides)
-        multiply = torch.addmm
-        return lambda x: multiply(bias, x.as_strided(given, steps), flipped).as_strided(
+            multiply, rest = torch.ops.mkldnn._linear_pointwise.default, (bias, "none", [], "")
+            matrix = self._keep("rows", lambda: reorder(flat, given[0]))
+        else:
+            multiply = torch.mm if bias is None else partial(torch.addmm, bias)
+            matrix = self._keep("matrix", lambda: flat.T.contiguous())
+        return lambda x: multiply(x.as_strided(given, steps), matrix, *rest).as_strided(
             size, strides
         )
 
@@ -125,7 +125,7 @@ def can_pack(weight: Tensor, geometry: Geometry) -> bool:
     """Whether oneDNN can run a convolution by `weight`: its order, its dtype and where it is."""
     return (
         torch.backends.mkldnn.is_available()
-        and geometry.order in (2, 3)
+        and geometry.order in (0, 2, 3)
         and not geometry.transposed
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
@@ -152,8 +152,3 @@ def onednn_takes(x: Tensor) -> bool:
         and torch._C._get_mkldnn_enabled()
         and not torch.is_autocast_enabled("cpu")
     )
-
-
-def is_dense(x: Tensor) -> bool:
-    """Whether an image or a volume with the channels together is one matrix, without gaps."""
-    return x.movedim(1, -1).is_contiguous()
