@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tenfold import Descent, KernelNetwork, count_sweep
 
-from . import cp_als
+from . import cp_als, cp_starts
 from .tensorly_solver import TensorLySolved
 
 NOISE = (1.0, 0.3, 0.0)  # of the starts, in turn
@@ -47,7 +47,7 @@ class CP(TensorLySolved):
         if self.solver != "tenfold":
             return self._by_tensorly(kernel, rank, generator)
         if rank >= prod(kernel.shape[1:]) // max(kernel.shape[1:]):
-            return cp_als.exact(kernel)
+            return cp_starts.exact(kernel)
         problem = cp_als.Problem(kernel, cp_als.work_dtype(kernel, rank))
         found = self._fitted(problem, self._starts(kernel, rank, generator))
         close = bool((found.errors < cp_als.ROUNDING).all())
@@ -64,10 +64,10 @@ class CP(TensorLySolved):
         self, kernel: Tensor, rank: int, generator: torch.Generator | None
     ) -> list[list[Tensor]]:
         """The largest terms of an exact CP, disturbed; of a small kernel so many times."""
-        terms = cp_als.largest_terms(kernel, rank)
+        terms = cp_starts.largest_terms(kernel.to(cp_als.work_dtype(kernel, rank)), rank)
         small = kernel.numel() * rank <= cp_als.SMALL
         levels = [NOISE[place % len(NOISE)] for place in range(self.starts if small else 1)]
-        return [cp_als.disturbed(terms, noise, generator) for noise in levels]
+        return [cp_starts.disturbed(terms, noise, generator) for noise in levels]
 
     def _fitted(self, problem: cp_als.Problem, starts: list[list[Tensor]]) -> Descent:
         """A tenth of the sweeps from each start, side by side; the rest for each group's best."""
