@@ -7,7 +7,7 @@ layer = FactorizedConv.from_conv(conv, rank=0.25, factorization="tucker")
 
 from importlib.metadata import version
 
-from .acceleration import accelerate, count_sweep
+from .acceleration import Descent, accelerate, count_sweep
 from .achieved import Decomposition, decompose
 from .als import alternating_least_squares
 from .catalogue import PluginError
@@ -40,6 +40,7 @@ __all__ = [
     "Contraction",
     "Decision",
     "Decomposition",
+    "Descent",
     "Energy",
     "Error",
     "Factorization",

@@ -10,41 +10,88 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 Factors = list[Tensor]
-Sweep = Callable[[Factors], tuple[Factors, float]]
+Sweep = Callable[[Factors], tuple[Factors, Tensor]]
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where some independent problems, the factors' first axis, stand after some sweeps.
+
+    `factors` are each problem's last good ones and `errors`, `(problems,)`, their relative errors.
+    """
+
+    factors: Factors
+    errors: Tensor
+    ahead: Factors  # where the next sweep starts from
+    steps: Tensor  # since the last restart
+    settled: Tensor  # whether a sweep has changed the error by next to nothing
+
+    @classmethod
+    def of(cls, start: Sequence[Tensor]) -> Descent:
+        """Before the first sweep."""
+        zeros = torch.zeros(len(start[0]), dtype=start[0].dtype, device=start[0].device)
+        return cls(list(start), zeros + torch.inf, list(start), zeros, zeros > 0)
+
+    def chosen(self, problems: Tensor) -> Descent:
+        """Some of the problems, by their indices."""
+        return Descent(
+            [factor[problems] for factor in self.factors],
+            self.errors[problems],
+            [factor[problems] for factor in self.ahead],
+            self.steps[problems],
+            self.settled[problems],
+        )
 
 
 def accelerate(
-    sweep: Sweep, start: Sequence[Tensor], sweeps: int, tolerance: float
-) -> tuple[Factors, float, int]:
-    """Repeat `sweep`, which takes factors and returns better ones with their relative error.
+    sweep: Sweep, start: Sequence[Tensor] | Descent, sweeps: int, tolerance: float
+) -> Descent:
+    """Repeat `sweep`, which takes factors and returns better ones with their relative errors.
 
-    It stops after `sweeps`, or when one that was not a restart changes the error by no more than
-    the fraction `tolerance` of it. It may rise where the sweep changes what it minimises, as one
-    does whose ridge sets in. Returns the last good factors, their error and the sweeps made.
+    The factors' first axis is that of independent problems, and so is the errors'; errors of
+    length 1 are of all together. It goes on from a `Descent` as from its start, and stops after
+    `sweeps`, or when each problem has had a sweep, no restart, that changed its error by no more
+    than the fraction `tolerance` of it. An error may rise where the sweep changes what it
+    minimises, as one does whose ridge sets in.
     """
-    best, error = list(start), float("inf")
-    ahead, step, made = best, 0, 0
-    while made < sweeps:
-        factors, found = sweep(ahead)
-        made += 1
-        count_sweep()
-        if found > error and step > 0:  # the extrapolation went too far
-            ahead, step = best, 0
-            continue
-        fall, error = error - found, found
-        momentum = step / (step + 3)
-        ahead = [
-            new + momentum * (new - old) if momentum else new
-            for new, old in zip(factors, best, strict=True)
-        ]
-        best, step = factors, step + 1
-        if abs(fall) <= tolerance * error:
+    now = start if isinstance(start, Descent) else Descent.of(start)
+    for _ in range(sweeps):
+        if bool(now.settled.all()):
             break
-    return best, error, made
+        found, errors = sweep(now.ahead)
+        count_sweep()
+        now = _moved(now, found, errors, tolerance)
+    return now
+
+
+def _moved(now: Descent, found: Factors, errors: Tensor, tolerance: float) -> Descent:
+    """Take what a sweep found, or restart from the last where it went too far."""
+    worse = (errors > now.errors) & (now.steps > 0)
+    settled = now.settled | (~worse & ((now.errors - errors).abs() <= tolerance * errors))
+    momentum, steps = now.steps / (now.steps + 3), now.steps + 1
+    if bool(worse.any()):
+        errors = torch.where(worse, now.errors, errors)
+        momentum, steps = (torch.where(worse, 0.0, one) for one in (momentum, steps))
+        found = [
+            torch.where(_beside(worse, new), old, new)
+            for old, new in zip(now.factors, found, strict=True)
+        ]
+    ahead = [
+        torch.lerp(old, new, _beside(1 + momentum, new))
+        for old, new in zip(now.factors, found, strict=True)
+    ]
+    return Descent(found, errors, ahead, steps, settled)
+
+
+def _beside(values: Tensor, factor: Tensor) -> Tensor:
+    """Values of the problems, shaped to go with a factor of theirs."""
+    return values.reshape(-1, *(1,) * (factor.dim() - 1))
 
 
 _counts: ContextVar[list[int] | None] = ContextVar("sweeps", default=None)
@@ -61,8 +108,11 @@ def counting_sweeps() -> Iterator[list[int]]:
         _counts.reset(token)
 
 
-def count_sweep() -> None:
-    """Say that a solver has made one more sweep over all factors; `accelerate` says it itself."""
+def count_sweep(sweeps: int = 1) -> None:
+    """Say that a solver has made one more sweep over all factors, or some at once.
+
+    `accelerate` says it of one.
+    """
     count = _counts.get()
     if count is not None:
-        count[0] += 1
+        count[0] += sweeps

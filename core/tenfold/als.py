@@ -104,7 +104,7 @@ def alternating_least_squares(
     norm = float(kernel.norm()) or 1.0
     ridge = 0.0  # a first sweep with one might shrink all factors to nothing, and stay there
 
-    def sweep(given: list[Tensor]) -> tuple[list[Tensor], float]:
+    def sweep(given: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         nonlocal ridge
         factors, misfit = list(given), 0.0
         for update in updates:
@@ -115,9 +115,9 @@ def alternating_least_squares(
             back = [update.modes.index(mode) for mode in modes]
             factors[update.index] = solution.permute(back)
         ridge = RIDGE * max(misfit, 0.0) / len(kernel)
-        return balance(factors), max(misfit, 0.0) ** 0.5 / norm
+        return balance(factors), kernel.new_tensor([max(misfit, 0.0) ** 0.5 / norm])
 
-    return balance(least_norm(accelerate(sweep, start, sweeps, tolerance)[0], network))
+    return balance(least_norm(accelerate(sweep, start, sweeps, tolerance).factors, network))
 
 
 def balance(factors: Sequence[Tensor]) -> list[Tensor]:

@@ -137,8 +137,8 @@ class Purse:
         loss = -(sum(logs) + np.min(np.broadcast_arrays(*logs), axis=0))
         held = np.all([size[b] <= self._limit(b, size) for b in others], axis=0) if others else True
         loss = np.where(held & (size[slack] >= 1), loss, np.inf)
-        order = np.lexsort((np.ravel(self._costs(size)), np.ravel(loss)))
-        return {bond: int(np.ravel(size[bond])[order[0]]) for bond in self.bonds}
+        best = np.where(loss == loss.min(), self._costs(size), np.inf).argmin()
+        return {bond: int(np.ravel(size[bond])[best]) for bond in self.bonds}
 
     def _costs(self, ranks: Mapping[str, Array]) -> Array:
         """`cost`, of many networks at once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from string import ascii_letters
 
@@ -47,6 +48,15 @@ def plan_contraction(
 
     A name that is in several inputs and not in `output` is summed over.
     """
+    named = tuple((mode, sizes[mode]) for mode in _ordered(inputs))
+    return _planned(tuple(map(tuple, inputs)), tuple(output), named)
+
+
+@lru_cache(maxsize=4096)
+def _planned(
+    inputs: tuple[Modes, ...], output: Modes, named: tuple[tuple[str, int], ...]
+) -> Contraction:
+    sizes = dict(named)
     symbols = {mode: opt_einsum.get_symbol(i) for i, mode in enumerate(_ordered(inputs))}
     equation = ",".join(_spell(modes, symbols) for modes in inputs) + "->" + _spell(output, symbols)
     shapes = [tuple(sizes[mode] for mode in modes) for modes in inputs]

@@ -17,6 +17,7 @@ from .hooks import hooks
 from .moment import Moment
 from .network import GROUP, KernelNetwork
 from .spectrum import by_group, work_dtype
+from .weighted import affordable, weighted_least_squares
 from .whitening import Whitening, whiten
 
 
@@ -52,8 +53,9 @@ def decompose(
 
     The work is done in float64 (float32 on a device without), on the kernel scaled to norm 1, so
     its scale does not matter; the factors come back with equal norms. Wrapped by the hook
-    `tenfold_decompose`. With a `moment` the kernel is decomposed in its norm as well, and the
-    factors with the smaller output error are returned.
+    `tenfold_decompose`. With a `moment` the kernel is decomposed in its norm as well: with the
+    moment split over the factors, and by alternating least squares from there with the whole of it,
+    where that is affordable. The factors with the smallest output error are returned.
 
     Raises `ValueError` for a kernel that is not finite, and `RuntimeError` where the format
     returns something else than finite factors of the network's shapes.
@@ -69,6 +71,10 @@ def decompose(
         turned = turning.turned(work, grouped.open_modes)
         factors = _balanced(factorization, turned, grouped, generator)
         found.append(balance(turning.restored(factors)))
+        if affordable(moment, kernel):
+            seen = turning.seen(moment.matrix.to(work), kernel.shape[1:], moment.patches)
+            refined = weighted_least_squares(turned, grouped, factors, seen)
+            found.append(balance(turning.restored(refined)))
     stored = [
         [
             factor.reshape(shape).to(kernel.dtype).contiguous()

@@ -16,7 +16,7 @@ from torch import Tensor
 from .contraction import Modes
 from .network import GROUP, IN, OUT, spatial_modes
 
-LARGE = 256  # the side from which float32 is worth it, and exact enough to choose ranks by
+LARGE = 64  # the side from which float32 is worth it, and exact enough to choose ranks by
 
 
 def work_dtype(tensor: Tensor) -> torch.dtype:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from .network import GROUP, KernelNetwork
 
-WIDE = 4  # from this aspect ratio on, the small Gram matrix is cheaper than the matrix itself
-LARGE = 2**16  # elements from which it always is, and its rounding, 1e-8 in float64, is little
+LARGE = 2**16  # elements from which only the Gram matrix is made; its rounding, 1e-8, is little
+CLEAR = 1e-8  # of the largest: kept eigenvalues above it give a basis that costs 1e-12 at most
 
 
 def leading_basis(matrix: Tensor, rank: int) -> Tensor:
@@ -23,15 +23,17 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     rows, columns = matrix.shape[-2:]
     if not 1 <= rank <= min(rows, columns):
         raise ValueError(f"rank={rank} must be in 1 to {min(rows, columns)}, the shorter side")
-    large = rows * columns >= LARGE
-    if columns >= WIDE * rows or (large and columns >= rows):
-        vectors: Tensor = torch.linalg.eigh(matrix @ matrix.mT)[1].flip(-1)  # it sorts upwards
-    elif large:
-        right = torch.linalg.eigh(matrix.mT @ matrix)[1].flip(-1)[..., :rank]
-        vectors = torch.linalg.qr(matrix @ right)[0]
-    else:
-        vectors = torch.linalg.svd(matrix, full_matrices=False)[0]
-    return vectors[..., :rank]
+    left = rows <= 2 * columns
+    values, vectors = torch.linalg.eigh(matrix @ matrix.mT if left else matrix.mT @ matrix)
+    chosen: Tensor = vectors.flip(-1)[..., :rank]  # it sorts upwards
+    whole = rank == values.shape[-1]  # any basis will do
+    if not whole and rows * columns < LARGE:
+        clear = values[..., -rank] > CLEAR * values[..., -1]
+        if not bool(clear.all()):
+            left, chosen = True, torch.linalg.svd(matrix, full_matrices=False)[0][..., :rank]
+    if not left:
+        chosen = torch.linalg.qr(matrix @ chosen)[0]
+    return chosen
 
 
 def chain_svd(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .contraction import Modes
-from .network import IN, spatial_modes
+from .network import GROUP, IN, spatial_modes
 
 RIDGE = 1e-5  # of the mean diagonal
 
@@ -36,6 +36,28 @@ class Whitening:
             if root is not None:
                 kernel = _multiply(kernel, opens, modes, root)
         return kernel
+
+    def seen(self, moment: Tensor, sizes: Sequence[int], patches: int) -> Tensor:
+        """The moment `(groups, n, n)` of what a turned kernel sees, of mean square 1.
+
+        `sizes` are those of `in` and the spatial modes. It is shrunk towards one, the split moment,
+        by how few `patches` it was measured on (Ledoit and Wolf 2004,
+        doi:10.1016/S0047-259X(03)00096-4): what they do not tell apart is as the split has it.
+        """
+        inputs = (IN, *spatial_modes(len(sizes) - 1))
+        copies = {mode: f"{mode}'" for mode in inputs}
+        names = (GROUP, *inputs, *copies.values())
+        turned = moment.reshape(-1, *sizes, *sizes)
+        for modes, inverse in zip(self.modes, self.inverses, strict=True):
+            if inverse is not None:
+                turned = _multiply(turned, names, modes, inverse.mT)
+                turned = _multiply(turned, names, tuple(copies[m] for m in modes), inverse.mT)
+        whole = turned.reshape(moment.shape)
+        trust = patches / (patches + moment.shape[-1])
+        mean = whole.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(moment.dtype).tiny)
+        whole = whole * (trust / mean[:, None, None])
+        whole.diagonal(dim1=1, dim2=2).add_(1 - trust)
+        return whole
 
     def restored(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Multiply the factors of a turned kernel by the inverses: factors of the kernel."""

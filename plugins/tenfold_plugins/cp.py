@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import KernelNetwork, count_sweep
+from tenfold import Descent, KernelNetwork, count_sweep
 
-from . import cp_als
+from . import cp_als, cp_starts
 from .tensorly_solver import TensorLySolved
+
+NOISE = (1.0, 0.3, 0.0)  # of the starts, in turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +23,10 @@ class CP(TensorLySolved):
     """`K[o, i, k…] = Σ_r A[o, r] B[i, r] C₀[k₀, r] …`, of one bond `r`.
 
     Hitchcock 1927; for convolutions Lebedev et al. 2015, arXiv 1412.6553. By accelerated
-    alternating least squares from the largest terms of an exact CP and from random ones, `starts`
-    in all. A small kernel is fitted from each with all `sweeps`; of a large one each start gets a
-    fifth, the best the rest, and above the channels' number, where random ones were not better,
-    the first is the only one. `corrections` more sweeps shrink the terms at no more error (Phan et
-    al. 2020, arXiv 2008.05441), which makes fine-tuning more stable still.
+    alternating least squares from the largest terms of an exact CP, with some noise on their
+    spatial factors. A small kernel has `starts` of differing noise, side by side: each gets a tenth
+    of the `sweeps`, the best goes on. `corrections` more sweeps shrink the terms at no more error
+    (Phan et al. 2020, arXiv 2008.05441), which makes fine-tuning more stable still.
     `solver="tensorly"` runs TensorLy's `parafac` instead, and `"tensorly:non_negative_parafac"`
     that function of its, with `solver_options`.
     """
@@ -46,24 +47,36 @@ class CP(TensorLySolved):
         if self.solver != "tenfold":
             return self._by_tensorly(kernel, rank, generator)
         if rank >= prod(kernel.shape[1:]) // max(kernel.shape[1:]):
-            return cp_als.exact(kernel)
-        problem = cp_als.Problem(kernel, rank)
-        starts = [cp_als.largest_terms(kernel, rank)]
-        small = kernel.numel() * rank <= cp_als.LARGE
-        if small or rank < min(kernel.shape[1:3]):
-            starts += [cp_als.random_terms(kernel, rank, generator) for _ in range(self.starts - 1)]
-        first = self.sweeps if small else max(1, self.sweeps // 5)
-        tried = [problem.descend(start, first, self.tolerance) for start in starts]
-        best, error, _ = min(tried, key=lambda one: one[1])
-        if first < self.sweeps:
-            best, error, _ = problem.descend(best, self.sweeps - first, self.tolerance, error)
-        if error < cp_als.ROUNDING and problem.dtype != kernel.dtype:
-            problem = cp_als.Problem(kernel, rank, kernel.dtype)
-            best, error, _ = problem.descend(best, self.sweeps, self.tolerance, error)
+            return cp_starts.exact(kernel)
+        problem = cp_als.Problem(kernel, cp_als.work_dtype(kernel, rank))
+        found = self._fitted(problem, self._starts(kernel, rank, generator))
+        close = bool((found.errors < cp_als.ROUNDING).all())
+        if close and problem.dtype != kernel.dtype:
+            problem = cp_als.Problem(kernel, kernel.dtype)
+            found = problem.descend(found.factors, self.sweeps, self.tolerance)
+        factors = [factor.to(kernel) for factor in found.factors]
         for _ in range(self.corrections):
-            best = problem.correct(best, error)
+            factors = problem.correct(factors, found.errors)
             count_sweep()
-        return best
+        return factors
+
+    def _starts(
+        self, kernel: Tensor, rank: int, generator: torch.Generator | None
+    ) -> list[list[Tensor]]:
+        """The largest terms of an exact CP, disturbed; of a small kernel so many times."""
+        terms = cp_starts.largest_terms(kernel.to(cp_als.work_dtype(kernel, rank)), rank)
+        small = kernel.numel() * rank <= cp_als.SMALL
+        levels = [NOISE[place % len(NOISE)] for place in range(self.starts if small else 1)]
+        return [cp_starts.disturbed(terms, noise, generator) for noise in levels]
+
+    def _fitted(self, problem: cp_als.Problem, starts: list[list[Tensor]]) -> Descent:
+        """A tenth of the sweeps from each start, side by side; the rest for each group's best."""
+        first = self.sweeps if len(starts) == 1 else max(1, self.sweeps // 10)
+        stacked = [torch.stack(parts, 1).flatten(0, 1) for parts in zip(*starts, strict=True)]
+        tried = problem.descend(stacked, first, self.tolerance)
+        errors = tried.errors.reshape(-1, len(starts))
+        best = errors.argmin(1) + torch.arange(len(errors)).to(errors.device) * len(starts)
+        return problem.descend(tried.chosen(best), self.sweeps - first, self.tolerance)
 
     def _by_tensorly(
         self, kernel: Tensor, rank: int, generator: torch.Generator | None
