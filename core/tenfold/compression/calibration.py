@@ -51,6 +51,8 @@ def _rows(batch: Batch) -> list[Batch]:
     """
     if isinstance(batch, Tensor):
         return [part for (part,) in _rows((batch,))]
+    if not isinstance(batch, Mapping | tuple | list):
+        return [batch]
     names = list(batch) if isinstance(batch, Mapping) else None
     values = list(batch.values() if names else batch)
     sizes = {len(v) if v.dim() else 0 for v in values if isinstance(v, Tensor)}
