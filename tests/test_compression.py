@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 import tenfold
 from tenfold import FactorizedConv, compress, hookimpl
+from tenfold.compression import engine
 from tenfold.hooks import plugin_manager
 
 BUDGET = 0.5
@@ -344,7 +345,8 @@ def test_under_latency_no_layer_is_chosen_that_was_slower_than_dense():
 
 
 @pytest.mark.parametrize("objective", ["energy", "uniform"])
-def test_the_cheap_objectives_keep_the_budget_without_a_run_for_each_layer(objective):
+def test_the_cheap_objectives_keep_the_budget_without_a_run_for_each_layer(objective, monkeypatch):
+    monkeypatch.setattr(engine, "time_networks", lambda *_: [1.0, 1.0])
     model = seeded(resnet)
     runs = []
     model.register_forward_hook(lambda *_: runs.append(1))
@@ -354,7 +356,7 @@ def test_the_cheap_objectives_keep_the_budget_without_a_run_for_each_layer(objec
         model, budget=0.5, objective=objective, example_inputs=x, calibration=[x, x], **options
     ).report
     assert report.macs.after <= 0.5 * report.macs.before
-    assert len(runs) < len(report.layers) + 14  # 14 of them are to time the networks
+    assert len(runs) < len(report.layers)
     if objective == "uniform":
         assert {layer.factorization for layer in report.layers} <= {"tucker", "spatial_svd", None}
 

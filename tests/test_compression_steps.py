@@ -248,5 +248,7 @@ def test_the_calibration_is_parted_in_two_that_share_nothing():
     assert sum(map(len, held)) in (2, 3, 4)
     pairs, kept = divide([(x, x + 1)], 0.25)
     assert all(torch.equal(one + 1, other) for one, other in [*pairs, *kept])
-    alone = [{"x": x}]
-    assert divide(alone, 0.25) == (alone, alone)
+    named, _ = divide([{"x": x, "kind": "a"}], 0.25)
+    assert [list(one) for one in named] == [["x", "kind"]] * len(named)
+    for alone in ([("text",)], ["text"]):
+        assert divide(alone, 0.25) == (alone, alone)

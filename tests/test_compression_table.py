@@ -126,15 +126,32 @@ def test_threads_that_share_the_network_find_what_one_finds():
         same(compressed(executor=executor), compressed())
 
 
-def test_threads_of_a_dask_cluster_find_what_one_process_finds():
+@pytest.fixture(scope="module")
+def cluster():
+    """A Dask cluster of two worker processes."""
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        distributed.Client(cluster) as client,
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as made,
+        distributed.Client(made) as client,
     ):
-        same(compressed(executor=client.get_executor()), compressed())
+        yield client
+
+
+def test_a_dask_cluster_finds_what_one_process_finds(cluster):
+    same(compressed(executor=cluster.get_executor()), compressed())
+
+
+def test_a_task_whose_dask_worker_died_is_done_by_another(cluster, tmp_path):
+    tasks = {"one": Dying(tmp_path / "mark"), "two": Answering(2)}
+    assert dict(run_all(tasks, cluster.get_executor())) == {"one": "done", "two": 2}
+    assert (tmp_path / "mark").exists()
+
+
+def test_a_task_that_fails_on_a_dask_worker_is_named(cluster):
+    with pytest.raises(RuntimeError, match="layer 'bad' failed: BrokenError: no such file"):
+        list(run_all({"bad": Failing()}, cluster.get_executor()))
 
 
 class BrokenError(OSError):

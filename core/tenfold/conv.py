@@ -21,6 +21,7 @@ from .arguments import (
     check_sizes,
     check_tensor,
 )
+from .attributes import ConvAttributes
 from .config import ConvConfig
 from .convolve import LAID_OUT, in_format, is_channels_last
 from .decomposition import check_finite, with_options
@@ -39,7 +40,7 @@ from .tuning.decision import Decision
 from .tuning.layer import adopt, parse_decision, settle, tune
 
 
-class FactorizedConv(nn.Module):
+class FactorizedConv(ConvAttributes, nn.Module):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as

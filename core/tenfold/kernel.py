@@ -145,6 +145,22 @@ class FactorizedKernel(nn.Module):
         applied: FactorizedKernel = super()._apply(of_a_row, recurse)  # type: ignore[no-untyped-call]
         return applied
 
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.factors[0].device
+        return device
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Refuse what PyTorch's functions would do with a tensor.
+
+        As `nn.TransformerEncoderLayer` finds this, it calls its layers and does not read weights.
+        """
+        name = getattr(function, "__name__", function)
+        raise TypeError(f"{name} takes a tensor: give it kernel.to_tensor(), or call the layer")
+
     def numel(self) -> int:
         """The number of parameters, of all factors."""
         return sum(factor.numel() for factor in self.factors)

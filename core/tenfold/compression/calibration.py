@@ -11,25 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from ..moment import Moment
-from .inference import Batch, call, evaluating
+from .inference import Batch, Difference, call, evaluating, outputs, tensors
 from .norm import Seen
 from .survey import Layer
 
+ALIKE = 1e-2  # what rounding may change, in narrow floats and random draws too
 ENOUGH = 3  # patches for each of a moment's rows
 WIDE = 5000  # inputs of one output: from there on work with a moment takes minutes
 FEW = 2048  # patches for the marginals of a moment: each holds many values of every mode
 WORK = 2**33  # multiply-accumulates of a moment for which more patches are taken than that
 
 
-def divide(batches: Sequence[Batch], holdout: float) -> tuple[list[Batch], list[Batch]]:
+def divide(
+    batches: Sequence[Batch], holdout: float, model: nn.Module | None = None
+) -> tuple[list[Batch], list[Batch]]:
     """Part the calibration in what is fitted on and what is judged on.
 
-    Single tensors are parted along their batch where there are too few of them. Where nothing can
-    be parted, both are the same.
+    A single batch is parted along its first axis, where `model` gives the same for the parts. Where
+    nothing can be parted, both are the same.
     """
     batches = list(batches)
     if len(batches) == 1:
-        batches = _rows(batches[0])
+        pieces = _rows(batches[0])
+        if model is None or len(pieces) == 1 or _alike(model, batches[0], pieces):
+            batches = pieces
     held = round(len(batches) * holdout) or 1
     if len(batches) == 1:
         return batches, batches
@@ -40,14 +45,36 @@ def divide(batches: Sequence[Batch], holdout: float) -> tuple[list[Batch], list[
 
 
 def _rows(batch: Batch) -> list[Batch]:
-    """Part one batch of tensors, or of arguments that are, in up to eight."""
-    parts = [batch] if isinstance(batch, Tensor) else batch
-    if not isinstance(parts, tuple | list) or not all(isinstance(p, Tensor) for p in parts):
+    """Part one batch of tensors, arguments or keywords, in up to eight.
+
+    What is no tensor goes with each part.
+    """
+    if isinstance(batch, Tensor):
+        return [part for (part,) in _rows((batch,))]
+    if not isinstance(batch, Mapping | tuple | list):
         return [batch]
-    if len({len(part) if part.dim() else 0 for part in parts}) != 1 or len(parts[0]) < 2:
+    names = list(batch) if isinstance(batch, Mapping) else None
+    values = list(batch.values() if names else batch)
+    sizes = {len(v) if v.dim() else 0 for v in values if isinstance(v, Tensor)}
+    if len(sizes) != 1 or max(sizes) < 2:
         return [batch]
-    pieces = zip(*(part.tensor_split(min(8, len(part))) for part in parts), strict=True)
-    return [one[0] if isinstance(batch, Tensor) else one for one in pieces]
+    count = min(8, *sizes)
+    apart = [v.tensor_split(count) if isinstance(v, Tensor) else (v,) * count for v in values]
+    rows = zip(*apart, strict=True)
+    return [dict(zip(names, row, strict=True)) if names else row for row in rows]
+
+
+def _alike(model: nn.Module, whole: Batch, pieces: Sequence[Batch]) -> bool:
+    """Whether the model gives for the pieces, together, what it gives for the whole."""
+    (wanted,) = outputs(model, [whole])
+    try:
+        found = outputs(model, pieces)
+        joined = [torch.cat(parts) for parts in zip(*found, strict=True)]
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
+    difference = Difference()
+    difference.add(wanted, joined)
+    return difference.relative < ALIKE
 
 
 def groups_within(layers: Sequence[Layer], memory: int) -> Iterator[list[Layer]]:
@@ -145,7 +172,9 @@ def _updating(
 def _seen(moment: Moment | Marginals | None) -> Seen:
     if isinstance(moment, Marginals):
         return Seen(marginals=tuple(moment.sums))
-    return Seen(whole=moment.matrix) if moment is not None and moment.patches else Seen()
+    if moment is None or not moment.patches:
+        return Seen()
+    return Seen(whole=moment.matrix, count=moment.patches)
 
 
 class Marginals:
@@ -208,36 +237,27 @@ def importances(
         with hooked(handles), evaluating(model), torch.enable_grad():
             for batch in batches:
                 probes.clear()
-                given = [y for y in _differentiable(call(model, batch)) if y.requires_grad]
+                given = [y for y in tensors(call(model, batch)) if y.requires_grad]
+                reached = list(probes)  # a step that is run again for its gradient adds more
                 if not given:
                     return {}
                 ends = [torch.randn(y.shape, generator=generator).to(y) for y in given]
                 ends = [
-                    end / y.detach().norm().clamp_min(1e-12)
+                    end / y.detach().nan_to_num(0, 0, 0).norm().clamp_min(1e-12)
                     for end, y in zip(ends, given, strict=True)
                 ]
-                zeros = [zero for _, zero in probes]
+                zeros = [zero for _, zero in reached]
                 try:
                     gradients = torch.autograd.grad(given, zeros, ends, allow_unused=True)
                 except RuntimeError:  # a step of the network has no derivative
                     return {}
-                for (layer, _), gradient in zip(probes, gradients, strict=True):
+                for (layer, _), gradient in zip(reached, gradients, strict=True):
                     if gradient is not None:
                         _add(found, layer, gradient)
     finally:
         for parameter, wanted in asked.items():
             parameter.requires_grad_(wanted)
     return {name: total for name, total in found.items() if bool(torch.isfinite(total).all())}
-
-
-def _differentiable(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output] if output.is_floating_point() else []
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    if isinstance(output, Sequence) and not isinstance(output, str):
-        return [y for value in output for y in _differentiable(value)]
-    return []
 
 
 def _add(found: dict[str, Tensor], layer: Layer, gradient: Tensor) -> None:

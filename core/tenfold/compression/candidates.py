@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -294,7 +295,7 @@ def build(
     )
     source.copy_state(conv, made)
     for name in HOOKS:
-        setattr(made, name, getattr(conv, name))
+        setattr(made, name, copy.copy(getattr(conv, name)))
     return made
 
 

@@ -43,6 +43,7 @@ class Response:
     cross: Tensor  # (groups, out, n)
     mean: Tensor  # (groups, n)
     answer: Tensor  # (groups, out), the mean response
+    count: int  # of patches
 
     def projected(self, features: Tensor) -> Response:
         """The same sums over linear maps `(groups, m, n)` of the patches."""
@@ -51,6 +52,7 @@ class Response:
             self.cross @ features.mT,
             (features @ self.mean[:, :, None])[..., 0],
             self.answer,
+            self.count,
         )
 
 
@@ -68,7 +70,7 @@ def capture(
 
     for batch in batches:
         found.clear()
-        handle = module.register_forward_hook(keep)
+        handle = module.register_forward_hook(keep, prepend=True)  # users' hooks come after
         with hooked([handle]), evaluating(model), suppress(Reached):
             call(model, batch)
         yield list(found)
@@ -81,10 +83,11 @@ def respond(
     batches: Sequence[Batch],
     seed: int,
     features: Tensor | None = None,
-) -> Response:
+) -> Response | None:
     """Gather what a layer is to be fitted to, from so many patches as that takes.
 
-    With `features` the sums are over those linear maps of the patches.
+    With `features` the sums are over those linear maps of the patches. None where the layer is not
+    called on any of the batches.
     """
     moment = Moment(original.get_submodule(layer.name))
     fraction = share(layer, len(batches), None if features is None else FEW)
@@ -99,7 +102,7 @@ def respond(
                 p, r = (rows[:, :, drawn.to(rows.device)] for rows in (patches, responses))
                 if p.shape[2]:
                     sums.add(p if features is None else features.to(p) @ p, r)
-    return sums.response()
+    return sums.response() if sums.count else None
 
 
 class Sums:
@@ -138,18 +141,21 @@ class Sums:
         if self.centred:
             seen = seen - self.count * away[:, :, None] * away[:, None]
             cross = cross - self.count * off[:, :, None] * away[:, None]
-        return Response(seen, cross, mean, answer)
+        return Response(seen, cross, mean, answer, self.count)
 
 
 def _pairs(moment: Moment, layer: Layer, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Patches `(groups, n, positions)` with the responses `(groups, out, positions)` to them."""
     order, groups = layer.config.order, layer.config.groups
-    y = batched(y, order)
-    rows = y.movedim(-order - 1, 0).flatten(1).float()
+    x, y = batched(x, order), batched(y, order)
+    if layer.config.transposed:  # with an output_size it gives some positions more
+        for axis, size in enumerate(layer.config.geometry.output_size(x.shape[2:]), start=2):
+            y = y.narrow(axis, 0, size)
+    rows = y.movedim(-order - 1, 0).flatten(1)
     rows = rows.reshape(groups, -1, rows.shape[1])
     at = 0
-    for patches in moment.patches_of(batched(x, order)):
-        yield patches, rows[:, :, at : at + patches.shape[2]]
+    for patches in moment.patches_of(x):
+        yield patches, rows[:, :, at : at + patches.shape[2]].to(patches)
         at += patches.shape[2]
 
 
@@ -176,15 +182,16 @@ def correct(
         if isinstance(made, FactorizedConv):
             network = made.weight.network
             factors = [factor.detach().double() for factor in made.weight.factors]
+            tried: Iterator[Fit] = iter(())
             if not is_wide(layer, memory):
                 response = respond(original, compressed, layer, batches, seed)
                 kernel = read_kernel(original.get_submodule(layer.name))
-                tried = proposals(made, kernel, response, worths.get(layer.name), seed)
+                if response is not None:
+                    tried = proposals(made, kernel, response, worths.get(layer.name), seed)
             elif (seeds := features(network, factors)) is not None:
                 response = respond(original, compressed, layer, batches, seed, seeds)
-                tried = iter([solved(network, factors, response)])
-            else:
-                tried = iter(())
+                if response is not None:
+                    tried = iter([solved(network, factors, response)])
             for fitted in tried:
                 error = kept(made, fitted, judge, compressed, error)
         yield layer.name
@@ -219,7 +226,7 @@ def proposals(
     """New factors and biases to try, one after another."""
     network, groups = made.weight.network, made.config.groups
     yield refit(network, [factor.detach().double() for factor in made.weight.factors], response)
-    norm = Norm.of(Seen(response.seen), worth, kernel)
+    norm = Norm.of(Seen(response.seen, count=response.count), worth, kernel)
     for ridge in RIDGES:
         target = regress(by_group(kernel, groups), response, ridge).flatten(0, 1)
         turned = Turned(made.weight.choice.plugin, target, norm, groups)

@@ -9,25 +9,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .calibration import divide, groups_within, importances, measure
 from .correction import correct
-from .inference import Batch
+from .inference import Batch, check_call, check_finite, copied, undisturbed
 from .latency import time_layer, time_networks
 from .measurement import Evaluate, Judge, Task, score
 from .normalisation import recalibrate, scaling
-from .plan import Choices, Plan, applied, assemble, copied
+from .plan import Choices, Plan, applied, assemble
 from .progress import Progress, shown
 from .refinement import Trial, refined, smallest
 from .report import Change, Point, Report
 from .request import CompressionConfig
+from .standing import reject
 from .summary import summarise
-from .survey import Layer, select, survey
+from .survey import Layer, chosen, select, survey
 from .table import Table, fingerprint
 from .workers import run_all
 
-TIGHTENINGS = 3  # of a latency budget that the whole network missed
+TIGHTENINGS = 4  # of a latency budget that the whole network missed
+NOISE = 0.05  # of a measured latency
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def compress(
     """
     asked = CompressionConfig.parse(config, config_fields)
     _check(model, asked, evaluate, executor)
-    with shown(asked.progress) as progress:
+    with undisturbed(), shown(asked.progress) as progress:
         run = Run(model, asked, example_inputs, calibration, evaluate, progress)
         found = run.measured(table, executor)
         return run.compressed(found)
@@ -100,14 +103,21 @@ class Run:
     ) -> None:
         self.config, self.example, self.evaluate = config, example, evaluate
         self.progress = progress
-        self.model = copied(model)
-        self.every = survey(self.model, example)
-        select(self.model, self.every, config.include, config.exclude)
-        self.layers = [layer for layer in self.every if layer.reason is None]
+        check_call(model, example, "example_inputs")
         self.batches = [example] if calibration is None else list(calibration)
         if not self.batches:
             raise ValueError("calibration has no batch: give some inputs, or leave it out")
-        self.fitted, self.held = divide(self.batches, config.holdout)
+        for index, batch in enumerate(self.batches):
+            check_call(model, batch, f"calibration[{index}]")
+        self.model = copied(model)
+        self.every = survey(self.model, example)
+        select(self.model, self.every, config.include, config.exclude)
+        reject(self.model, chosen(self.every), example, config)
+        self.layers = chosen(self.every)
+        check_finite(self.model, example, "example_inputs")
+        for index, batch in enumerate(self.batches):
+            check_finite(self.model, batch, f"calibration[{index}]")
+        self.fitted, self.held = divide(self.batches, config.holdout, self.model)
         step = max(1, len(self.fitted) // config.probes)
         self.probes = self.fitted[::step][: config.probes]
 
@@ -138,7 +148,7 @@ class Run:
     ) -> Table:
         """Measure the layers that the table does not have yet."""
         config = self.config
-        key = fingerprint(self.model, self.batches, config, self.evaluate)
+        key = fingerprint(self.model, self.batches, self.example, config, self.evaluate)
         table = Table.open(place, key)
         missing = [layer for layer in self.layers if layer.name not in table.layers]
         for part in groups_within(missing, config.memory):
@@ -261,16 +271,26 @@ class Run:
     def fast(self, plan: Plan, table: Table, choices: Choices, budget: float) -> Choices:
         """Choices whose network is measured to be fast enough: layers together are not their sum.
 
-        Where it is too slow, the budget is tightened by as much, a few times.
+        Where it is too slow, the budget is tightened by as much, a few times. Raises `ValueError`
+        where that does not do.
         """
         target = budget
+        tried: list[tuple[float, int, Choices]] = []
         for _ in range(TIGHTENINGS):
             model = self.assembled(table, choices)
             before, after = time_networks([self.model, model], self.example)
+            tried.append((after / before, len(tried), choices))
             if after <= budget * before or target <= plan.least:
                 break
             target = max(plan.least, target * budget * before / after)
             choices = plan.choose(target)
+        reached, _, choices = min(tried)
+        if reached > budget * (1 + NOISE):
+            raise ValueError(
+                f"budget={budget:g} of the latency cannot be reached: the fastest network takes "
+                f"{reached:.2f} of the original's time on this machine; ask for that, or include "
+                "more layers or other factorizations"
+            )
         return choices
 
     def correct(self, model: nn.Module) -> None:
@@ -334,6 +354,10 @@ class Made:
 def _check(model: nn.Module, config: CompressionConfig, evaluate: Any, executor: Any) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model={type(model).__name__} must be an nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError("model is scripted: give the one that it was made from")
+    if hasattr(model, "_orig_mod"):
+        raise TypeError("model is compiled: give model._orig_mod, and compile what comes of it")
     if evaluate is not None and not callable(evaluate):
         raise TypeError(f"evaluate={evaluate!r} must be a function of a model that gives a number")
     if config.min_score is not None and evaluate is None:

@@ -2,32 +2,121 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.backends import mha
 
 Batch = Any  # a tensor, a tuple or list of arguments, or a mapping of keywords
 
 
 def call(model: nn.Module, batch: Batch) -> Any:
-    """Run `model` on a batch: a tensor, its arguments, or its keywords."""
+    """Run `model` on a batch: a tensor, its arguments, or its keywords.
+
+    It is given copies: a network may work in place on what it gets.
+    """
+    arguments, keywords = arguments_of(fresh(batch))
+    return model(*arguments, **keywords)
+
+
+def arguments_of(batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a batch stands for: the arguments and the keywords of a call."""
     if isinstance(batch, Mapping):
-        return model(**batch)
-    if isinstance(batch, tuple | list):
-        return model(*batch)
-    return model(batch)
+        return (), dict(batch)
+    return (tuple(batch), {}) if isinstance(batch, tuple | list) else ((batch,), {})
+
+
+def check_call(model: nn.Module, batch: Batch, name: str) -> None:
+    """Refuse, with a `TypeError`, a batch that is not what the model's `forward` takes."""
+    arguments, keywords = arguments_of(batch)
+    try:
+        signature = inspect.signature(model.forward)
+    except ValueError:
+        return
+    try:
+        signature.bind(*arguments, **keywords)
+    except TypeError as fault:
+        raise TypeError(
+            f"{name} is not what the model takes ({fault}): give a tensor, a tuple of arguments or "
+            "a dict of keywords, without labels; a dict that is one argument as ({…},)"
+        ) from None
+
+
+def check_finite(model: nn.Module, batch: Batch, name: str) -> None:
+    """Refuse, with a `ValueError`, a batch whose NaN comes out of the model."""
+    given = [x for x in _walk(batch) if x.is_floating_point()]
+    if any(bool(x.isnan().any()) for x in given):
+        (found,) = outputs(model, [batch])
+        if any(bool(y.isnan().any()) for y in found):
+            raise ValueError(f"{name} has NaN, and so has the model's output: leave it out")
+
+
+def fresh(value: Any) -> Any:
+    """The same with copies of the tensors in it, in tuples, lists and dicts; others are shared."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if type(value) in (list, tuple):
+        return type(value)(map(fresh, value))
+    if type(value) is dict:
+        return {name: fresh(one) for name, one in value.items()}
+    return value
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of the model.
+
+    Weights that hooks make of others before each call, as pruning and `weight_norm` do, are copied
+    too. Raises `ValueError`, saying why, for a model that does not let itself be copied.
+    """
+    made = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    try:
+        return copy.deepcopy(model, made)
+    except Exception as fault:
+        raise ValueError(
+            f"the model cannot be copied ({type(fault).__name__}: {fault}): make it one that "
+            "copy.deepcopy takes"
+        ) from fault
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Work on networks whatever the caller's mode, and leave its random generators as they were.
+
+    Gradients can be taken under `torch.inference_mode()` too. `nn.TransformerEncoderLayer` calls
+    its layers, which without gradients it would not do.
+    """
+    together = mha.get_fastpath_enabled()
+    try:
+        mha.set_fastpath_enabled(False)
+        with torch.inference_mode(False), torch.random.fork_rng():
+            yield
+    finally:
+        mha.set_fastpath_enabled(together)
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; every module's training flag is as before afterwards."""
+    """Eval mode without gradients; every module's training flag is as before afterwards.
+
+    What the network draws at random is the same each time.
+    """
     modes = {module: module.training for module in model.modules()}
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     try:
         model.eval()
-        with torch.no_grad():
+        with torch.random.fork_rng(devices), torch.no_grad():
+            torch.manual_seed(0)
             yield
     finally:
         for module, training in modes.items():
@@ -35,27 +124,29 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def tensors(output: Any) -> list[Tensor]:
-    """The floating-point tensors in what a network returned, in a fixed order.
+    """The floating-point tensors in what a network returned, in a fixed order; else all tensors.
 
     Raises `TypeError` where there is none.
     """
     found = list(_walk(output))
+    real = [one for one in found if one.is_floating_point()]
     if not found:
         raise TypeError(
-            f"the model returned {type(output).__name__} without a floating-point tensor: its "
-            "change cannot be measured; wrap it in a module that returns tensors"
+            f"the model returned {type(output).__name__} without a tensor: its change cannot be "
+            "measured; wrap it in a module that returns tensors"
         )
-    return found
+    return real or found
 
 
 def _walk(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
-        if output.is_floating_point():
-            yield output
-    elif isinstance(output, Mapping):
-        for value in output.values():
-            yield from _walk(value)
-    elif isinstance(output, Sequence) and not isinstance(output, str):
+        yield output
+        return
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    elif is_dataclass(output) and not isinstance(output, type):
+        output = [getattr(output, one.name) for one in fields(output)]
+    if isinstance(output, Sequence) and not isinstance(output, str):
         for value in output:
             yield from _walk(value)
 
@@ -64,7 +155,9 @@ class Difference:
     """The relative change of a network's outputs, summed over batches.
 
     With several output tensors it is the root of the mean of their squares, each relative to its
-    own norm.
+    own norm. Of whole numbers and truth values it is that of their indicators, the root of the
+    fraction that differ. Where the reference is infinite, as in a mask, nothing is compared; a
+    tensor of another shape counts as wholly changed.
     """
 
     def __init__(self) -> None:
@@ -74,10 +167,11 @@ class Difference:
         """Add one batch's outputs."""
         while len(self._sums) < len(reference):
             self._sums.append([0.0, 0.0])
-        for sums, one, other in zip(self._sums, reference, output, strict=True):
-            wide = one.double()
-            sums[0] += float((wide - other.double()).square().sum())
-            sums[1] += float(wide.square().sum())
+        alike = len(reference) == len(output)
+        for index, one in enumerate(reference):
+            other = output[index] if alike and output[index].shape == one.shape else None
+            for place, part in enumerate(_squares(one, other)):
+                self._sums[index][place] += part
 
     @property
     def relative(self) -> float:
@@ -85,6 +179,19 @@ class Difference:
         squares = [gap / norm if norm else gap for gap, norm in self._sums]
         mean = sum(squares) / max(1, len(squares))
         return mean**0.5 if mean == mean else float("inf")
+
+
+def _squares(one: Tensor, other: Tensor | None) -> tuple[float, float]:
+    """The squares of the gap between two tensors, and of the first."""
+    if not one.is_floating_point():
+        return float(one.numel() if other is None else (one != other).sum()), float(one.numel())
+    wide = one.double()
+    kept = torch.isfinite(wide)
+    if not bool(kept.all()):
+        wide = wide[kept]
+        other = None if other is None else other[kept]
+    norm = float(wide.square().sum())
+    return (norm if other is None else float((wide - other.double()).square().sum())), norm
 
 
 def outputs(model: nn.Module, batches: Sequence[Batch]) -> list[list[Tensor]]:

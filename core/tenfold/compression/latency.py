@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from statistics import median
+from functools import partial
+from math import inf
 
 import torch
 from torch import Tensor, nn
+from torch.backends import mha
 
 from ..convolve import channels_last, is_channels_last
+from ..tuning.timing import in_turn
 from .candidates import build
 from .inference import Batch, call, evaluating
 from .survey import Layer
 from .table import LayerTable
 
-ROUNDS = 5
-SECONDS = 0.002  # a shorter run is repeated until it takes as long
-
 
 def time_layer(model: nn.Module, layer: Layer, table: LayerTable) -> None:
     """Give every candidate of a layer the milliseconds of all its calls.
 
-    Each round runs dense and all others once, so that what disturbs one disturbs all; a candidate
-    gets the median of its ratios to dense.
+    All are run in turn, so that what disturbs one disturbs all.
     """
     conv = model.get_submodule(layer.name)
     modules = [conv] + [
@@ -33,49 +31,27 @@ def time_layer(model: nn.Module, layer: Layer, table: LayerTable) -> None:
     inputs = [_input(shape, weight) for shape in layer.shapes]
     runs = [_runner(module, inputs) for module in modules]
     with evaluating(nn.ModuleList(modules)):
-        rounds = in_turn(runs)
-    ratios = [median(found[i] / found[0] for found in rounds) for i in range(len(runs))]
-    whole = median(found[0] for found in rounds)
-    for index, ratio in enumerate(ratios):
-        one = table.candidates[index]
-        table.candidates[index] = one.model_copy(update={"milliseconds": whole * ratio})
+        found = in_turn(runs, weight.device, hopeless=inf)
+    for index, one in enumerate(found):
+        update = {"milliseconds": one.milliseconds}
+        table.candidates[index] = table.candidates[index].model_copy(update=update)
 
 
 def time_networks(models: Sequence[nn.Module], batch: Batch) -> list[float]:
-    """Milliseconds of each network on a batch, run in turn."""
+    """Milliseconds of each network on a batch, run in turn.
 
-    def runner(model: nn.Module) -> Callable[[], object]:
-        return lambda: call(model, batch)
-
-    with evaluating(nn.ModuleList(models)):
-        rounds = in_turn([runner(model) for model in models])
-    return [median(found[i] for found in rounds) for i in range(len(models))]
-
-
-def in_turn(runs: Sequence[Callable[[], object]]) -> list[list[float]]:
-    """Milliseconds of each run in each of some rounds, after one that does not count."""
-    repeats = []
-    for run in runs:
-        run()
-        started = time.perf_counter()
-        run()
-        repeats.append(max(1, round(SECONDS / max(time.perf_counter() - started, 1e-7))))
-    rounds = []
-    for _ in range(ROUNDS):
-        found = []
-        for run, times in zip(runs, repeats, strict=True):
-            started = time.perf_counter()
-            for _ in range(times):
-                run()
-            _wait()
-            found.append((time.perf_counter() - started) * 1000 / times)
-        rounds.append(found)
-    return rounds
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    As the user runs them: `nn.TransformerEncoderLayer` may do its steps at once.
+    """
+    device = next((p.device for p in models[0].parameters()), torch.device("cpu"))
+    together = mha.get_fastpath_enabled()
+    try:
+        mha.set_fastpath_enabled(True)
+        with evaluating(nn.ModuleList(models)):
+            runs = [partial(call, model, batch) for model in models]
+            found = in_turn(runs, device, hopeless=inf)
+    finally:
+        mha.set_fastpath_enabled(together)
+    return [one.milliseconds for one in found]
 
 
 def _runner(module: nn.Module, inputs: Sequence[Tensor]) -> Callable[[], object]:

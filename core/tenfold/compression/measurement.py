@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,17 @@ from torch import Tensor, nn
 from ..source import read_kernel
 from ..spectrum import by_group
 from .candidates import Candidate, alignment, build, candidates, dense, fits, put
-from .inference import Batch, Difference, call, change, evaluating, outputs, tensors
+from .inference import (
+    Batch,
+    Difference,
+    call,
+    change,
+    copied,
+    evaluating,
+    outputs,
+    tensors,
+    undisturbed,
+)
 from .norm import Norm, Seen
 from .replay import Replay
 from .request import CompressionConfig
@@ -24,6 +33,7 @@ from .survey import Layer
 from .table import LayerTable
 
 Evaluate = Callable[[nn.Module], float]
+LEAST = 1e-6  # of an error, in the layer's own: among those that measure nothing it still counts
 LEVELS = (0.5, 0.22, 0.1)  # fractions of the dense cost at which the network is run
 
 
@@ -48,11 +58,16 @@ class Judge:
     def of(cls, model: nn.Module, batches: Sequence[Batch], evaluate: Evaluate | None) -> Judge:
         """Run the original.
 
-        Raises `TypeError` where `evaluate` gives no number.
+        Raises `TypeError` where `evaluate` gives no number, and `ValueError` where the original
+        gives nothing finite.
         """
+        references = outputs(model, batches)
+        for found in references:
+            if all(y.numel() and not bool(torch.isfinite(y).any()) for y in found):
+                raise ValueError("the model gives nothing finite on the calibration: repair it")
         if evaluate is None:
-            return cls(batches, outputs(model, batches))
-        return cls(batches, outputs(model, batches), evaluate, score(model, evaluate))
+            return cls(batches, references)
+        return cls(batches, references, evaluate, score(model, evaluate))
 
     def __call__(self, model: nn.Module) -> float:
         if self.evaluate is not None:
@@ -79,9 +94,10 @@ def score(model: nn.Module, evaluate: Evaluate) -> float:
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        found: Any = evaluate(model)
+        with torch.no_grad():
+            found: Any = evaluate(model)
         return float(found)
-    except TypeError as fault:
+    except (TypeError, ValueError) as fault:
         raise TypeError(f"evaluate must take a model and return a number: {fault}") from fault
     finally:
         for module, training in modes.items():
@@ -115,7 +131,8 @@ class Task:
     def __call__(self) -> LayerTable:
         """Decompose the layer in every way, and run the network with a few of them."""
         if self.shared:
-            return replace(self, model=copy.deepcopy(self.model), shared=False)()
+            with undisturbed():
+                return replace(self, model=copied(self.model), shared=False)()
         layer, config = self.layer, self.config
         conv = self.model.get_submodule(layer.name)
         kernel = read_kernel(conv)
@@ -173,7 +190,7 @@ def interpolated(table: LayerTable) -> list[float]:
         return [one.weighted for one in table.candidates]
     grown, most = [], 0.0
     for weighted, error in points:
-        most = max(most, error, 1e-12)
+        most = max(most, error, LEAST * weighted)
         grown.append((log(weighted), log(most)))
     return [_read(grown, one.weighted) for one in table.candidates]
 

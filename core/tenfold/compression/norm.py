@@ -21,17 +21,21 @@ WORTH_RIDGE = 0.03  # of the mean diagonal: what a first-order gradient does not
 class Seen:
     """The second moment of a layer's patches, whole or by its marginals.
 
-    `whole` is `(groups, in * k…, in * k…)`; `marginals` are `(groups, n, n)` for `in` and each
-    spatial mode, where the whole one would be too large: its Kronecker product stands for it.
+    `whole` is `(groups, in * k…, in * k…)`, summed over `count` patches; `marginals` are
+    `(groups, n, n)` for `in` and each spatial mode, where the whole one would be too large: its
+    Kronecker product stands for it.
     """
 
     whole: Tensor | None = None
     marginals: tuple[Tensor, ...] = ()
     sketch: Tensor | None = None  # (groups, in * k…, few): to measure with only
+    count: int | None = None
 
     def scaled(self, like: Tensor) -> Seen:
         """With mean diagonals of 1, on the device of a kernel and in the dtype of its work."""
-        whole = None if self.whole is None else _scaled(self.whole, like)
+        whole = self.whole
+        if whole is not None:
+            whole = _scaled(whole if self.count is None else shrunk(whole, self.count), like)
         return Seen(whole, tuple(_scaled(marginal, like) for marginal in self.marginals))
 
     def times(self, kernel: Tensor) -> Tensor:
@@ -108,6 +112,22 @@ class Norm:
         found = self.seen.whitenings(factors, sizes)
         turning = None if self.worth is None else _turning(OUT, self.worth, factors)
         return found if turning is None else [*found, turning]
+
+
+def shrunk(moment: Tensor, count: int) -> Tensor:
+    """A moment `(groups, n, n)` of few patches drawn towards a multiple of the identity.
+
+    By the oracle approximating shrinkage (Chen et al. 2010, arXiv 0907.4698): with few patches
+    whole directions were not seen, and the kernel must not be free to change there.
+    """
+    size = moment.shape[1]
+    trace = moment.diagonal(dim1=1, dim2=2).sum(1)
+    square = moment.square().sum((1, 2))
+    above = (1 - 2 / size) * square + trace.square()
+    below = (count + 1 - 2 / size) * (square - trace.square() / size)
+    part = (above / below.clamp_min(1e-300)).clamp(0, 1)[:, None, None]
+    one = torch.eye(size).to(moment)
+    return (1 - part) * moment + part * (trace / size)[:, None, None] * one
 
 
 def _turning(mode: str, moment: Tensor, factors: Sequence[Modes]) -> Whitening | None:

@@ -28,7 +28,8 @@ def recalibrate(model: nn.Module, batches: Sequence[Batch], judge: Judge) -> boo
     """Average each normalisation's statistics over the batches; whether that was kept.
 
     It is kept only where the output's change on held-out inputs falls; else they are as before, and
-    so are the normalisations' momentum and training flags in any case.
+    so are the normalisations' momentum and training flags in any case. Where a normalisation cannot
+    average, as of single values, it is not done.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
@@ -41,13 +42,16 @@ def recalibrate(model: nn.Module, batches: Sequence[Batch], judge: Judge) -> boo
             norm.reset_running_stats()
             norm.momentum = None  # a plain average over the batches
             norm.training = True
+        averaged = True
         try:
             for batch in batches:
                 call(model, batch)
+        except (ValueError, RuntimeError):
+            averaged = False
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
-    if judge.change(model) < before:
+    if averaged and judge.change(model) < before:
         for norm, state in zip(norms, states, strict=True):
             if "num_batches_tracked" in state and norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.copy_(state["num_batches_tracked"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -138,17 +137,3 @@ def assemble(
             factors = table.layers[layer.name].factors[one.key]
             put(model, layer, build(model.get_submodule(layer.name), layer, one, factors))
     return model
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A copy of the model.
-
-    Raises `ValueError`, saying why, for a model that does not let itself be copied.
-    """
-    try:
-        return copy.deepcopy(model)
-    except Exception as fault:
-        raise ValueError(
-            f"the model cannot be copied ({type(fault).__name__}: {fault}): a weight made by "
-            "torch.nn.utils.weight_norm, say, must first be made plain by remove_weight_norm"
-        ) from fault

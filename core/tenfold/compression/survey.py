@@ -19,7 +19,7 @@ from .inference import Batch, call, evaluating
 
 KINDS = (*PLAIN, *TRANSPOSED, nn.Linear)
 REQUESTS = ("factorization", "rank", "implementation")  # of a hook
-READERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer)  # they read their layers' weights
+READERS = (nn.MultiheadAttention,)  # they read their layers' weights
 
 
 @dataclass
@@ -78,7 +78,8 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     A module that stands in several places is one layer; each of its calls counts. The model is left
     as it was. A layer that cannot be replaced has a `reason`.
 
-    Raises `ValueError` for a network without any that is called, or with lazy parameters.
+    Raises `ValueError` for a network without any that is called, or with lazy parameters, and where
+    `example_inputs` has no sample.
     """
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise ValueError("the model has parameters that are not made yet: run it on an input first")
@@ -92,11 +93,14 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     produced: dict[int, tuple[Tensor, Layer]] = {}
     handles: list[Any] = []
 
-    def count(module: nn.Module, given: Any, output: Any) -> None:
+    def count(module: nn.Module, given: Any, keywords: Any, output: Any) -> None:
         layer = layers[module]
         if layer not in called:
             called.append(layer)
-        layer.shapes.append(tuple(given[0].shape))
+        if not given:
+            layer.reason = "it is called by a keyword, input=: call it with the tensor alone"
+        x = given[0] if given else keywords["input"]
+        layer.shapes.append(tuple(x.shape))
         if isinstance(output, Tensor):
             produced[id(output)] = (output, layer)
 
@@ -108,7 +112,7 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
 
     for module in model.modules():
         if module in layers:
-            handles.append(module.register_forward_hook(count))
+            handles.append(module.register_forward_hook(count, with_kwargs=True))
         elif isinstance(module, _BatchNorm):
             handles.append(module.register_forward_pre_hook(follow))
     try:
@@ -119,6 +123,8 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
             handle.remove()
     if not called:
         raise ValueError("the model calls no convolution or linear layer on example_inputs")
+    if not any(layer.macs for layer in called):
+        raise ValueError("example_inputs is empty: give at least one sample")
     return called
 
 
@@ -176,7 +182,7 @@ def select(
 ) -> None:
     """Give a reason to each layer that is not to be compressed, and the hook's request to others.
 
-    Raises `ValueError` for a pattern that matches no layer, and where all are left dense.
+    Raises `ValueError` for a pattern that matches no layer.
     """
     matched = {
         (kind, index): [layer for layer in layers if _matches(model, layer, pattern)]
@@ -204,9 +210,15 @@ def select(
                 layer.reason = "left out by a hook"
             elif isinstance(answer, dict):
                 layer.request = _understood(layer.name, answer)
-    if all(layer.reason is not None for layer in layers):
+
+
+def chosen(layers: Sequence[Layer]) -> list[Layer]:
+    """Those that may be replaced; `ValueError`, saying why, where there is none."""
+    found = [layer for layer in layers if layer.reason is None]
+    if not found:
         reasons = "; ".join(f"{layer.name}: {layer.reason}" for layer in layers[:8])
         raise ValueError(f"there is no layer to compress ({reasons})")
+    return found
 
 
 def _understood(name: str, answer: dict[str, Any]) -> dict[str, Any]:

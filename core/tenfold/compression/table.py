@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,16 @@ from .inference import Batch
 from .request import CompressionConfig
 
 FORMAT = "tenfold-table-2"
-MATTERS = ("objective", "metric", "factorizations", "implementations", "multiple", "seed", "probes")
+MATTERS = (
+    "objective",
+    "metric",
+    "factorizations",
+    "implementations",
+    "multiple",
+    "holdout",
+    "probes",
+    "seed",
+)
 
 
 @dataclass
@@ -122,7 +131,11 @@ def _read(path: Path, fingerprint: str) -> LayerTable:
 
 
 def fingerprint(
-    model: nn.Module, batches: Sequence[Batch], config: CompressionConfig, evaluate: Any
+    model: nn.Module,
+    batches: Sequence[Batch],
+    example: Batch,
+    config: CompressionConfig,
+    evaluate: Any,
 ) -> str:
     """A digest of all that a table depends on."""
     digest = hashlib.sha256()
@@ -136,6 +149,9 @@ def fingerprint(
         digest.update(_bytes(tensor))
     for tensor in _tensors(batches):
         digest.update(_bytes(tensor))
+    for tensor in _tensors(example):  # MACs are counted on it
+        size = tuple(tensor.shape) if isinstance(tensor, Tensor) else tensor
+        digest.update(repr(size).encode())
     return digest.hexdigest()
 
 
@@ -147,7 +163,7 @@ def _bytes(tensor: Any) -> bytes:
 
 
 def _tensors(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         value = [part for pair in sorted(value.items()) for part in pair]
     if isinstance(value, list | tuple):
         for part in value:
