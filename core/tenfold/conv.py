@@ -261,7 +261,11 @@ class FactorizedConv(nn.Module):
             x = in_format(x, inside)
         if self.sides is not None:
             x = pad(x, self.sides, self.config.padding_mode)
-        y = self._run(x) if output_size is None else self._run_sized(x, output_size)
+        try:
+            y = self._run(x) if output_size is None else self._run_sized(x, output_size)
+        except RuntimeError:
+            self.config.geometry.check_size(x.shape[2:])  # asked only then: it takes its time
+            raise
         return in_format(y, together)
 
     def _run(self, x: Tensor) -> Tensor:

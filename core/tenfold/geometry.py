@@ -71,6 +71,27 @@ class Geometry:
             for axis, (s, reach) in enumerate(zip(size, self.reach, strict=True))
         )
 
+    def check_size(self, size: Sequence[int]) -> None:
+        """Refuse an input of spatial size `size` that leaves no output.
+
+        Raises `ValueError`, which says what is too small, and for what.
+        """
+        size = tuple(size)
+        if any(s < 1 for s in size):
+            raise ValueError(f"input of spatial size {size} is empty: give a larger one")
+        if all(s >= 1 for s in self.output_size(size)):
+            return
+        if self.transposed:
+            raise ValueError(
+                f"input of spatial size {size} leaves no output with padding={self.padding}: "
+                "give a larger input, or less padding"
+            )
+        padded = tuple(s + 2 * p for s, p in zip(size, self.padding, strict=True))
+        raise ValueError(
+            f"input of spatial size {padded}, with its padding, is smaller than the kernel's reach "
+            f"{self.reach}: give a larger input, or more padding"
+        )
+
     @property
     def reach(self) -> tuple[int, ...]:
         """How many positions the dilated kernel spans on each axis."""
