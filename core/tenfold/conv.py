@@ -63,6 +63,9 @@ class FactorizedConv(nn.Module):
     >>> layer = FactorizedConv(16, 32, 3, padding=1, order=2, rank=0.5, factorization="tucker")
     >>> layer(torch.randn(8, 16, 20, 20)).shape
     torch.Size([8, 32, 20, 20])
+    >>> layer.order, layer.rank, layer.factorization, layer.implementation
+    (2, (19, 9), 'tucker', 'factorized')
+    >>> layer.reset_parameters()
     """
 
     weight: FactorizedKernel
@@ -187,7 +190,12 @@ class FactorizedConv(nn.Module):
     ) -> FactorizedConv:
         """Build a layer around `kernel`, which becomes its `weight` and is not copied.
 
-        `bias` is `(out,)` and is copied. Raises as `FactorizedConv` does.
+        `bias` is `(out,)` and is copied; the other arguments are those of `FactorizedConv`. Raises
+        `ValueError` or `TypeError` for a bad one.
+
+        >>> kernel = FactorizedKernel.new((32, 16, 3, 3), rank=8)
+        >>> FactorizedConv.from_factorization(kernel, padding=1).weight is kernel
+        True
         """
         if not isinstance(kernel, FactorizedKernel):
             raise TypeError(
@@ -241,7 +249,12 @@ class FactorizedConv(nn.Module):
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it."""
+        """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it.
+
+        `(batch, in_channels, *size)` to `(batch, out_channels, *size)`, or both without a batch.
+        Raises `ValueError` for another shape, a size below the kernel's or an output size that
+        cannot be, `TypeError` for another dtype.
+        """
         order = self.config.order
         self._check_input(x)
         if order == 0 and x.dim() > 2:
@@ -275,7 +288,7 @@ class FactorizedConv(nn.Module):
         return prepared(x)
 
     def train(self, mode: bool = True) -> FactorizedConv:
-        """Set the training mode; what was kept for eval is forgotten."""
+        """Set the training mode; what was kept for eval is forgotten. Raises as `nn.Module`'s."""
         self.eval_cache.clear()
         return super().train(mode)
 
@@ -303,8 +316,14 @@ class FactorizedConv(nn.Module):
         """Choose now how this layer runs, for inputs like `example_input`, and keep the choice.
 
         What was measured before, in this process or another, is looked up; `again` measures anew.
-        Returns the decision, which is `layer.decision` from then on. Raises `ValueError` where the
-        implementation leaves nothing to choose, or for a bad input.
+        The input is `(batch, in_channels, *size)`. Returns the decision, which is `layer.decision`
+        from then on. Raises `ValueError` where the implementation leaves nothing to choose, and
+        `ValueError` or `TypeError` for a bad input.
+
+        >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto").eval()
+        >>> decision = layer.tune(torch.randn(1, 8, 10, 10))
+        >>> layer.decision is decision
+        True
         """
         self._check_input(example_input)
         return tune(self, example_input, again)
@@ -313,6 +332,9 @@ class FactorizedConv(nn.Module):
         """Run so from now on, and never measure: by a decision, or by its JSON data.
 
         Raises `ValueError`, and changes nothing, where this layer cannot run so.
+
+        >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto")
+        >>> layer.fix_plan({"partition": [[0, 1, 2, 3]]})
         """
         adopt(self, parse_decision(decision))
         self.measures = False
@@ -322,6 +344,10 @@ class FactorizedConv(nn.Module):
 
         Raises `ValueError` where the implementation runs code of its own, which is not counted, and
         `ValueError` or `TypeError` for a bad size.
+
+        >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4, factorization="tucker")
+        >>> layer.macs((12, 12)) == 8 * 4 * 12**2 + 4 * 4 * 9 * 10**2 + 4 * 8 * 10**2
+        True
         """
         if not isinstance(self.plan, Chain):
             raise ValueError(f"implementation={self.runner.spelled} does not count its MACs")
@@ -334,7 +360,10 @@ class FactorizedConv(nn.Module):
         return self.plan.macs(padded)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the kernel and the bias anew, as `nn.ConvNd` has them."""
+        """Draw the kernel and the bias anew, as `nn.ConvNd` has them.
+
+        Raises `RuntimeError`, of PyTorch's, for a generator on another device.
+        """
         fan_in = self.config.fan_in
         self.weight.reset_parameters(1 / (3 * fan_in), generator)
         if self.bias is not None:
@@ -345,6 +374,9 @@ class FactorizedConv(nn.Module):
         """The dense `nn.ConvNd`, `nn.ConvTransposeNd` or `nn.Linear` with the same output.
 
         Raises `ValueError` above order 3, where `torch.nn` has none.
+
+        >>> FactorizedConv(8, 16, 3, order=2, rank=4).to_conv()
+        Conv2d(8, 16, kernel_size=(3, 3), stride=(1, 1))
         """
         return plain.to_conv(self)
 
@@ -352,6 +384,10 @@ class FactorizedConv(nn.Module):
         """The same stages as a chain of `torch.nn` modules, which needs no tenfold.
 
         Raises `ValueError` above order 3, or where the implementation runs code of its own.
+
+        >>> chain = FactorizedConv(8, 8, 3, order=2, factorization="tucker").to_sequential()
+        >>> [tuple(module.kernel_size) for module in chain]
+        [(1, 1), (3, 3), (1, 1)]
         """
         return plain.to_sequential(self)
 

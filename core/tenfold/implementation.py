@@ -22,6 +22,18 @@ class Implementation(ABC):
     It asks what the network can do, never which format it came from. `memory_format` is the layout
     of images and volumes in which its convolutions run; None for that of the input. `packed` lets
     their weights be packed for oneDNN in eval.
+
+    >>> class OneByOne(Implementation):
+    ...     def plan(self, network, geometry):
+    ...         return tuple((i,) for i in range(len(network.factors)))
+    ...
+    ...     def candidates(self, network, geometry):
+    ...         return [self.plan(network, geometry)]
+    >>> layer = FactorizedConv(
+    ...     8, 8, (3, 3), rank=4, factorization="spatial_svd", implementation=OneByOne
+    ... )
+    >>> layer.plan.partition
+    ((0,), (1,))
     """
 
     memory_format: MemoryFormat | None = None
@@ -49,7 +61,7 @@ class Implementation(ABC):
         A layer measures them, in each memory format, on the first input that it sees in eval mode
         without gradients, and keeps the fastest; until then it runs `plan`'s.
 
-        Law: as that of `plan`, for each of them.
+        Law: as that of `plan`, for each of them. Raises nothing: `plan` was asked before.
         """
         return ()
 
@@ -77,6 +89,7 @@ class Fixed(Implementation):
         object.__setattr__(self, "partition", tuple(map(tuple, self.partition)))
 
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:
+        """The partition, whatever the network: making the layer raises where it does not fit."""
         return self.partition
 
     def __repr__(self) -> str:
