@@ -114,4 +114,4 @@ def allocate(network: KernelNetwork, like: Tensor) -> list[Tensor]:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
+    return isinstance(value, (Integral, torch.SymInt)) and not isinstance(value, bool)
