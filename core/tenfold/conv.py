@@ -416,8 +416,7 @@ class FactorizedConv(nn.Module):
         if isinstance(output_size, Sequence) and len(output_size) == config.order + 2:
             output_size = output_size[2:]
         wanted = check_sizes("output_size", output_size, config.order)
-        plain_geometry = replace(config.geometry, output_padding=(0,) * config.order)
-        least = plain_geometry.output_size(x.shape[2:])
+        least = config.geometry.padded((0,) * config.order).output_size(x.shape[2:])
         extra = tuple(w - s for w, s in zip(wanted, least, strict=True))
         if any(e < 0 or e >= s for e, s in zip(extra, config.stride, strict=True)):
             most = tuple(s + stride - 1 for s, stride in zip(least, config.stride, strict=True))
@@ -425,7 +424,7 @@ class FactorizedConv(nn.Module):
         if isinstance(self.plan, Chain):
             plan: Convolution = self.plan.padded(extra)
         else:
-            geometry = replace(config.geometry, output_padding=extra)
+            geometry = config.geometry.padded(extra)
             plan = make_plan(self.weight.choice, self.weight.network, self.way, geometry)
         return plan(x, tuple(self.weight.factors), self.bias)
 

@@ -60,6 +60,23 @@ class Geometry:
             self.transposed,
         )
 
+    def padded(self, output_padding: Sequence[int]) -> Geometry:
+        """The same with another output padding, one number for each axis.
+
+        Raises nothing. No `dataclasses.replace`: `torch.compile` does not trace it before torch 2.7.
+
+        >>> Geometry((3,), (2,), (0,), (1,), (0,), transposed=True).padded([1]).output_size((4,))
+        (10,)
+        """
+        return Geometry(
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            tuple(output_padding),
+            self.transposed,
+        )
+
     def of(self, axes: Sequence[int]) -> Geometry:
         """The geometry of some axes alone, a convolution of a lower order.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Literal
@@ -81,6 +81,23 @@ class Stage:
             lambda x, bias: convolve(x, weight, bias, self.geometry, self.groups), x, bias
         )
 
+    def padded(self, output_padding: Sequence[int]) -> Stage:
+        """The same with the output padding of its own axes, of one number for each of all."""
+        here = [
+            extra if f"k{axis}" in self.roles.spatial else 0
+            for axis, extra in enumerate(output_padding)
+        ]
+        return Stage(
+            self.factors,
+            self.roles,
+            self.contraction,
+            self.weight_shape,
+            self.passed,
+            self.groups,
+            self.geometry.padded(here),
+            self.permutation,
+        )
+
     def prepare(
         self, factors: Sequence[Tensor], bias: Tensor | None, packed: bool = True
     ) -> Prepared:
@@ -143,14 +160,8 @@ class Chain(Plan):
 
     def padded(self, output_padding: Sequence[int]) -> Chain:
         """The same transposed convolutions with another output padding, one for each axis."""
-        stages = []
-        for stage in self.stages:
-            here = tuple(
-                extra if f"k{axis}" in stage.roles.spatial else 0
-                for axis, extra in enumerate(output_padding)
-            )
-            stages.append(replace(stage, geometry=replace(stage.geometry, output_padding=here)))
-        return replace(self, stages=tuple(stages))
+        stages = tuple(stage.padded(output_padding) for stage in self.stages)
+        return Chain(self.partition, stages, self.permutation, self.memory_format, self.packed)
 
     def macs(self, size: Sequence[int]) -> int:
         """Multiply-accumulates for one input of spatial size `size`."""
