@@ -421,12 +421,12 @@ class FactorizedConv(nn.Module):
         if any(e < 0 or e >= s for e, s in zip(extra, config.stride, strict=True)):
             most = tuple(s + stride - 1 for s, stride in zip(least, config.stride, strict=True))
             raise ValueError(f"output_size={wanted} must be between {least} and {most}")
+        factors = tuple(self.weight.factors)
         if isinstance(self.plan, Chain):
-            plan: Convolution = self.plan.padded(extra)
-        else:
-            geometry = config.geometry.padded(extra)
-            plan = make_plan(self.weight.choice, self.weight.network, self.way, geometry)
-        return plan(x, tuple(self.weight.factors), self.bias)
+            return self.plan(x, factors, self.bias, extra)
+        geometry = config.geometry.padded(extra)
+        plan = make_plan(self.weight.choice, self.weight.network, self.way, geometry)
+        return plan(x, factors, self.bias)
 
     def __repr__(self) -> str:
         return plain.spell(self)

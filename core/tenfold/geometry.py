@@ -63,7 +63,7 @@ class Geometry:
     def padded(self, output_padding: Sequence[int]) -> Geometry:
         """The same with another output padding, one number for each axis.
 
-        Raises nothing. No `dataclasses.replace`: `torch.compile` does not trace it before torch 2.7.
+        Raises nothing. Not by `dataclasses.replace`, which torch 2.6 does not compile.
 
         >>> Geometry((3,), (2,), (0,), (1,), (0,), transposed=True).padded([1]).output_size((4,))
         (10,)

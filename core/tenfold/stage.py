@@ -133,13 +133,22 @@ class Chain(Plan):
     memory_format: MemoryFormat | None = None
     packed: bool = True
 
-    def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
-        """Run it on `x`, `(batch, channels, *size)`."""
-        for stage in self.stages[:-1]:
+    def __call__(
+        self,
+        x: Tensor,
+        factors: Sequence[Tensor],
+        bias: Tensor | None,
+        output_padding: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Run it on `x`, `(batch, channels, *size)`; with another output padding, where given."""
+        stages = self.stages
+        if output_padding is not None:
+            stages = tuple(stage.padded(output_padding) for stage in stages)
+        for stage in stages[:-1]:
             x = stage(x, factors, None)
         if self.permutation is None:
-            return self.stages[-1](x, factors, bias)
-        return _add_bias(self.permutation(self.stages[-1](x, factors, None)), bias)
+            return stages[-1](x, factors, bias)
+        return _add_bias(self.permutation(stages[-1](x, factors, None)), bias)
 
     def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> Prepared:
         """Contract every stage's weight once; returns `x -> y`."""
@@ -157,11 +166,6 @@ class Chain(Plan):
             return x
 
         return run
-
-    def padded(self, output_padding: Sequence[int]) -> Chain:
-        """The same transposed convolutions with another output padding, one for each axis."""
-        stages = tuple(stage.padded(output_padding) for stage in self.stages)
-        return Chain(self.partition, stages, self.permutation, self.memory_format, self.packed)
 
     def macs(self, size: Sequence[int]) -> int:
         """Multiply-accumulates for one input of spatial size `size`."""
