@@ -75,27 +75,19 @@ class Stage:
         positions = size if self.geometry.transposed else self.geometry.output_size(size)
         return self.passed * prod(self.weight_shape) * prod(positions)
 
-    def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
-        weight = self.weight(factors)
+    def __call__(
+        self,
+        x: Tensor,
+        factors: Sequence[Tensor],
+        bias: Tensor | None,
+        output_padding: Sequence[int] | None = None,  # of all axes, where it is another
+    ) -> Tensor:
+        weight, geometry = self.weight(factors), self.geometry
+        if output_padding is not None:
+            mine = [f"k{axis}" in self.roles.spatial for axis in range(geometry.order)]
+            geometry = geometry.padded([o * m for o, m in zip(output_padding, mine, strict=True)])
         return self._around(
-            lambda x, bias: convolve(x, weight, bias, self.geometry, self.groups), x, bias
-        )
-
-    def padded(self, output_padding: Sequence[int]) -> Stage:
-        """The same with the output padding of its own axes, of one number for each of all."""
-        here = [
-            extra if f"k{axis}" in self.roles.spatial else 0
-            for axis, extra in enumerate(output_padding)
-        ]
-        return Stage(
-            self.factors,
-            self.roles,
-            self.contraction,
-            self.weight_shape,
-            self.passed,
-            self.groups,
-            self.geometry.padded(here),
-            self.permutation,
+            lambda x, bias: convolve(x, weight, bias, geometry, self.groups), x, bias
         )
 
     def prepare(
@@ -141,14 +133,12 @@ class Chain(Plan):
         output_padding: Sequence[int] | None = None,
     ) -> Tensor:
         """Run it on `x`, `(batch, channels, *size)`; with another output padding, where given."""
-        stages = self.stages
-        if output_padding is not None:
-            stages = tuple(stage.padded(output_padding) for stage in stages)
-        for stage in stages[:-1]:
-            x = stage(x, factors, None)
+        for stage in self.stages[:-1]:
+            x = stage(x, factors, None, output_padding)
+        last = self.stages[-1]
         if self.permutation is None:
-            return stages[-1](x, factors, bias)
-        return _add_bias(self.permutation(stages[-1](x, factors, None)), bias)
+            return last(x, factors, bias, output_padding)
+        return _add_bias(self.permutation(last(x, factors, None, output_padding)), bias)
 
     def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> Prepared:
         """Contract every stage's weight once; returns `x -> y`."""
