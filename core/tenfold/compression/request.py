@@ -61,7 +61,7 @@ class CompressionConfig(BaseModel):
     holdout: float = Field(0.25, gt=0, lt=1)
     probes: int = Field(4, ge=1)
     memory: int = Field(2**30, ge=2**20)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     progress: bool = True
 
     @classmethod
