@@ -130,7 +130,18 @@ class TestDamage:
             lambda text: text.replace("0", "NaN"),
             lambda text: text.replace("[", "[9999999999,"),
         ],
-        ids="empty half field other nothing bytes deep huge not-a-number no-factor".split(),
+        ids=[
+            "empty",
+            "half",
+            "field",
+            "other",
+            "nothing",
+            "bytes",
+            "deep",
+            "huge",
+            "not-a-number",
+            "no-factor",
+        ],
     )
     def test_a_damaged_file_is_told_once_measured_anew_and_replaced(self, folder, measured, damage):
         decision = decide()
