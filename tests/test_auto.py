@@ -235,7 +235,7 @@ class TestNoMeasuring:
             exported = torch.export.export(layer, (x,), strict=strict)
         torch.testing.assert_close(run(exported.module(), x), run(layer.to_conv(), x))
 
-    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+    @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
     def test_under_trace(self, layer, x):
         with torch.no_grad():
             traced = torch.jit.trace(layer, (x,), check_trace=False)

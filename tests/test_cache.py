@@ -125,8 +125,23 @@ class TestDamage:
             lambda text: text.replace('"threads": ', '"threads": 7'),
             lambda text: '{"partition": [[0]], "situation": null}',
             lambda text: "\udcff\udcfe",
+            lambda text: "[" * 100_000,
+            lambda text: text.replace('"threads": 1', f'"threads": {"9" * 5000}'),
+            lambda text: text.replace("0", "NaN"),
+            lambda text: text.replace("[", "[9999999999,"),
         ],
-        ids=["empty", "half", "field", "other", "nothing", "bytes"],
+        ids=[
+            "empty",
+            "half",
+            "field",
+            "other",
+            "nothing",
+            "bytes",
+            "deep",
+            "huge",
+            "not-a-number",
+            "no-factor",
+        ],
     )
     def test_a_damaged_file_is_told_once_measured_anew_and_replaced(self, folder, measured, damage):
         decision = decide()
@@ -141,6 +156,16 @@ class TestDamage:
         assert files(folder) == [path]
         cache.forget()
         assert decide() == again
+
+    def test_what_is_no_file_is_not_read(self, folder, measured):
+        decide()
+        [path] = files(folder)
+        path.unlink()
+        path.symlink_to("/dev/zero")
+        cache.forget()
+        decide()
+        assert len(measured) == 2
+        assert not path.is_symlink()  # a choice takes its place
 
     def test_of_many_damaged_files_one_is_told(self, folder, measured):
         decide()

@@ -193,6 +193,9 @@ class TestRefusals:
         ("text", "message"),
         [
             ("budget = ", "cannot be read"),
+            ("a = " + "[" * 100_000, "cannot be read"),
+            (f"budget = {'9' * 5000}", "cannot be read"),
+            (f'budget = 0.5\nmodel = "m"\noutput = "o"\nseed = {10**30}', "seed=10000"),
             (
                 'bugdet = 0.5\nmodel = "m"\noutput = "o"',
                 "bugdet=0.5: is no option: the options are",

@@ -47,6 +47,7 @@ def test_the_code_of_a_page_runs_and_prints_what_it_says(page, capsys):
             assert printed == follows[0][1]
 
 
+@pytest.mark.usefixtures("_registered_names_are_forgotten")
 @pytest.mark.parametrize(
     "name", [module.name for module in pkgutil.walk_packages(tenfold.__path__, "tenfold.")]
 )

@@ -4,7 +4,6 @@ import copy
 import gc
 import io
 import pickle
-import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -342,7 +341,6 @@ def test_a_layer_that_has_run_is_mapped_and_called_with_other_parameters(pair):
     )
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own call
 @torch.no_grad()
 def test_a_layer_that_has_run_has_forward_derivatives():
     layer, x = make().requires_grad_(False), make_input()
@@ -366,9 +364,7 @@ def test_a_layer_that_has_run_is_compiled_exported_and_traced_without_what_it_ke
     program = torch.export.export(layer, (x,))
     assert set(program.state_dict) == set(layer.state_dict())
     assert "mkldnn" not in str(program.graph)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        traced = torch.jit.trace(layer, (x,))
+    traced = torch.jit.trace(layer, (x,))
     assert "mkldnn" not in str(traced.inlined_graph)
     write_in_place(layer)
     for program_or_trace in (compiled, traced):

@@ -101,6 +101,8 @@ def test_where_it_does_not_apply_it_says_why_and_what_to_use(arguments, reason):
 
 
 def test_an_input_below_the_kernel_is_refused_with_the_remedy():
-    message = r"input of size \(8, 40\), padded to \(14, 46\), is smaller than the kernel's reach"
+    message = (
+        r"input of spatial size \(14, 46\), with its padding, is smaller than the kernel's reach"
+    )
     with pytest.raises(ValueError, match=message):
         large(2)(torch.randn(1, 6, 8, 40))

@@ -166,16 +166,39 @@ def test_a_rank_request(request_and_argument, value):
         assert getattr(made, argument) == value
 
 
+LAID = [{}, {"padding": 1}, {"stride": 2}, {"dilation": (2, 1)}, {"padding": (2, 0)}]
+LAID += [{"padding": 1, "padding_mode": "reflect"}, {"padding": "same", "padding_mode": "circular"}]
+LAID += [{"transposed": True}, {"transposed": True, "padding": 2, "stride": (1, 2)}]
+RUN = ["factorized", "reconstructed", "mobilenet", "fft"]
+
+
 @fuzzed
 @given(st.data())
 def test_an_input(data):
-    layer = FactorizedConv(4, 6, (3, 3), padding=1, rank=2, dtype=torch.float64)
-    shape = tuple(data.draw(st.lists(st.integers(1, 5), max_size=5)))
-    dtype = data.draw(st.sampled_from([torch.float64, torch.float32, torch.int64, torch.bool]))
-    x = data.draw(odd | st.just(torch.zeros(shape, dtype=dtype)))
+    laid, run = data.draw(st.sampled_from(LAID)), data.draw(st.sampled_from(RUN))
+    if "transposed" in laid and run == "fft":
+        run = "factorized"
+    layer = FactorizedConv(4, 6, (3, 3), **laid, rank=2, implementation=run, dtype=torch.float64)
+    layer.train(data.draw(st.booleans()))
+    sizes = data.draw(
+        st.lists(st.integers(0, 5), max_size=5)
+        | st.lists(st.integers(0, 5), min_size=2, max_size=2)
+    )
+    shape = (2, 4, *sizes) if len(sizes) == 2 else tuple(sizes)
+    dtype = data.draw(st.sampled_from([torch.float64] * 4 + [torch.float32, torch.int64]))
+    x = data.draw(st.just(torch.ones(shape, dtype=dtype)) | odd)
     good = isinstance(x, torch.Tensor) and x.dtype == torch.float64 and x.dim() in (3, 4)
-    y = outcome(lambda **given: layer(given["input"]), {}, {"input": x})
-    assert y is None or (good and y.shape[-3] == 6)
+    with torch.no_grad():
+        y = outcome(lambda **given: layer(given["input"]), {}, {"input": x})
+        assert y is None or (good and relative_error(layer.to_conv()(x), y) < 1e-9)
+
+
+@fuzzed
+@given(st.lists(st.integers(0, 4), min_size=4, max_size=4), st.sampled_from(RUN[:2]))
+def test_an_input_of_four_axes(size, run):
+    layer = FactorizedConv(2, 3, 3, padding=(0, 1, 0, 1), order=4, rank=2, implementation=run)
+    y = outcome(lambda **given: layer(given["input"]), {}, {"input": torch.ones(1, 2, *size)})
+    assert (y is not None) == (min(size) > 0 and min(size[0], size[2]) > 2)
 
 
 @fuzzed

@@ -19,6 +19,7 @@ from tenfold import (
     FactorizedKernel,
     factorizations,
     load,
+    relative_error,
     save,
 )
 from tenfold.compression.files import load_report
@@ -373,6 +374,29 @@ def loaded_or_refused(place):
         return str(fault)
 
 
+HOSTILE = [None, True, 0, -1, 1e9, 2.5, 10**9, 10**30, float("nan"), float("inf"), "", "../../etc"]
+HOSTILE += ["0", "first", "os:system", "__class__", "x" * 10_000, [], {}, [10**9], [10**9] * 3]
+HOSTILE += [["first"], [[[[]]]], {"a": "b"}, {"head.bias": "nothing"}, {"head.bias": "up.bias"}]
+
+
+def spoiled(value, data):
+    """The JSON data with one of its values replaced, dropped or doubled, however deep."""
+    if not isinstance(value, dict | list) or not value or data.draw(st.integers(0, 5)) == 0:
+        return data.draw(st.sampled_from(HOSTILE))
+    keys = sorted(value) if isinstance(value, dict) else range(len(value))
+    key, changed = data.draw(st.sampled_from(list(keys))), copy.copy(value)
+    kind = data.draw(st.sampled_from(["deeper", "deeper", "deeper", "dropped", "doubled"]))
+    if kind == "deeper":
+        changed[key] = spoiled(value[key], data)
+    elif kind == "dropped":
+        del changed[key]
+    elif isinstance(value, list):
+        changed.append(value[key])
+    else:
+        changed[f"{key} "] = value[key]
+    return changed
+
+
 class TestDamage:
     @settings(QUIET, max_examples=150)
     @given(data=st.data())
@@ -393,6 +417,20 @@ class TestDamage:
         else:
             assert path.name == NAMES[0]
             assert torch.equal(outputs(found), wanted)
+
+    @settings(QUIET, max_examples=150)
+    @given(data=st.data())
+    def test_hostile_values_are_an_error_or_change_nothing(self, whole, data):
+        place, wanted = whole
+        path = place / NAMES[0]
+        right = path.read_text()
+        path.write_text(json.dumps(spoiled(json.loads(right), data)))
+        found = loaded_or_refused(place)
+        path.write_text(right)
+        if isinstance(found, str):
+            assert str(place) in found
+        else:
+            assert relative_error(wanted, outputs(found)) < 1e-5
 
     def test_nothing_is_unpickled(self, saved, monkeypatch):
         def refuse(*_, **__):

@@ -28,7 +28,11 @@ class Decomposition:
     the layer sees. `sweeps` are those of all starts and of all ranks that were tried; 0 for a plain
     SVD. `sensitivity` is the squared relative change of the kernel for each squared relative change
     of the factors' elements: 1 to a few for a sound decomposition, large where terms cancel each
-    other, which makes fine-tuning unstable.
+    other, which makes fine-tuning unstable. Made by `decompose`.
+
+    >>> found = decompose(torch.randn(16, 8, 3, 3), rank=4, factorization="tucker", sweeps=0)
+    >>> isinstance(found, Decomposition), found.rank, found.kernel.shape, found.output_error
+    (True, (4, 4), (16, 8, 3, 3), None)
     """
 
     kernel: FactorizedKernel
@@ -53,10 +57,11 @@ def decompose(
     generator: torch.Generator | None = None,
     **options: Any,
 ) -> Decomposition:
-    """Decompose a kernel `(out, in/groups, *k)` and say what was achieved.
+    """Decompose `tensor`, a kernel `(out, in/groups, *k)`, and say what was achieved.
 
-    `options` are the format's own, as `sweeps=200`; the other arguments are those of
-    `FactorizedKernel.from_tensor`, and so are the errors raised. The sensitivity is that of Phan et
+    `options` are the format's own, as `sweeps=200`; the other arguments (`rank`, `factorization`,
+    `groups`, `moment`, `generator`) are those of `FactorizedKernel.from_tensor`, and so are the
+    errors raised. The sensitivity is that of Phan et
     al. 2020, arXiv 2008.05441, for any network, in relative changes.
 
     >>> found = decompose(torch.randn(16, 8, 3, 3), rank=0.5, factorization="tucker", sweeps=3)

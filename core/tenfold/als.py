@@ -21,7 +21,7 @@ from torch import Tensor
 from .acceleration import accelerate
 from .contraction import Contraction, Modes, plan_contraction
 from .gauge import least_norm
-from .network import KernelNetwork
+from .network import GROUP, KernelNetwork
 
 DAMPING = 1e-12  # relative to the mean diagonal of the matrix
 RIDGE = 1e-3  # relative to the squared misfit
@@ -97,7 +97,25 @@ def alternating_least_squares(
 
     A sweep solves for each factor in turn, and the error never rises. Sweeps are accelerated; they
     stop after `sweeps`, or when one lowers the error by less than the fraction `tolerance` of it.
+    `kernel` is `(groups, out, in, *k)`, and each factor has the axis of groups too; `generator`
+    draws the random ones. Kolda and Bader 2009, section 3.4, doi:10.1137/07070111X, for CP; any
+    network is linear in each of its factors.
+
+    Raises `ValueError` for a network without the mode `group`, or of another kernel.
+
+    >>> factors = (("group", "in", "k0", "r"), ("group", "r", "out"))
+    >>> network = KernelNetwork(factors, {"group": 1, "out": 8, "in": 2, "k0": 3, "r": 6})
+    >>> kernel = torch.randn(1, 8, 2, 3, dtype=torch.float64)
+    >>> fitted = alternating_least_squares(kernel, network)
+    >>> relative_error(kernel[0], network.to_tensor(fitted)) < 1e-6
+    True
     """
+    wanted = tuple(network.sizes[mode] for mode in network.open_modes)
+    if GROUP not in network.sizes or tuple(kernel.shape) != wanted:
+        raise ValueError(
+            f"kernel of shape {tuple(kernel.shape)} must have the network's open modes, "
+            f"{network.open_modes} of sizes {wanted}, the first of them {GROUP!r}"
+        )
     updates = [plan_update(network, index) for index in range(len(network.factors))]
     if start is None:
         start = [draw(shape, kernel, generator) for shape in network.shapes]

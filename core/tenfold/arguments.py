@@ -62,7 +62,7 @@ def check_tensor(name: str, value: Any) -> Tensor:
 
 def check_sizes(name: str, value: Any, count: int) -> tuple[int, ...]:
     """Refuse what is not `count` positive ints; raises `ValueError` or `TypeError`."""
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise TypeError(f"{name}={value!r} must be a tuple of {count} ints")
     if len(value) != count:
         raise ValueError(f"{name}={tuple(value)!r} must have {count} numbers")
@@ -114,4 +114,4 @@ def allocate(network: KernelNetwork, like: Tensor) -> list[Tensor]:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral | torch.SymInt) and not isinstance(value, bool)
+    return isinstance(value, (Integral, torch.SymInt)) and not isinstance(value, bool)

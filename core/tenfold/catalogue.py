@@ -11,7 +11,15 @@ DISABLE = "TENFOLD_DISABLE"
 
 
 class PluginError(RuntimeError):
-    """An installed plugin that was asked for cannot be used: it is broken, or not the only one."""
+    """An installed plugin that was asked for cannot be used: it is broken, or not the only one.
+
+    The message names its distribution, version and target, and what to do.
+
+    >>> try:
+    ...     format_ = factorizations["cp"]
+    ... except PluginError as fault:
+    ...     print(fault)
+    """
 
 
 @dataclass(frozen=True)

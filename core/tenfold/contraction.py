@@ -23,8 +23,12 @@ Modes = tuple[str, ...]
 class Contraction:
     """A fixed sequence of pairwise einsums that turns some tensors into one.
 
-    Each step takes the tensors at its positions off the list, contracts them by its equation and
-    puts the result at the end. `macs` are the multiply-accumulates of all steps.
+    Each of the `steps` takes the tensors at its positions off the list, contracts them by its
+    equation and puts the result at the end. `macs` are the
+    multiply-accumulates of all steps. Made by `plan_contraction`.
+
+    >>> Contraction((((0, 1), "ab,bc->ac"),), 24)([torch.ones(4, 2), torch.ones(2, 3)]).shape
+    torch.Size([4, 3])
     """
 
     steps: tuple[tuple[tuple[int, ...], str], ...]
@@ -46,9 +50,22 @@ def plan_contraction(
 ) -> Contraction:
     """Find the cheapest sequence of pairwise contractions from `inputs` to `output`.
 
-    A name that is in several inputs and not in `output` is summed over.
+    `inputs` are the modes of each tensor and `sizes` those of every mode. A name that is in several
+    inputs and not in `output` is summed over. The path is opt_einsum's (Smith and Gray 2018,
+    doi:10.21105/joss.00753).
+
+    Raises `ValueError` for a mode of `output` that no input has, and one without a size.
+
+    >>> plan = plan_contraction([("a", "r"), ("r", "b")], ("b", "a"), {"a": 4, "b": 3, "r": 2})
+    >>> plan([torch.ones(4, 2), torch.ones(2, 3)]).shape
+    torch.Size([3, 4])
     """
-    named = tuple((mode, sizes[mode]) for mode in _ordered(inputs))
+    names = _ordered(inputs)
+    if not set(output) <= set(names):
+        raise ValueError(f"output={tuple(output)} must be of the inputs' modes, {names}")
+    if not set(names) <= set(sizes):
+        raise ValueError(f"sizes={dict(sizes)} must have every mode of {names}")
+    named = tuple((mode, sizes[mode]) for mode in names)
     return _planned(tuple(map(tuple, inputs)), tuple(output), named)
 
 
@@ -57,7 +74,7 @@ def _planned(
     inputs: tuple[Modes, ...], output: Modes, named: tuple[tuple[str, int], ...]
 ) -> Contraction:
     sizes = dict(named)
-    symbols = {mode: opt_einsum.get_symbol(i) for i, mode in enumerate(_ordered(inputs))}
+    symbols = {mode: opt_einsum.get_symbol(i) for i, mode in enumerate(sizes)}
     equation = ",".join(_spell(modes, symbols) for modes in inputs) + "->" + _spell(output, symbols)
     shapes = [tuple(sizes[mode] for mode in modes) for modes in inputs]
     path, _ = opt_einsum.contract_path(equation, *shapes, shapes=True)

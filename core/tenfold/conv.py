@@ -66,6 +66,9 @@ class FactorizedConv(ConvAttributes, nn.Module):
     >>> layer = FactorizedConv(16, 32, 3, padding=1, order=2, rank=0.5, factorization="tucker")
     >>> layer(torch.randn(8, 16, 20, 20)).shape
     torch.Size([8, 32, 20, 20])
+    >>> layer.order, layer.rank, layer.factorization, layer.implementation
+    (2, (19, 9), 'tucker', 'factorized')
+    >>> layer.reset_parameters()
     """
 
     weight: FactorizedKernel
@@ -190,7 +193,12 @@ class FactorizedConv(ConvAttributes, nn.Module):
     ) -> FactorizedConv:
         """Build a layer around `kernel`, which becomes its `weight` and is not copied.
 
-        `bias` is `(out,)` and is copied. Raises as `FactorizedConv` does.
+        `bias` is `(out,)` and is copied; the other arguments are those of `FactorizedConv`. Raises
+        `ValueError` or `TypeError` for a bad one.
+
+        >>> kernel = FactorizedKernel.new((32, 16, 3, 3), rank=8)
+        >>> FactorizedConv.from_factorization(kernel, padding=1).weight is kernel
+        True
         """
         if not isinstance(kernel, FactorizedKernel):
             raise TypeError(
@@ -244,7 +252,12 @@ class FactorizedConv(ConvAttributes, nn.Module):
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it."""
+        """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it.
+
+        `(batch, in_channels, *size)` to `(batch, out_channels, *size)`, or both without a batch.
+        Raises `ValueError` for another shape, a size below the kernel's or an output size that
+        cannot be, `TypeError` for another dtype.
+        """
         if output_size is None and not self.training:
             way = self.eval_cache.ready(self, x)
             if way is not None:
@@ -267,12 +280,16 @@ class FactorizedConv(ConvAttributes, nn.Module):
         inside = together if asked is None else asked == "channels_last"
         before = (inside, together, self.sides, self.config.padding_mode)
         given, x = x, lay_out(x, *before)
-        if output_size is not None:
-            return in_format(self._run_sized(x, output_size), together)
-        kept = None if self.training else self.eval_cache.kept(self, x)
-        if kept is None:
-            return in_format(self.plan(x, tuple(self.weight.factors), self.bias), together)
-        y, way = kept.follow(x)
+        try:
+            if output_size is not None:
+                return in_format(self._run_sized(x, output_size), together)
+            kept = None if self.training else self.eval_cache.kept(self, x)
+            if kept is None:
+                return in_format(self.plan(x, tuple(self.weight.factors), self.bias), together)
+            y, way = kept.follow(x)
+        except RuntimeError:
+            self.config.geometry.check_size(x.shape[2:])  # asked only then: it takes its time
+            raise
         result = in_format(y, together)
         if settled:
             if x is not given or result is not y:
@@ -281,7 +298,7 @@ class FactorizedConv(ConvAttributes, nn.Module):
         return result
 
     def train(self, mode: bool = True) -> FactorizedConv:
-        """Set the training mode; what was kept for eval is forgotten."""
+        """Set the training mode; what was kept for eval is forgotten. Raises as `nn.Module`'s."""
         self.eval_cache.clear()
         return super().train(mode)
 
@@ -318,8 +335,14 @@ class FactorizedConv(ConvAttributes, nn.Module):
         """Choose now how this layer runs, for inputs like `example_input`, and keep the choice.
 
         What was measured before, in this process or another, is looked up; `again` measures anew.
-        Returns the decision, which is `layer.decision` from then on. Raises `ValueError` where the
-        implementation leaves nothing to choose, or for a bad input.
+        The input is `(batch, in_channels, *size)`. Returns the decision, which is `layer.decision`
+        from then on. Raises `ValueError` where the implementation leaves nothing to choose, and
+        `ValueError` or `TypeError` for a bad input.
+
+        >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto").eval()
+        >>> decision = layer.tune(torch.randn(1, 8, 10, 10))
+        >>> layer.decision is decision
+        True
         """
         self._check_input(example_input)
         return tune(self, example_input, again)
@@ -328,6 +351,9 @@ class FactorizedConv(ConvAttributes, nn.Module):
         """Run so from now on, and never measure: by a decision, or by its JSON data.
 
         Raises `ValueError`, and changes nothing, where this layer cannot run so.
+
+        >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto")
+        >>> layer.fix_plan({"partition": [[0, 1, 2, 3]]})
         """
         adopt(self, parse_decision(decision))
         self.measures = False
@@ -337,6 +363,10 @@ class FactorizedConv(ConvAttributes, nn.Module):
 
         Raises `ValueError` where the implementation runs code of its own, which is not counted, and
         `ValueError` or `TypeError` for a bad size.
+
+        >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4, factorization="tucker")
+        >>> layer.macs((12, 12)) == 8 * 4 * 12**2 + 4 * 4 * 9 * 10**2 + 4 * 8 * 10**2
+        True
         """
         if not isinstance(self.plan, Chain):
             raise ValueError(f"implementation={self.runner.spelled} does not count its MACs")
@@ -349,7 +379,10 @@ class FactorizedConv(ConvAttributes, nn.Module):
         return self.plan.macs(padded)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the kernel and the bias anew, as `nn.ConvNd` has them."""
+        """Draw the kernel and the bias anew, as `nn.ConvNd` has them.
+
+        Raises `RuntimeError`, of PyTorch's, for a generator on another device.
+        """
         fan_in = self.config.fan_in
         self.weight.reset_parameters(1 / (3 * fan_in), generator)
         if self.bias is not None:
@@ -360,6 +393,9 @@ class FactorizedConv(ConvAttributes, nn.Module):
         """The dense `nn.ConvNd`, `nn.ConvTransposeNd` or `nn.Linear` with the same output.
 
         Raises `ValueError` above order 3, where `torch.nn` has none.
+
+        >>> FactorizedConv(8, 16, 3, order=2, rank=4).to_conv()
+        Conv2d(8, 16, kernel_size=(3, 3), stride=(1, 1))
         """
         return plain.to_conv(self)
 
@@ -367,6 +403,10 @@ class FactorizedConv(ConvAttributes, nn.Module):
         """The same stages as a chain of `torch.nn` modules, which needs no tenfold.
 
         Raises `ValueError` above order 3, or where the implementation runs code of its own.
+
+        >>> chain = FactorizedConv(8, 8, 3, order=2, factorization="tucker").to_sequential()
+        >>> [tuple(module.kernel_size) for module in chain]
+        [(1, 1), (3, 3), (1, 1)]
         """
         return plain.to_sequential(self)
 
@@ -395,18 +435,17 @@ class FactorizedConv(ConvAttributes, nn.Module):
         if isinstance(output_size, Sequence) and len(output_size) == config.order + 2:
             output_size = output_size[2:]
         wanted = check_sizes("output_size", output_size, config.order)
-        plain_geometry = replace(config.geometry, output_padding=(0,) * config.order)
-        least = plain_geometry.output_size(x.shape[2:])
+        least = config.geometry.padded((0,) * config.order).output_size(x.shape[2:])
         extra = tuple(w - s for w, s in zip(wanted, least, strict=True))
         if any(e < 0 or e >= s for e, s in zip(extra, config.stride, strict=True)):
             most = tuple(s + stride - 1 for s, stride in zip(least, config.stride, strict=True))
             raise ValueError(f"output_size={wanted} must be between {least} and {most}")
+        factors = tuple(self.weight.factors)
         if isinstance(self.plan, Chain):
-            plan: Convolution = self.plan.padded(extra)
-        else:
-            geometry = replace(config.geometry, output_padding=extra)
-            plan = make_plan(self.weight.choice, self.weight.network, self.way, geometry)
-        return plan(x, tuple(self.weight.factors), self.bias)
+            return self.plan(x, factors, self.bias, extra)
+        geometry = config.geometry.padded(extra)
+        plan = make_plan(self.weight.choice, self.weight.network, self.way, geometry)
+        return plan(x, factors, self.bias)
 
     def __repr__(self) -> str:
         return plain.spell(self)

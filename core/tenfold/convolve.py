@@ -91,6 +91,10 @@ def _convolve_wide(
     inner, leading = acting[-TORCH_ORDER:], acting[:-TORCH_ORDER]
     idle = [axis for axis in axes if axis not in acting]
 
+    if torch._C._get_tracing_state() is None and any(
+        s < 1 for s in geometry.output_size(x.shape[2:])
+    ):
+        raise RuntimeError("the kernel is larger than the input")  # as PyTorch's own refuse
     for axis in leading:
         x = prepare(x, axis + 2, geometry, axis)
     outer = [*leading, *idle]

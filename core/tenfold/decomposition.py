@@ -133,7 +133,15 @@ def with_group(network: KernelNetwork) -> KernelNetwork:
 
 
 def relative_error(kernel: Tensor, other: Tensor) -> float:
-    """`‖kernel − other‖_F / ‖kernel‖_F`, and 0 where both are zero."""
+    """`‖kernel − other‖_F / ‖kernel‖_F`, and 0 where both are zero.
+
+    Two tensors of the same shape; computed in float64. Raises `ValueError` for other shapes.
+
+    >>> relative_error(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 3.0]))
+    0.2
+    """
+    if kernel.shape != other.shape:
+        raise ValueError(f"other of shape {tuple(other.shape)} must have {tuple(kernel.shape)}")
     wide = kernel.detach().double()
     gap, norm = float((wide - other.detach().double()).norm()), float(wide.norm())
     return gap / norm if norm else gap

@@ -27,6 +27,15 @@ class Factorization(ABC):
     The fields are the options of the decomposition, which a user sets by `decomposition_kwargs` or
     by giving an instance: here `sweeps`, the most that are made, and `tolerance`, the fraction of
     the error by which one must lower it to go on.
+
+    >>> class TensorRing(Factorization):
+    ...     def factors(self, order, rank):
+    ...         middle = [(f"b{axis}", f"k{axis}", f"b{axis + 1}") for axis in range(order)]
+    ...         return [("z", "in", "b0"), *middle, (f"b{order}", "out", "z")]
+    >>> ring = TensorRing(sweeps=20)
+    >>> ring.ranks((8, 4, 3), 2), ring.network((8, 4, 3), 2).bonds
+    ((2, 2, 2), ('z', 'b0', 'b1'))
+    >>> layer = FactorizedConv(4, 8, (3,), rank=2, factorization=ring)
     """
 
     sweeps: int = 100
@@ -41,6 +50,8 @@ class Factorization(ABC):
         depend on it.
 
         Law: bonds at their exact sizes hold every kernel; more bond size is never worse.
+
+        Raises `ValueError` for an order or a request that the format has not.
         """
 
     def ranks(
@@ -54,6 +65,8 @@ class Factorization(ABC):
         `shape` is one group's kernel, `(out, in, *k)`. A budget is spent by what each bond keeps of
         `kernel`, where there is one. Overridden where a format takes requests of its own, or has
         better means. Law: the answer, asked for again, is answered with itself.
+
+        Raises `ValueError` or `TypeError` for a request that is not understood.
         """
         factors = self._named(len(shape) - 2, rank)
         bonds = _bonds(factors, len(shape) - 2)
@@ -69,8 +82,17 @@ class Factorization(ABC):
         """Find factors, each with a leading axis of groups, whose network is near `kernel`.
 
         Here by alternating least squares, which holds for any network; overridden where a format
-        has something better. The kernel comes detached, with norm 1 for each group, in float64
-        where the device has it.
+        has something better. The kernel, `(groups, out, in, *k)`, comes detached, with norm 1 for
+        each group, in float64 where the device has it; `network` has the mode `group`. Raises
+        nothing: whatever is refused was refused before.
+
+        >>> network = KernelNetwork(
+        ...     (("group", "in", "k0", "r"), ("group", "r", "out")),
+        ...     {"group": 1, "out": 8, "in": 2, "k0": 3, "r": 6},
+        ... )
+        >>> kernel = torch.randn(1, 8, 2, 3, dtype=torch.float64)
+        >>> [tuple(factor.shape) for factor in factorizations["tt"]().decompose(kernel, network)]
+        [(1, 2, 3, 6), (1, 6, 8)]
 
         Law: the same kernel and random state give the same factors; at exact ranks the kernel
         comes back.
@@ -93,6 +115,7 @@ class Factorization(ABC):
         """The network for a kernel of shape `(out, in/groups, *k)`; not to be overridden.
 
         With groups, every factor gets the mode `group`: one network of this format for each.
+        Raises `ValueError` or `TypeError` for a request that is not understood.
         """
         order = len(shape) - 2
         inner = (shape[0] // groups, *shape[1:])

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 class Geometry:
     """The geometry of a convolution of any order, one number for each axis.
 
-    `padding` is zeros on both sides. `output_padding` counts only where `transposed`.
+    `kernel_size`, `stride`, `padding` and `dilation` are those of `nn.ConvNd`; `padding` is zeros
+    on both sides. `output_padding` counts only where `transposed`.
+
+    >>> geometry = Geometry((3, 5), (2, 1), padding=(1, 2), dilation=(1, 1), output_padding=(0, 0))
+    >>> geometry.order, geometry.reach, geometry.is_pointwise
+    (2, (3, 5), False)
+    >>> geometry.output_size((8, 8))
+    (4, 8)
+    >>> geometry.on([0]).kernel_size, geometry.of([1]).kernel_size
+    ((3, 1), (5,))
     """
 
     kernel_size: tuple[int, ...]
@@ -22,6 +31,7 @@ class Geometry:
 
     @property
     def order(self) -> int:
+        """The number of spatial axes."""
         return len(self.kernel_size)
 
     @property
@@ -33,7 +43,10 @@ class Geometry:
         )
 
     def on(self, axes: Collection[int]) -> Geometry:
-        """Restrict it to some axes; the others are left as they are (kernel 1, stride 1)."""
+        """Restrict it to some axes; the others are left as they are (kernel 1, stride 1).
+
+        Raises nothing: axes that it has not are no matter.
+        """
 
         def keep(values: Sequence[int], neutral: int) -> tuple[int, ...]:
             return tuple(v if axis in axes else neutral for axis, v in enumerate(values))
@@ -47,8 +60,28 @@ class Geometry:
             self.transposed,
         )
 
+    def padded(self, output_padding: Sequence[int]) -> Geometry:
+        """The same with another output padding, one number for each axis.
+
+        Raises nothing. Not by `dataclasses.replace`, which torch 2.6 does not compile.
+
+        >>> Geometry((3,), (2,), (0,), (1,), (0,), transposed=True).padded([1]).output_size((4,))
+        (10,)
+        """
+        return Geometry(
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            tuple(output_padding),
+            self.transposed,
+        )
+
     def of(self, axes: Sequence[int]) -> Geometry:
-        """The geometry of some axes alone, a convolution of a lower order."""
+        """The geometry of some axes alone, a convolution of a lower order.
+
+        Raises `IndexError` for an axis that it has not.
+        """
 
         def pick(values: Sequence[int]) -> tuple[int, ...]:
             return tuple(values[axis] for axis in axes)
@@ -63,12 +96,38 @@ class Geometry:
         )
 
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """The spatial size of the output for an input of spatial size `size`."""
+        """The spatial size of the output for an input of spatial size `size`.
+
+        Below 1 where none is left. Raises `ValueError` for another number of axes.
+        """
         return tuple(
             (s - 1) * self.stride[axis] - 2 * self.padding[axis] + reach + self.output_padding[axis]
             if self.transposed
             else (s + 2 * self.padding[axis] - reach) // self.stride[axis] + 1
             for axis, (s, reach) in enumerate(zip(size, self.reach, strict=True))
+        )
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Refuse an input of spatial size `size` that leaves no output.
+
+        Raises `ValueError`, which says what is too small, and for what.
+
+        >>> Geometry((3,), (1,), padding=(1,), dilation=(1,), output_padding=(0,)).check_size((1,))
+        """
+        size = tuple(size)
+        if any(s < 1 for s in size):
+            raise ValueError(f"input of spatial size {size} is empty: give a larger one")
+        if all(s >= 1 for s in self.output_size(size)):
+            return
+        if self.transposed:
+            raise ValueError(
+                f"input of spatial size {size} leaves no output with padding={self.padding}: "
+                "give a larger input, or less padding"
+            )
+        padded = tuple(s + 2 * p for s, p in zip(size, self.padding, strict=True))
+        raise ValueError(
+            f"input of spatial size {padded}, with its padding, is smaller than the kernel's reach "
+            f"{self.reach}: give a larger input, or more padding"
         )
 
     @property

@@ -22,6 +22,8 @@ HOOKS_GROUP = "tenfold.hooks"
 _loading = RLock()
 hookspec = pluggy.HookspecMarker("tenfold")
 hookimpl = pluggy.HookimplMarker("tenfold")
+"""The decorator of a hook plugin's functions, pluggy's `HookimplMarker`; `@hookimpl(wrapper=True)`
+makes one that wraps the others. See [Write a plugin](../plugins.md)."""
 
 
 class Specifications:

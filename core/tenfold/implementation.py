@@ -24,6 +24,18 @@ class Implementation(ABC):
     their weights be packed for oneDNN in eval. `apart` lets factors that a partition merges run one
     by one in training, where their kernel is made anew on each call, if the input is so small that
     this costs more.
+
+    >>> class OneByOne(Implementation):
+    ...     def plan(self, network, geometry):
+    ...         return tuple((i,) for i in range(len(network.factors)))
+    ...
+    ...     def candidates(self, network, geometry):
+    ...         return [self.plan(network, geometry)]
+    >>> layer = FactorizedConv(
+    ...     8, 8, (3, 3), rank=4, factorization="spatial_svd", implementation=OneByOne
+    ... )
+    >>> layer.plan.partition
+    ((0,), (1,))
     """
 
     memory_format: MemoryFormat | None = None
@@ -52,7 +64,7 @@ class Implementation(ABC):
         A layer measures them, in each memory format, on the first input that it sees in eval mode
         without gradients, and keeps the fastest; until then it runs `plan`'s.
 
-        Law: as that of `plan`, for each of them.
+        Law: as that of `plan`, for each of them. Raises nothing: `plan` was asked before.
         """
         return ()
 
@@ -80,6 +92,7 @@ class Fixed(Implementation):
         object.__setattr__(self, "partition", tuple(map(tuple, self.partition)))
 
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:
+        """The partition, whatever the network: making the layer raises where it does not fit."""
         return self.partition
 
     def __repr__(self) -> str:

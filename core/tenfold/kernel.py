@@ -30,6 +30,10 @@ class FactorizedKernel(nn.Module):
     >>> kernel = FactorizedKernel.new((32, 16, 3, 3), rank=8, factorization="cp")
     >>> [tuple(factor.shape) for factor in kernel.factors], kernel.numel()
     ([(32, 8), (16, 8), (3, 8), (3, 8)], 432)
+    >>> kernel.shape, kernel.rank, kernel.factorization, kernel.groups, kernel.dtype
+    ((32, 16, 3, 3), 8, 'cp', 1, torch.float32)
+    >>> kernel.to_tensor().shape
+    torch.Size([32, 16, 3, 3])
     """
 
     def __init__(
@@ -82,6 +86,11 @@ class FactorizedKernel(nn.Module):
         The factors have the tensor's dtype and device. `decomposition_kwargs` are the format's own
         options; with a `moment` the error of the output counts, not the kernel's. Raises
         `ValueError` or `TypeError` for a bad argument, or values not finite.
+
+        >>> kernel = torch.randn(8, 4, 3, 3)
+        >>> whole = FactorizedKernel.from_tensor(kernel, rank=10**9, factorization="tt")
+        >>> whole.rank, relative_error(kernel, whole.to_tensor()) < 1e-5
+        ((4, 12, 8), True)
         """
         check_finite(check_tensor("tensor", tensor))
         check_generator(generator)
@@ -98,6 +107,11 @@ class FactorizedKernel(nn.Module):
         The first two have the modes `(out, in, *k)`, a tensor train `(in, *k, out)`. CP's weights
         go into its first factor. Raises `TypeError` for another type, `ValueError` for factors that
         are no kernel's, as one with ranks above what is exact.
+
+        >>> kernel = FactorizedKernel.new((8, 4, 3, 3), rank=2, factorization="tucker")
+        >>> there_and_back = FactorizedKernel.from_tensorly(kernel.to_tensorly())
+        >>> relative_error(kernel.to_tensor(), there_and_back.to_tensor()) < 1e-6
+        True
         """
         choice, network, factors = interchange.read(tensor)
         return cls(network, factors, choice)
@@ -122,6 +136,7 @@ class FactorizedKernel(nn.Module):
 
     @property
     def groups(self) -> int:
+        """The number of groups, as `nn.ConvNd` has them."""
         return self.network.groups
 
     @property
@@ -132,6 +147,7 @@ class FactorizedKernel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the factors."""
         dtype: torch.dtype = self.factors[0].dtype
         return dtype
 
@@ -176,7 +192,12 @@ class FactorizedKernel(nn.Module):
         """Draw the factors anew: normal, of equal norms, the kernel's mean square `variance`.
 
         By default that is `1 / (3 * fan_in)`, as `nn.ConvNd` has it (He et al. 2015, arXiv
-        1502.01852, with `a = sqrt(5)`).
+        1502.01852, with `a = sqrt(5)`). Raises nothing; on the meta device nothing is drawn.
+
+        >>> kernel = FactorizedKernel.new((64, 64, 3, 3), rank=8)
+        >>> kernel.reset_parameters(variance=2.0, generator=torch.Generator().manual_seed(0))
+        >>> round(float(kernel.to_tensor().detach().square().mean()), 4)
+        2.0
         """
         if self.factors[0].is_meta:
             return

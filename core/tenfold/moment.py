@@ -35,6 +35,10 @@ class Moment:
     >>> moment.update(torch.randn(16, 3, 10, 10))
     >>> moment.matrix.shape, moment.patches
     (torch.Size([1, 27, 27]), 1600)
+    >>> sum(patches.shape[2] for patches in moment.patches_of(torch.randn(2, 3, 10, 10)))
+    200
+    >>> moment.output_error(conv.weight, 0.9 * conv.weight) - 0.1 < 1e-6
+    True
     """
 
     def __init__(self, conv: nn.Module) -> None:
@@ -74,7 +78,7 @@ class Moment:
     def patches_of(self, x: Tensor) -> Iterator[Tensor]:
         """The patches of a batch, a few images at a time, `(groups, in * k…, positions)`.
 
-        Each has the images' output positions in order. Raises as `update` does.
+        Each has the images' output positions in order. Raises `ValueError` as `update` does.
         """
         config = self.config
         if config.order == 0 and x.dim() > 0:
@@ -92,7 +96,8 @@ class Moment:
     def output_error(self, kernel: Tensor, other: Tensor) -> float:
         """`‖conv(x, K) − conv(x, K̂)‖ / ‖conv(x, K)‖` over all that was seen, without a bias.
 
-        Both kernels are `(out, in/groups, *k)`; 0 where the output is zero.
+        Both kernels are `(out, in/groups, *k)`; 0 where the output is zero. Raises `ValueError`
+        before the first update.
         """
         groups = self.config.groups
         rows = kernel.detach().to(self.matrix).reshape(groups, -1, self.matrix.shape[1])
@@ -132,10 +137,20 @@ def measure_moments(
     """Run `model` on each of `batches` and gather the moment of each named convolution.
 
     The model is run in eval mode without gradients, and left as it was. A batch is what the model
-    takes: a tensor, or a tuple or list of arguments. Raises `AttributeError` for a name that the
-    model has not.
+    takes: a tensor, or a tuple or list of arguments. To decompose in the norm of what a layer sees
+    is Zhang et al. 2016, arXiv 1505.06798.
+
+    Raises `ValueError` for one of `names` that the model has not, and as `Moment` does.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    >>> measure_moments(model, ["2"], [torch.randn(4, 3, 10, 10)])["2"].matrix.shape
+    torch.Size([1, 72, 72])
     """
-    layers = {name: model.get_submodule(name) for name in names}
+    known = dict(model.named_modules())
+    for name in names:
+        if name not in known:
+            raise ValueError(f"names has {name!r}, which the model has not: see named_modules()")
+    layers = {name: known[name] for name in names}
     moments = {name: Moment(layer) for name, layer in layers.items()}
     handles = [
         layer.register_forward_pre_hook(lambda _, given, name=name: moments[name].update(given[0]))

@@ -29,6 +29,18 @@ class KernelNetwork:
     which is summed over.
 
     Raises `ValueError` where that does not hold.
+
+    >>> sizes = {"out": 8, "in": 4, "k0": 3, "r": 2}
+    >>> network = KernelNetwork((("in", "k0", "r"), ("r", "out")), sizes)
+    >>> network.order, network.groups, network.spatial, network.open_modes, network.bonds
+    (1, 1, ('k0',), ('out', 'in', 'k0'), ('r',))
+    >>> network.shapes, network.numel, network.shape
+    (((4, 3, 2), (2, 8)), 40, (8, 4, 3))
+    >>> network.to_tensor([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
+    torch.Size([8, 4, 3])
+    >>> whole = network.contraction([0, 1], ("in", "out", "k0"))
+    >>> whole([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
+    torch.Size([4, 8, 3])
     """
 
     factors: tuple[Modes, ...]
@@ -62,10 +74,12 @@ class KernelNetwork:
 
     @property
     def groups(self) -> int:
+        """The number of groups, the size of the mode `group`; 1 without one."""
         return self.sizes.get(GROUP, 1)
 
     @property
     def spatial(self) -> Modes:
+        """The names of the spatial modes, `("k0", …)`."""
         return spatial_modes(self.order)
 
     @cached_property
@@ -97,7 +111,12 @@ class KernelNetwork:
         return sum(prod(shape) for shape in self.shapes)
 
     def contraction(self, indices: Sequence[int], output: Modes) -> Contraction:
-        """Plan the contraction of some of the factors to one tensor with the modes `output`."""
+        """Plan the contraction of some of the factors to one tensor with the modes `output`.
+
+        Raises `ValueError` for an index or a mode that they have not.
+        """
+        if not all(0 <= index < len(self.factors) for index in indices):
+            raise ValueError(f"indices={tuple(indices)} must be of its {len(self.factors)} factors")
         return plan_contraction([self.factors[index] for index in indices], output, self.sizes)
 
     @cached_property
@@ -105,5 +124,11 @@ class KernelNetwork:
         return self.contraction(range(len(self.factors)), self.open_modes)
 
     def to_tensor(self, factors: Sequence[Tensor]) -> Tensor:
-        """Contract all factors to the kernel, `(out, in/groups, *k)`."""
+        """Contract all factors to the kernel, `(out, in/groups, *k)`.
+
+        Raises `ValueError` for factors of other shapes than `shapes`.
+        """
+        given = tuple(tuple(factor.shape) for factor in factors)
+        if given != self.shapes:
+            raise ValueError(f"factors of shapes {given} must have {self.shapes}")
         return self._whole(factors).reshape(self.shape)

@@ -17,6 +17,8 @@ from .geometry import Geometry
 from .network import GROUP, IN, OUT, KernelNetwork
 
 Partition = tuple[tuple[int, ...], ...]
+"""Groups of indices of a network's factors, in the order in which they are applied: each factor
+is in one of them. `((1,), (2, 3), (0,))` is three convolutions."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Roles:
     `new`: in the group only and needed later: its out-channels.
     `spatial`: convolved over. `positions` is the number of output elements a channel has, relative
     to the whole convolution's (of input elements to the whole's, where transposed).
+
+    >>> first = Roles(passed=(), grouped=(), summed=("in",), new=("r",), spatial=("k0",))
+    >>> sizes = {"out": 8, "in": 4, "k0": 3, "r": 2}
+    >>> first.macs(KernelNetwork((("in", "k0", "r"), ("r", "out")), sizes))
+    24.0
     """
 
     passed: Modes
@@ -39,7 +46,10 @@ class Roles:
     positions: float = 1.0
 
     def macs(self, network: KernelNetwork) -> float:
-        """Multiply-accumulates for each element of the whole convolution's map."""
+        """Multiply-accumulates for each element of the whole convolution's map.
+
+        Raises `KeyError` for the roles of another network.
+        """
         modes = (*self.passed, *self.grouped, *self.summed, *self.new, *self.spatial)
         return self.positions * prod(network.sizes[mode] for mode in modes)
 
@@ -52,8 +62,15 @@ def roles(
 ) -> Roles | None:
     """Find what `group` does after `done`; None where it would split a spatial mode.
 
-    It depends on the set of factors done, not on how they were grouped: that is what lets
-    `cheapest_partition` be exact.
+    Both hold indices of the factors of `network`, and `geometry` is the whole convolution's. It
+    depends on the set of factors done, not on how they were grouped: that is what lets
+    `cheapest_partition` be exact. Raises `IndexError` for an index that names no factor.
+
+    >>> network = factorizations["spatial_svd"]().network((8, 4, 3, 3), 2)
+    >>> geometry = Geometry((3, 3), (1, 1), (0, 0), (1, 1), (0, 0))
+    >>> first = roles(network, (), (0,), geometry)
+    >>> first.summed, first.new, first.spatial, first.macs(network)
+    (('in',), ('r',), ('k0',), 24)
     """
     rest = [i for i in range(len(network.factors)) if i not in done and i not in group]
     open_ends = [mode for mode in (GROUP, OUT) if mode in network.open_modes]
@@ -83,7 +100,13 @@ def partition_macs(
 ) -> float | None:
     """Multiply-accumulates for each element of the whole convolution's map.
 
-    None where the partition splits a spatial mode, and so cannot run.
+    None where the partition splits a spatial mode, and so cannot run. Raises `IndexError` for a
+    factor that the network has not.
+
+    >>> network = FactorizedKernel.new((8, 6, 3, 3), rank=4, factorization="tucker").network
+    >>> geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (0, 0))
+    >>> partition_macs(network, implementations["factorized"]().plan(network, geometry), geometry)
+    200.0
     """
     total = 0.0
     done: tuple[int, ...] = ()
@@ -108,9 +131,16 @@ def cheapest_partition(
     set extends the best way to a smaller one; and no stage costs less than nothing, so when a set
     comes first in the queue, nothing found later reaches it cheaper, and sets that cost more than
     the whole need no look. Of equal costs, the one with fewer stages wins, then the first in the
-    factors' order. At most `2**factors` sets are extended.
+    factors' order. At most `2**factors` sets are extended. `allowed` says of a group, a tuple of
+    indices of the factors of `network`, whether it may be one convolution; strides are those of
+    `geometry`.
 
     Raises `ValueError` where no partition is allowed.
+
+    >>> network = factorizations["tucker"]().network((8, 4, 3, 3), 2)
+    >>> geometry = Geometry((3, 3), (1, 1), (0, 0), (1, 1), (0, 0))
+    >>> cheapest_partition(network, geometry, allowed=lambda group: len(group) == 1)
+    ((1,), (2,), (0,))
     """
     count = len(network.factors)
     costs = StageCosts(network, geometry)

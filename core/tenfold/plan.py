@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 Prepared = Callable[[Tensor], Tensor]
+"""What `Plan.prepare` returns: `x`, `(batch, in_channels, *size)`, to `(batch, out_channels,
+*size)`."""
 
 
 class Plan(ABC):
@@ -17,6 +19,17 @@ class Plan(ABC):
     eval that needs no gradients prepares it once and runs what comes of that, until a factor or the
     bias changes. Nothing is prepared in training, under `torch.compile`, export, tracing or a
     transform of `torch.func`: there, and wherever gradients are needed, the plan itself is called.
+
+    >>> class Dense(Plan):
+    ...     def __init__(self, network):
+    ...         self.network = network
+    ...
+    ...     def __call__(self, x, factors, bias):
+    ...         return nn.functional.conv2d(x, self.network.to_tensor(factors), bias)
+    ...
+    ...     def prepare(self, factors, bias):
+    ...         kernel = self.network.to_tensor(factors)
+    ...         return lambda x: nn.functional.conv2d(x, kernel, bias)
     """
 
     @abstractmethod
@@ -27,9 +40,11 @@ class Plan(ABC):
     def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> Prepared:
         """Fix the factors and the bias, which come detached; returns `x -> y`, without gradients.
 
-        Called with gradients and autocast off; what it returns may be called under autocast, with
-        an input of any size, dtype and memory format, and from several threads. It may keep what
-        depends on the input's size too, as long as that is bounded.
+        `x` is `(batch, in_channels, *size)`, `y` is `(batch, out_channels, *size)`. Called with
+        gradients and autocast off; what it returns may be called under autocast, with an input of
+        any size, dtype and memory format, and from several threads. It may keep what depends on the
+        input's size too, as long as that is bounded.
 
-        Law: the result equals that of the plan itself.
+        Law: the result equals that of the plan itself. It raises nothing: `plan` has refused what
+        cannot be run.
         """

@@ -15,7 +15,15 @@ from .network import IN, OUT, spatial_modes
 
 @dataclass(frozen=True)
 class Error:
-    """A rank request: the relative error `‖K − K̂‖_F / ‖K‖_F` of the kernel is at most `most`."""
+    """A rank request: the relative error `‖K − K̂‖_F / ‖K‖_F` of the kernel is at most `most`.
+
+    Raises `ValueError` where `most` is no number from 0 to below 1.
+
+    >>> kernel = torch.randn(16, 8, 3, 3)
+    >>> near = FactorizedKernel.from_tensor(kernel, rank=Error(0.3), factorization="tucker")
+    >>> relative_error(kernel, near.to_tensor()) <= 0.3
+    True
+    """
 
     most: float
 
@@ -26,7 +34,15 @@ class Error:
 
 @dataclass(frozen=True)
 class Energy:
-    """A rank request: the kernel keeps at least this fraction of `‖K‖_F²`."""
+    """A rank request: at least the fraction `kept` of `‖K‖_F²` stays.
+
+    Raises `ValueError` where `kept` is no number above 0 and at most 1.
+
+    >>> kernel = torch.randn(16, 8, 3, 3)
+    >>> near = FactorizedKernel.from_tensor(kernel, rank=Energy(0.9), factorization="tucker")
+    >>> relative_error(kernel, near.to_tensor()) ** 2 <= 0.1
+    True
+    """
 
     kept: float
 
@@ -43,6 +59,8 @@ class Multiple:
     budget. Convolutions run best at multiples of the processor's vector width: 16 floats of
     AVX-512, and blocks of 8 or 16 channels in oneDNN. It is asked for, never done unasked, not by
     `auto` either: a rank is part of a checkpoint, which loads on any machine, run any way.
+
+    Raises `ValueError` or `TypeError` for a `base` that is no int of at least 1, or another `of`.
 
     >>> FactorizedConv(64, 64, 3, order=2, rank=Multiple(of=0.3), factorization="tucker").rank
     (48, 16)
@@ -104,7 +122,13 @@ def spend(
 
 
 def is_budget(rank: Any) -> bool:
-    """Whether a request is a number of parameters rather than bond sizes."""
+    """Whether the request `rank` is a number of parameters rather than bond sizes.
+
+    Raises nothing, whatever it is given.
+
+    >>> is_budget(0.25), is_budget("same"), is_budget(8), is_budget((4, 4))
+    (True, True, False, False)
+    """
     if isinstance(rank, str | Multiple):
         return True
     return isinstance(rank, Real) and not isinstance(rank, Integral)

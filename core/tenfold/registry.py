@@ -29,6 +29,11 @@ class Registry(Generic[T]):
 
     Names come from the entry points of the installed distributions and from `register`; they are
     lower-case, and looking one up folds case. A class is imported when its name is first asked for.
+
+    >>> "tucker" in factorizations, "tucker" in factorizations.names(), factorizations["Tucker"]
+    (True, True, <class 'tenfold_plugins.tucker.Tucker'>)
+    >>> factorizations.choose("tucker").plugin.network((8, 4, 3, 3), rank=2).shapes
+    ((8, 2), (4, 2), (2, 2, 3, 3))
     """
 
     def __init__(self, kind: str, group: str, interface: type[T]) -> None:
@@ -66,6 +71,13 @@ class Registry(Generic[T]):
 
         Raises `ValueError` for a name that is taken or not lower-case, `TypeError` for another
         kind of class.
+
+        >>> class Matrix(Factorization):
+        ...     def factors(self, order, rank):
+        ...         return [("in", "r"), ("r", "out", *(f"k{axis}" for axis in range(order)))]
+        >>> factorizations.register("matrix_of_a_notebook", Matrix)
+        >>> FactorizedConv(8, 8, (3, 3), rank=2, factorization="matrix_of_a_notebook").rank
+        2
         """
         if not isinstance(name, str):
             raise TypeError(f"name={name!r} must be a word")
@@ -78,7 +90,10 @@ class Registry(Generic[T]):
             self._registered[name] = cls
 
     def choose(self, asked: str | T | type[T]) -> Choice[T]:
-        """Turn what a user gave (a name, a class or an instance) into a plugin."""
+        """Turn what a user gave (a name, a class or an instance) into a plugin.
+
+        Raises as looking up a name does, and `TypeError` for anything else.
+        """
         if isinstance(asked, str):
             plugin = self[asked]()
             return Choice(asked.lower(), repr(asked.lower()), plugin)
@@ -99,6 +114,11 @@ class Registry(Generic[T]):
 
         Raises `PluginError`, naming the distribution, version and target, where it does not import,
         is no such plugin or is not lower-case.
+
+        >>> from tenfold.catalogue import found
+        >>> entries = found("tenfold.factorizations")
+        >>> [factorizations.load(entry) for entry in entries if entry.name == "cp"]
+        [<class 'tenfold_plugins.cp.CP'>]
         """
         if entry.name != entry.name.lower():
             raise PluginError(
@@ -163,11 +183,14 @@ factorizations: Registry[Factorization] = Registry(
     "tenfold.factorizations",
     Factorization,  # type: ignore[type-abstract]
 )
+"""The formats by name: `factorizations.names()` lists them, `factorizations["cp"]` is a class, and
+`factorizations.register("name", cls)` adds one in this process."""
 implementations: Registry[Implementation] = Registry(
     "implementation",
     "tenfold.implementations",
     Implementation,  # type: ignore[type-abstract]
 )
+"""The ways of running by name, likewise."""
 REGISTRIES: tuple[Registry[Factorization], Registry[Implementation]] = (
     factorizations,
     implementations,

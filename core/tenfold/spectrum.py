@@ -33,12 +33,25 @@ def by_group(kernel: Tensor, groups: int) -> Tensor:
 def bond_matrix(kernel: Tensor, factors: Sequence[Modes], bond: str) -> Tensor | None:
     """The kernel `(groups, out, in, *k)` unfolded at a bond: `(groups, side, other side)`.
 
-    None where cutting the bond does not part the network: in a loop, or shared by many.
+    `factors` holds each one's modes. None where cutting the bond does not part the network: in a
+    loop, or shared by many. The singular values of what comes are what the bond can keep of the
+    kernel (Oseledets 2011, theorem 2.2, doi:10.1137/090752286).
+
+    Raises `ValueError` for a bond that no factor has, and a kernel of another order.
+
+    >>> bond_matrix(torch.randn(1, 8, 4, 3), [("out", "r"), ("r", "in", "k0")], "r").shape
+    torch.Size([1, 8, 12])
     """
+    names = {mode for factor in factors for mode in factor}
+    opens = (OUT, IN, *spatial_modes(kernel.dim() - 3))
+    if bond not in names or not names.issuperset(opens):
+        raise ValueError(
+            f"bond={bond!r} and the kernel's modes {opens} must be among those of factors, "
+            f"{sorted(names)}"
+        )
     owners = [index for index, factor in enumerate(factors) if bond in factor]
     if len(owners) != 2:
         return None
-    opens = (OUT, IN, *spatial_modes(kernel.dim() - 3))
     side = {owners[0]}
     while True:
         names = {mode for index in side for mode in factors[index]} - {bond, GROUP}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Literal, NamedTuple
@@ -75,10 +75,19 @@ class Stage:
         positions = size if self.geometry.transposed else self.geometry.output_size(size)
         return self.passed * prod(self.weight_shape) * prod(positions)
 
-    def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
-        weight = self.weight(factors)
+    def __call__(
+        self,
+        x: Tensor,
+        factors: Sequence[Tensor],
+        bias: Tensor | None,
+        output_padding: Sequence[int] | None = None,  # of all axes, where it is another
+    ) -> Tensor:
+        weight, geometry = self.weight(factors), self.geometry
+        if output_padding is not None:
+            mine = [f"k{axis}" in self.roles.spatial for axis in range(geometry.order)]
+            geometry = geometry.padded([o * m for o, m in zip(output_padding, mine, strict=True)])
         return self.around(
-            lambda x, bias: convolve(x, weight, bias, self.geometry, self.groups), x, bias
+            lambda x, bias: convolve(x, weight, bias, geometry, self.groups), x, bias
         )
 
     def around(self, convolution: BiasedConvolution, x: Tensor, bias: Tensor | None) -> Tensor:
@@ -109,15 +118,22 @@ class Chain(Plan):
     packed: bool = True
     apart: Apart | None = None
 
-    def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
-        """Run it on `x`, `(batch, channels, *size)`."""
+    def __call__(
+        self,
+        x: Tensor,
+        factors: Sequence[Tensor],
+        bias: Tensor | None,
+        output_padding: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Run it on `x`, `(batch, channels, *size)`; with another output padding, where given."""
         if self.apart is not None and not is_traced() and x.numel() < self.apart.below:
-            return self.apart.chain(x, factors, bias)
+            return self.apart.chain(x, factors, bias, output_padding)
         for stage in self.stages[:-1]:
-            x = stage(x, factors, None)
+            x = stage(x, factors, None, output_padding)
+        last = self.stages[-1]
         if self.permutation is None:
-            return self.stages[-1](x, factors, bias)
-        return _add_bias(self.permutation(self.stages[-1](x, factors, None)), bias)
+            return last(x, factors, bias, output_padding)
+        return _add_bias(self.permutation(last(x, factors, None, output_padding)), bias)
 
     def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> PreparedChain:
         """Contract every stage's weight once; returns `x -> y`."""
@@ -127,18 +143,6 @@ class Chain(Plan):
             steps.append(self.permutation)
             steps.append(partial(_add_bias, bias=after))
         return PreparedChain(steps)
-
-    def padded(self, output_padding: Sequence[int]) -> Chain:
-        """The same transposed convolutions with another output padding, one for each axis."""
-        stages = []
-        for stage in self.stages:
-            here = tuple(
-                extra if f"k{axis}" in stage.roles.spatial else 0
-                for axis, extra in enumerate(output_padding)
-            )
-            stages.append(replace(stage, geometry=replace(stage.geometry, output_padding=here)))
-        apart = self.apart and Apart(self.apart.chain.padded(output_padding), self.apart.below)
-        return replace(self, stages=tuple(stages), apart=apart)
 
     def macs(self, size: Sequence[int]) -> int:
         """Multiply-accumulates for one input of spatial size `size`."""

@@ -16,9 +16,15 @@ CLEAR = 1e-8  # of the largest: kept eigenvalues above it give a basis that cost
 def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     """The first `rank` left singular vectors, `(…, rows, rank)`, of `(…, rows, columns)`.
 
+    By them is the best approximation of that rank (Eckart and Young 1936, doi:10.1007/BF02288367).
     The memory beyond the matrix is of its size, or of the square of its shorter side.
 
     Raises `ValueError` where `rank` exceeds either side.
+
+    >>> matrix = torch.randn(6, 2) @ torch.randn(2, 9)
+    >>> basis = leading_basis(matrix, rank=2)
+    >>> basis.shape, relative_error(matrix, basis @ basis.mT @ matrix) < 1e-5
+    (torch.Size([6, 2]), True)
     """
     rows, columns = matrix.shape[-2:]
     if not 1 <= rank <= min(rows, columns):
@@ -40,11 +46,24 @@ def chain_svd(
     kernel: Tensor,  # (groups, out, in, *k)
     network: KernelNetwork,
 ) -> list[Tensor]:
-    """The factors of a network that is a chain, each bound to the next by one bond.
+    """The factors of a `network` that is a chain, each bound to the next by one bond.
 
-    One factor after another is split off by a truncated SVD (Oseledets 2011,
-    doi:10.1137/090752286): optimal for two factors, within `√(factors − 1)` of it for more.
+    `kernel` is `(groups, out, in, *k)`; the factors have a leading axis of groups too. One after
+    another is split off by a truncated SVD (Oseledets 2011, doi:10.1137/090752286): optimal for two
+    factors, within `√(factors − 1)` of it for more.
+
+    Raises `ValueError` for a bond above what is exact, and a network without the mode `group`.
+
+    >>> network = factorizations["spatial_svd"]().network((8, 4, 3, 3), 12, groups=2)
+    >>> kernel = torch.randn(8, 4, 3, 3)
+    >>> factors = chain_svd(kernel.unflatten(0, (2, 4)), network)
+    >>> relative_error(kernel, network.to_tensor(factors)) < 1e-5
+    True
     """
+    if GROUP not in network.sizes:
+        raise ValueError(
+            f"network of {network.factors} must have the mode {GROUP!r}, of size 1 or more"
+        )
     opens = [tuple(mode for mode in f if mode in network.open_modes) for f in network.factors]
     order = [mode for modes in opens for mode in modes if mode != GROUP]
     axes = [network.open_modes.index(mode) for mode in order]

@@ -42,7 +42,6 @@ MISTAKES = {
         "FactorizedConv(16, 32, (3, 3), output_padding=1)",
         "FactorizedConv(16, 32, (3, 3), transposed=True, padding='same')",
         "FactorizedConv(16, 32, (3, 3), dtype=torch.int8)",
-        "FactorizedConv(16, 32, (3, 3), generator=0)",
         "FactorizedConv(10**12, 10**12, (3, 3), rank=10**6)",
     ],
     "Choosing a format and how it runs": [
@@ -75,6 +74,7 @@ MISTAKES = {
         "layer(torch.randn(8, 3, 32, 32))",
         "layer(torch.randn(8, 16, 32, 32).double())",
         "layer(torch.randn(8, 16, 32, 32).numpy())",
+        "layer(torch.randn(8, 16, 2, 32))",
         "layer(torch.randn(8, 16, 32, 32), output_size=(32, 32))",
         "layer.macs(32)",
     ],

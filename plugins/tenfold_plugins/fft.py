@@ -53,11 +53,7 @@ class FourierConvolution:
             return self(x.new_zeros(1, *x.shape[1:]), factors, bias)[:0]
         geometry, order = self.geometry, self.geometry.order
         padded = [s + 2 * p for s, p in zip(x.shape[2:], geometry.padding, strict=True)]
-        if any(n < reach for n, reach in zip(padded, geometry.reach, strict=True)):
-            raise ValueError(
-                f"input of size {tuple(x.shape[2:])}, padded to {tuple(padded)}, is smaller than "
-                f"the kernel's reach {geometry.reach}: give a larger one or more padding"
-            )
+        geometry.check_size(x.shape[2:])
         cyclic = [fast_length(n) if axis in self.axes else n for axis, n in enumerate(padded)]
         sides = [
             (p, n - s - p) for s, p, n in zip(x.shape[2:], geometry.padding, cyclic, strict=True)

@@ -60,6 +60,11 @@ def distill(
     `FloatingPointError` where the loss is not finite.
 
     Hinton et al. 2015, arXiv 1503.02531; for features Romero et al. 2015, arXiv 1412.6550.
+
+    >>> teacher = nn.Conv2d(3, 8, 3)
+    >>> student = FactorizedConv.from_conv(teacher, rank=0.5)
+    >>> distill(student, teacher, [torch.randn(4, 3, 8, 8)], progress=False) is student
+    True
     """
     trained = _check(student, teacher, batches, epochs, lr, amp)
     device = trained[0].device

@@ -37,7 +37,14 @@ NOISE = 0.05  # of a measured latency
 class Compression:
     """A compressed network, what was done to it, and what was measured on the way.
 
-    `table` given back as `compress(…, table=…)` makes another budget a matter of seconds.
+    `model` is the network, `report` a `Report`. `table` given back as `compress(…, table=…)` makes
+    another budget a matter of seconds. Made by `compress`.
+
+    >>> net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3))
+    >>> x = torch.randn(4, 8, 12, 12)
+    >>> made = compress(net, budget=0.5, example_inputs=x, progress=False)
+    >>> isinstance(made, Compression), made.report.macs.after < made.report.macs.before
+    (True, True)
     """
 
     model: nn.Module
@@ -70,7 +77,11 @@ def compress(
         table: a folder, in which what is measured is kept, so that an interrupted call goes on
             where it was; or the `table` of an earlier compression.
 
-    The model is not changed, whatever happens. Raises `ValueError` or `TypeError`, naming the
+    The model is not changed, whatever happens. Each layer's error is measured alone on the output,
+    in the norm of its inputs (Zhang et al. 2016, arXiv 1505.06798), and an exact knapsack spends
+    the budget (one of errors: Liebenwein et al. 2021, arXiv 2107.11442).
+
+    Raises `ValueError` or `TypeError`, naming the
     argument and the remedy, for a bad one or a budget that cannot be reached, and `RuntimeError`,
     naming the layer, where measuring one fails.
 

@@ -23,13 +23,18 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
     """Write a compression, with its report, or any model that holds `FactorizedConv` layers.
 
     The directory gets `tenfold.json` (what the layers are), `model.safetensors` (all numbers) and
-    `report.json`; other files in it stay. It is written whole or not at all.
+    `report.json`; other files in it stay. It is written whole or not at all. What is `made` here,
+    `load` reads.
 
     Raises `ValueError`, naming the layer, for a factorization or implementation without an
-    installed name and for a state that is no tensor, and `FileExistsError` for a directory of other
-    things.
+    installed name and for a state that is no tensor, `TypeError` for what is no model, and
+    `FileExistsError` for a directory of other things.
 
-    >>> save(tenfold.compress(net, budget=0.25, example_inputs=x), "small/")  # doctest: +SKIP
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     save(nn.Sequential(FactorizedConv(3, 8, (3, 3), rank=4)), f"{directory}/small")
+    ...     sorted(os.listdir(f"{directory}/small"))
+    ['model.safetensors', 'tenfold.json']
     """
     if not isinstance(made, Compression | nn.Module):
         raise TypeError(f"{type(made).__name__} must be a Compression or an nn.Module")
@@ -56,7 +61,7 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
 
 
 def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
-    """Rebuild a saved network from a freshly built dense one, which is left unchanged.
+    """Rebuild the network in `directory` from a freshly built dense one, which is left unchanged.
 
     `dense_model` is built as the original was before it was compressed; its numbers do not matter,
     its training mode and `requires_grad` are kept, and layers are made on its devices. Nothing is
@@ -66,7 +71,11 @@ def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
     one that is damaged or foreign, an unknown plugin or another architecture; `PluginError` for a
     plugin that is broken. All of it comes before the first number is read.
 
-    >>> small = load("small/", resnet18())  # doctest: +SKIP
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     save(nn.Sequential(FactorizedConv(3, 8, (3, 3), rank=4)), f"{directory}/small")
+    ...     load(f"{directory}/small", nn.Sequential(nn.Conv2d(3, 8, 3)))[0]
+    FactorizedConv(3, 8, (3, 3), rank=4, factorization='cp')
     """
     place = Path(directory)
     manifest = read_manifest(place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,7 +74,7 @@ class Manifest(BaseModel):
     @model_validator(mode="after")
     def _agree(self) -> Manifest:
         names = [name for layer in self.layers for name in layer.names]
-        twice = {name for name in names if names.count(name) > 1}
+        twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:
             raise ValueError(f"layer {min(twice)!r} is there twice")
         return self

@@ -57,7 +57,7 @@ def read_order(file: Path | None, line: Mapping[str, Any]) -> Order:
     if file is not None:
         try:
             given = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        except (OSError, ValueError, RecursionError) as fault:  # TOML's own are ValueErrors
             raise ValueError(f"{file} cannot be read: {fault}") from None
     asked = {name: value for name, value in line.items() if value not in (None, [])}
     for name in ("model", "output"):

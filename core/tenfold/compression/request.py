@@ -37,6 +37,11 @@ class CompressionConfig(BaseModel):
         memory: the most bytes that moments, or stored activations, take at a time.
         seed: of every random choice.
         progress: show a progress bar, on the standard error.
+
+    Raises `ValueError` for a bad one: a `pydantic.ValidationError`, which `compress` puts shorter.
+
+    >>> CompressionConfig(budget=0.25, metric="parameters").objective
+    'measured'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -56,14 +61,19 @@ class CompressionConfig(BaseModel):
     holdout: float = Field(0.25, gt=0, lt=1)
     probes: int = Field(4, ge=1)
     memory: int = Field(2**30, ge=2**20)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     progress: bool = True
 
     @classmethod
     def parse(cls, config: CompressionConfig | None, fields: dict[str, Any]) -> CompressionConfig:
         """Join a configuration and the fields given beside it.
 
-        Raises `ValueError`, naming the field, its value and the remedy.
+        Raises `ValueError`, naming the field, its value and the remedy, and `TypeError` for another
+        kind of configuration.
+
+        >>> config = CompressionConfig(budget=0.25)
+        >>> CompressionConfig.parse(config, {"seed": 3}).seed
+        3
         """
         if config is not None and not isinstance(config, cls):
             raise TypeError(

@@ -99,7 +99,7 @@ def check_whole(path: Path, size: int, sha256: str) -> None:
 def read_stored(path: Path, aliases: Mapping[str, str]) -> Stored:
     """The shape and the dtype of each tensor, by every name that it has; none is read.
 
-    Raises `ValueError` for what is no safetensors file.
+    Raises `ValueError` for what is no safetensors file, and for aliases of what is not in it.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -107,7 +107,12 @@ def read_stored(path: Path, aliases: Mapping[str, str]) -> Stored:
             there = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
     except SafetensorError as fault:
         raise ValueError(f"{path} is not a safetensors file, or damaged: {fault}") from None
-    return there | {name: there[kept] for name, kept in aliases.items() if kept in there}
+    for name, kept in aliases.items():
+        if name in there or kept not in there:
+            raise ValueError(
+                f"{path} has no {kept!r} that alone stands for {name!r}: it is damaged"
+            )
+    return there | {name: there[kept] for name, kept in aliases.items()}
 
 
 def fill(model: nn.Module, path: Path, stored: Stored, aliases: Mapping[str, str]) -> None:
@@ -135,8 +140,8 @@ def _compare(stored: Stored, state: Mapping[str, Tensor], path: Path) -> None:
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise ValueError(
-                f"{what} {missing[0]!r}{more}: the model is not the one that was saved; "
-                "build it with the same arguments"
+                f"{what} {missing[0]!r}{more}: the model is not the one that {path} was saved "
+                "from; build it with the same arguments"
             )
     for name, value in state.items():
         shape, dtype = stored[name]

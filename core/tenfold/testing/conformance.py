@@ -19,7 +19,11 @@ FINDING = (Phase.explicit, Phase.reuse, Phase.generate)  # without making the ex
 
 
 class LawError(AssertionError):
-    """A plugin breaks a law; the message has the law, what was wrong and the smallest example."""
+    """A plugin breaks a law; the message has the law, what was wrong and the smallest example.
+
+    >>> issubclass(LawError, AssertionError)  # so a test runner shows it as a failure
+    True
+    """
 
 
 def conformance(
@@ -34,7 +38,8 @@ def conformance(
 
     With `factorization`, the laws of a format, run by every installed implementation that takes it
     (or by `implementation` alone). With only `implementation`, the laws of a way of running, for
-    every installed format that it takes. `orders` are the numbers of spatial axes that are drawn.
+    every installed format that it takes. `orders` are the numbers of spatial axes that are drawn,
+    `max_examples` how many examples of each law.
     `fails` maps the name of a law that the plugin is known to break to the reason: that law must
     then fail, and holding it is an error.
 

@@ -31,8 +31,17 @@ def dense_convolution(
 ) -> Tensor:
     """Convolve `x` as `nn.ConvNd` or `nn.ConvTransposeNd` does, of any order.
 
-    Each argument has one number for each axis, or none for its default; `padding` may be `"same"`
-    or `"valid"`. Returns `(batch, out, *size)`, differentiable.
+    `x` is `(batch, in, *size)`, `kernel` `(out, in/groups, *k)`, `bias` `(out,)`. `stride`,
+    `padding`, `dilation` and `output_padding` have one number for each axis, or none for their
+    default; `padding` may be `"same"` or `"valid"`; `groups`, `padding_mode` and `transposed` are
+    PyTorch's. Returns `(batch, out, *size)`, differentiable. From the definition, as Dumoulin and
+    Visin 2016, arXiv 1603.07285, draw it.
+
+    Raises `ValueError` or `RuntimeError` where the sizes do not fit: it checks nothing itself.
+
+    >>> x, conv = torch.randn(2, 4, 9), nn.Conv1d(4, 8, 3, stride=2)
+    >>> relative_error(conv(x), dense_convolution(x, conv.weight, conv.bias, stride=(2,))) < 1e-5
+    True
     """
     order = kernel.dim() - 2
     sizes = kernel.shape[2:]

@@ -28,15 +28,21 @@ DEFAULTS = {
 
 @dataclass(frozen=True, repr=False)
 class Request:
-    """A drawn convolution: its arguments, as `FactorizedConv` takes them, and an input's size.
+    """A drawn convolution: its `arguments`, as `FactorizedConv` takes them, and an input's shape.
+
+    The input is `(batch, in_channels, *size)`; the numbers of the layer and the input come from
+    `seed`. Drawn by `requests`.
 
     >>> import torch
     >>> arguments = {"in_channels": 2, "out_channels": 3, "kernel_size": (3,)}
     >>> request = Request(arguments, batch=1, size=(8,))
     >>> request
     FactorizedConv(in_channels=2, out_channels=3, kernel_size=(3,)) on an input of shape (1, 2, 8)
-    >>> request.layer(dtype=torch.float64)(request.input()).shape
-    torch.Size([1, 3, 6])
+    >>> layer, x = request.layer(dtype=torch.float64), request.input()
+    >>> relative_error(request.dense(x, layer.weight.to_tensor(), layer.bias), layer(x)) < 1e-12
+    True
+    >>> request.order
+    1
     """
 
     arguments: dict[str, Any]
@@ -59,27 +65,40 @@ class Request:
         return len(self.arguments["kernel_size"])
 
     def layer(self, **more: Any) -> FactorizedConv:
-        """Build the layer, with random numbers that depend on the request only."""
+        """Build the layer, with random numbers that depend on the request only.
+
+        `more` are further arguments, or others. Raises as `FactorizedConv` does.
+        """
         generator = torch.Generator().manual_seed(self.seed)
         return FactorizedConv(**{**self.arguments, **more}, generator=generator)
 
     def input(self, dtype: torch.dtype = torch.float64) -> Tensor:
-        """A normal input, `(batch, in_channels, *size)`."""
+        """A normal input, `(batch, in_channels, *size)`, the same each time; it raises nothing."""
         generator = torch.Generator().manual_seed(self.seed + 1)
         shape = (self.batch, self.arguments["in_channels"], *self.size)
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     def dense(self, x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
-        """What a dense convolution with `kernel`, `(out, in/groups, *k)`, makes of `x`."""
-        names = ("stride", "padding", "dilation", "groups", "padding_mode", "transposed")
-        options = {name: self.arguments[name] for name in (*names, "output_padding")}
+        """What a dense convolution with `kernel`, `(out, in/groups, *k)`, makes of `x`.
+
+        Raises as `dense_convolution` does.
+        """
+        alike = ("stride", "padding", "dilation", "output_padding")  # one number for each axis
+        given = {**DEFAULTS, **self.arguments}
+        options: dict[str, Any] = {
+            name: (value,) * self.order if name in alike and isinstance(value, int) else value
+            for name, value in given.items()
+            if name in DEFAULTS and name != "bias"
+        }
         return dense_convolution(x, kernel, bias, **options)
 
 
 def kernel_shapes(
     orders: Sequence[int] = (0, 1, 2, 3), largest: int = 6
 ) -> st.SearchStrategy[tuple[int, ...]]:
-    """Kernel shapes `(out, in, *k)`, of at most `largest` channels.
+    """Kernel shapes `(out, in, *k)` of those `orders`, of at most `largest` channels.
+
+    Raises what Hypothesis raises for empty `orders`, when it draws.
 
     >>> from hypothesis import find
     >>> find(kernel_shapes(orders=[2]), lambda shape: shape[2] > 1)
@@ -95,14 +114,26 @@ def kernel_shapes(
 def kernels(
     draw: st.DrawFn, orders: Sequence[int] = (0, 1, 2, 3), largest: int = 4, groups: int = 1
 ) -> Tensor:
-    """Normal kernels `(groups * out, in, *k)` in float64, of at most `largest` channels a group."""
+    """Normal kernels `(groups * out, in, *k)` in float64, of at most `largest` channels a group.
+
+    Of those `orders` of spatial axes. Raises as `kernel_shapes` does.
+
+    >>> from hypothesis import find
+    >>> find(kernels(orders=[1], groups=2), lambda kernel: True).shape
+    torch.Size([2, 1, 1])
+    """
     out, *rest = draw(kernel_shapes(orders, largest))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     return torch.randn(groups * out, *rest, generator=generator, dtype=torch.float64)
 
 
 def fractions() -> st.SearchStrategy[float]:
-    """Ranks as a fraction of the dense parameters, from 0.01 to 1."""
+    """Ranks as a fraction of the dense parameters, from 0.01 to 1.
+
+    >>> from hypothesis import find
+    >>> 0.5 < find(fractions(), lambda rank: rank > 0.5) <= 1
+    True
+    """
     return st.floats(0.01, 1.0)
 
 
@@ -112,7 +143,12 @@ def requests(
 ) -> Request:
     """Convolutions over the whole surface: each axis its own stride, padding and dilation.
 
-    `transposed` fixes that choice; by default both kinds are drawn.
+    Of those `orders` of spatial axes. `transposed` fixes that choice; by default both kinds are
+    drawn. Raises as `kernel_shapes` does.
+
+    >>> from hypothesis import find
+    >>> find(requests(orders=[1], transposed=False), lambda request: True).batch
+    1
     """
     order = draw(st.sampled_from(list(orders)))
     if transposed is None:

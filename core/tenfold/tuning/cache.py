@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from .decision import Decision, Situation
 
 CACHE = "TENFOLD_CACHE"
+LARGEST = 2**20  # bytes of a choice that are read
 _memory: dict[str, Decision] = {}  # by the situation's digest
 _warned: set[str] = set()
 
@@ -41,7 +42,10 @@ def recall(situation: Situation) -> Decision | None:
     if path is None:
         return None
     try:
-        decision = Decision.model_validate_json(path.read_bytes())
+        if not path.is_file():  # a pipe or a device would be read for ever
+            return None
+        with path.open("rb") as file:
+            decision = Decision.model_validate_json(file.read(LARGEST))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as fault:

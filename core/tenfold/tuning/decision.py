@@ -50,8 +50,12 @@ class Decision(BaseModel):
     """The way a layer runs, and why: what each candidate took, and in which situation.
 
     As JSON data by `model_dump(mode="json")`; `FactorizedConv.fix_plan` takes either. Only
-    `partition` must be given; see `Fixed` for the other two.
+    `partition` must be given; see `Fixed` for the other two. `measured` is what each candidate
+    took, in the `situation` of device, threads, dtype and shape. Raises `ValueError` for other data
+    (a `pydantic.ValidationError`).
 
+    >>> print(Decision(partition=((1,), (2, 3), (0,))))
+    runs (1) (2 3) (0)
     >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4)
     >>> layer.fix_plan({"partition": [[1], [2, 3], [0]]})
     >>> layer.decision.model_dump(mode="json", exclude_defaults=True)
