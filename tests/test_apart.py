@@ -18,9 +18,9 @@ def ran(monkeypatch):
     seen = []
     run = Chain.__call__
 
-    def noted(self, x, factors, bias):
+    def noted(self, x, factors, bias, output_padding=None):
         seen.append(self.partition)
-        return run(self, x, factors, bias)
+        return run(self, x, factors, bias, output_padding)
 
     monkeypatch.setattr(Chain, "__call__", noted)
     return seen

@@ -150,7 +150,7 @@ SOURCE = r"arXiv \d{4}\.\d{4,5}|doi:10\.\d{4}|arXiv\s+\d{4}\.\d{4,5}"
 # What is only our own arrangement, and what PyTorch documents.
 OURS = {
     *("count_sweep", "is_budget", "load", "relative_error", "roles", "save", "to_plain", "tune"),
-    *("conformance", "fractions", "kernel_shapes", "kernels", "requests"),
+    *("partition_macs", "conformance", "fractions", "kernel_shapes", "kernels", "requests"),
 }
 
 

@@ -15,7 +15,18 @@ ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "core").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-LOWEST = ("network", "stage", "partition", "contraction", "geometry", "convolve", "fixed", "plan")
+LOWEST = (
+    "network",
+    "stage",
+    "partition",
+    "contraction",
+    "geometry",
+    "convolve",
+    "fixed",
+    "plan",
+    "prepared",
+    "apart",
+)
 ABOVE = {"registry", "config", "hooks", "conv", "kernel"}
 UNWANTED = {"tensorly", "matplotlib", "hypothesis", "pytest"}
 ENTRY_POINTS = [

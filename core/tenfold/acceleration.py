@@ -23,23 +23,35 @@ Sweep = Callable[[Factors], tuple[Factors, Tensor]]
 class Descent:
     """Where some independent problems, the factors' first axis, stand after some sweeps.
 
-    `factors` are each problem's last good ones and `errors`, `(problems,)`, their relative errors.
+    `factors` are each problem's last good ones and `errors`, `(problems,)`, their relative errors;
+    `ahead` is where the next sweep starts from, `steps` are the sweeps since the last restart, and
+    `settled` whether one has changed the error by next to nothing. Returned by `accelerate`, which goes on from it; a descent of some problems alone is `chosen`.
+
+    >>> start = Descent.of([torch.ones(2, 3, 4), torch.ones(2, 5, 4)])
+    >>> start.errors, start.chosen(torch.tensor([1])).factors[0].shape
+    (tensor([inf, inf]), torch.Size([1, 3, 4]))
     """
 
     factors: Factors
     errors: Tensor
-    ahead: Factors  # where the next sweep starts from
-    steps: Tensor  # since the last restart
-    settled: Tensor  # whether a sweep has changed the error by next to nothing
+    ahead: Factors
+    steps: Tensor
+    settled: Tensor
 
     @classmethod
     def of(cls, start: Sequence[Tensor]) -> Descent:
-        """Before the first sweep."""
+        """Before the first sweep, from factors `(problems, …)`.
+
+        Raises `IndexError` where there is none.
+        """
         zeros = torch.zeros(len(start[0]), dtype=start[0].dtype, device=start[0].device)
         return cls(list(start), zeros + torch.inf, list(start), zeros, zeros > 0)
 
     def chosen(self, problems: Tensor) -> Descent:
-        """Some of the problems, by their indices."""
+        """Some of the problems, by their indices, `(chosen,)`.
+
+        Raises `IndexError` for one that is not there.
+        """
         return Descent(
             [factor[problems] for factor in self.factors],
             self.errors[problems],
@@ -119,10 +131,10 @@ def counting_sweeps() -> Iterator[list[int]]:
 
 
 def count_sweep(sweeps: int = 1) -> None:
-    """Say that a solver has made one more sweep over all factors, or some at once.
+    """Say that a solver has made one more sweep over all factors, or some `sweeps` at once.
 
-    `accelerate` says it of one.
-    What a decomposition's `sweeps` are counted by; without one it does nothing.
+    `accelerate` says it itself. What a decomposition's `sweeps` are counted by; without one it does
+    nothing, and it never raises.
 
     >>> count_sweep()
     """

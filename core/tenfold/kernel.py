@@ -30,8 +30,10 @@ class FactorizedKernel(nn.Module):
     >>> kernel = FactorizedKernel.new((32, 16, 3, 3), rank=8, factorization="cp")
     >>> [tuple(factor.shape) for factor in kernel.factors], kernel.numel()
     ([(32, 8), (16, 8), (3, 8), (3, 8)], 432)
-    >>> kernel.shape, kernel.rank, kernel.factorization, kernel.groups, kernel.dtype
-    ((32, 16, 3, 3), 8, 'cp', 1, torch.float32)
+    >>> kernel.shape, kernel.rank, kernel.factorization, kernel.groups
+    ((32, 16, 3, 3), 8, 'cp', 1)
+    >>> kernel.dtype, kernel.device
+    (torch.float32, device(type='cpu'))
     >>> kernel.to_tensor().shape
     torch.Size([32, 16, 3, 3])
     """
@@ -163,6 +165,7 @@ class FactorizedKernel(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the factors are."""
         device: torch.device = self.factors[0].device
         return device
 
