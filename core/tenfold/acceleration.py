@@ -25,7 +25,8 @@ class Descent:
 
     `factors` are each problem's last good ones and `errors`, `(problems,)`, their relative errors;
     `ahead` is where the next sweep starts from, `steps` are the sweeps since the last restart, and
-    `settled` whether one has changed the error by next to nothing. Returned by `accelerate`, which goes on from it; a descent of some problems alone is `chosen`.
+    `settled` whether one has changed the error by next to nothing. Returned by `accelerate`, which
+    goes on from it; a descent of some problems alone is `chosen`.
 
     >>> start = Descent.of([torch.ones(2, 3, 4), torch.ones(2, 5, 4)])
     >>> start.errors, start.chosen(torch.tensor([1])).factors[0].shape
