@@ -182,11 +182,7 @@ def aware(
     shown = table("a quarter of the MACs", "network", "format", "layers", "plain", "aware", "×")
     for name in network:
         loaded = NETWORKS[name]()
-        layers = [
-            place
-            for place, module in loaded.model.named_modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d) and smallest(module) >= 16
-        ]
+        layers = layers_of(loaded.model)
         batches = loaded.calibration
         seen = tenfold.measure_moments(loaded.model, layers, batches[::2])
         held = tenfold.measure_moments(loaded.model, layers, batches[1::2])
@@ -207,6 +203,15 @@ def aware(
                 *(f"{plain:.4f}", f"{weighed:.4f}", f"{plain / weighed:.2f}"),
             )
     console.print(shown)
+
+
+def layers_of(model: nn.Module) -> list[str]:
+    """The names of the convolutions that are large enough."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d) and smallest(module) >= 16
+    ]
 
 
 def smallest(conv: nn.Module) -> int:
