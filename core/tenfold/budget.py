@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, reduce
 from itertools import combinations
 from math import prod
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,11 @@ class Purse:
     sizes: Mapping[str, int]  # of the open modes
     budget: int
 
+    @cached_property
+    def most(self) -> Sizes:
+        """The bond sizes at which the network can hold every kernel."""
+        return exact(self.factors, self.bonds, self.sizes)
+
     def cost(self, ranks: Sizes) -> int:
         """The parameters of the network with these bonds."""
         size = {**self.sizes, **ranks}
@@ -75,7 +81,7 @@ class Purse:
 
     def in_proportion(self) -> Sizes:
         """Grow all bonds together, then one by one, the one furthest behind first."""
-        most = exact(self.factors, self.bonds, self.sizes)
+        most = self.most
 
         def scaled(fraction: float) -> Sizes:
             return self.clip({bond: max(1, int(fraction * most[bond])) for bond in self.bonds})
@@ -100,7 +106,7 @@ class Purse:
         ones = self.clip(dict.fromkeys(self.bonds, 1))
         if self.cost(ones) >= self.budget:
             return ones
-        most = exact(self.factors, self.bonds, self.sizes)
+        most = self.most
         slack = max(self.bonds, key=lambda bond: most[bond])
         others = [bond for bond in self.bonds if bond != slack]
         count = int(POINTS ** (1 / max(1, len(others))))
@@ -134,7 +140,7 @@ class Purse:
         for bond, values in size.items():
             kept = np.log(np.clip(1 - np.asarray(lost[bond]), TINY, 1))
             logs.append(kept[np.maximum(values, 0).astype(int)])
-        loss = -(sum(logs) + np.min(np.broadcast_arrays(*logs), axis=0))
+        loss = -(sum(logs) + reduce(np.minimum, logs))
         held = np.all([size[b] <= self._limit(b, size) for b in others], axis=0) if others else True
         loss = np.where(held & (size[slack] >= 1), loss, np.inf)
         best = np.where(loss == loss.min(), self._costs(size), np.inf).argmin()
@@ -145,29 +151,29 @@ class Purse:
         size: dict[str, Any] = {**self.sizes, **ranks}
         total = np.zeros(())
         for factor in self.factors:
-            total = total + np.prod(np.broadcast_arrays(*(size[mode] for mode in factor)), axis=0)
+            total = total + reduce(mul, (size[mode] for mode in factor))
         return total
 
     def _limit(self, bond: str, ranks: Mapping[str, Array]) -> Array:
         """The most that a bond can hold beside `ranks`, as `clip` has it for a tree."""
-        most = exact(self.factors, self.bonds, self.sizes)
+        most = self.most
         size: dict[str, Any] = {**self.sizes, **most, **ranks}
         least = np.asarray(float(most[bond]))
         for factor in self.factors:
             if bond in factor:
                 side = [size[mode] for mode in factor if mode != bond]
-                least = np.minimum(least, np.prod(np.broadcast_arrays(1.0, *side), axis=0))
+                least = np.minimum(least, reduce(mul, side, 1.0))
         return least
 
     def rounded(self, ranks: Sizes, base: int) -> Sizes:
         """Round bonds to multiples of `base`: down, then up again where the budget holds."""
-        most = exact(self.factors, self.bonds, self.sizes)
+        most = self.most
         down = {b: r if r < base or r == most[b] else r // base * base for b, r in ranks.items()}
         return self.grown(self.clip(down), base)
 
     def grown(self, ranks: Sizes, step: int) -> Sizes:
         """Grow bonds by `step`, the one furthest behind its exact size first, while one fits."""
-        most = exact(self.factors, self.bonds, self.sizes)
+        most = self.most
         while True:
             for bond in sorted(self.bonds, key=lambda bond: ranks[bond] / most[bond]):
                 more = self.clip({**ranks, bond: ranks[bond] + step})

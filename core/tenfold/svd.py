@@ -29,7 +29,9 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     rows, columns = matrix.shape[-2:]
     if not 1 <= rank <= min(rows, columns):
         raise ValueError(f"rank={rank} must be in 1 to {min(rows, columns)}, the shorter side")
-    left = rows <= 2 * columns
+    left = (
+        4 * rows <= 5 * columns
+    )  # its vectors are the basis; the other side's cost a product, and QR
     values, vectors = torch.linalg.eigh(matrix @ matrix.mT if left else matrix.mT @ matrix)
     chosen: Tensor = vectors.flip(-1)[..., :rank]  # it sorts upwards
     whole = rank == values.shape[-1]  # any basis will do

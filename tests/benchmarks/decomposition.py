@@ -8,8 +8,8 @@
 `peer` is TensorLy-Torch's `from_conv` at a quarter of the dense parameters, `tensorly` TensorLy's
 own functions at equal ranks, both on default-initialised and on trained kernels. `aware` compares
 the output's error on held-out inputs with and without the inputs' moment, at a quarter of the MACs
-of each layer. Both sides run in turn in one process; a ratio is of their seconds. `--large` adds
-(512, 512, 3, 3), which takes the peer several minutes.
+of each layer. Both sides run in turn in one process; a ratio is of their seconds. `--large` is
+(512, 512, 3, 3) alone, which takes the peer several minutes.
 """
 
 from __future__ import annotations
@@ -42,13 +42,18 @@ app = typer.Typer(add_completion=False, help=__doc__)
 
 def kernels(sizes: tuple[int, ...]) -> Iterator[tuple[str, nn.Conv2d]]:
     """Default-initialised convolutions of some widths, and those of the demo's network; named."""
-    torch.manual_seed(0)
-    for channels in sizes:
-        yield f"fresh {channels}", nn.Conv2d(channels, channels, 3, bias=False)
+    yield from fresh(sizes)
     model = load_cnn()
     for name in ("conv1", "conv2", "conv3", "conv4"):
         conv = model.get_submodule(name)
         yield f"trained {conv.in_channels} to {conv.out_channels}", conv
+
+
+def fresh(sizes: tuple[int, ...]) -> Iterator[tuple[str, nn.Conv2d]]:
+    """Default-initialised convolutions of some widths, named."""
+    torch.manual_seed(0)
+    for channels in sizes:
+        yield f"fresh {channels}", nn.Conv2d(channels, channels, 3, bias=False)
 
 
 def in_turn(*works: Callable[[], Any]) -> list[tuple[Any, float]]:
@@ -87,7 +92,7 @@ def table(title: str, *columns: str) -> Table:
 
 @app.command()
 def peer(
-    large: Annotated[bool, typer.Option("--large", help="Add (512, 512, 3, 3).")] = False,
+    large: Annotated[bool, typer.Option("--large", help="(512, 512, 3, 3) alone.")] = False,
     threads: Threads = 2,
 ) -> None:
     """TensorLy-Torch's `from_conv` at the same budget."""
@@ -96,7 +101,7 @@ def peer(
     torch.set_num_threads(threads)
     headers = ("kernel", "format", "error", "peer's", "params", "peer's", "s", "peer's", "×")
     shown = table(f"rank={RANK}", *headers)
-    for name, conv in kernels((64, 128, 256, 512) if large else (64, 128, 256)):
+    for name, conv in fresh((512,)) if large else kernels((64, 128, 256)):
         dense = conv.weight.detach()
         for factorization in ("cp", "tucker", "tt"):
             asked: dict[str, Any] = {"rank": RANK, "factorization": factorization}
@@ -177,11 +182,7 @@ def aware(
     shown = table("a quarter of the MACs", "network", "format", "layers", "plain", "aware", "×")
     for name in network:
         loaded = NETWORKS[name]()
-        layers = [
-            place
-            for place, module in loaded.model.named_modules()
-            if isinstance(module, nn.Conv1d | nn.Conv2d) and smallest(module) >= 16
-        ]
+        layers = layers_of(loaded.model)
         batches = loaded.calibration
         seen = tenfold.measure_moments(loaded.model, layers, batches[::2])
         held = tenfold.measure_moments(loaded.model, layers, batches[1::2])
@@ -202,6 +203,15 @@ def aware(
                 *(f"{plain:.4f}", f"{weighed:.4f}", f"{plain / weighed:.2f}"),
             )
     console.print(shown)
+
+
+def layers_of(model: nn.Module) -> list[str]:
+    """The names of the convolutions that are large enough."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv1d | nn.Conv2d) and smallest(module) >= 16
+    ]
 
 
 def smallest(conv: nn.Module) -> int:
