@@ -53,8 +53,8 @@ def _rows(batch: Batch) -> list[Batch]:
         return [part for (part,) in _rows((batch,))]
     if not isinstance(batch, Mapping | tuple | list):
         return [batch]
-    names = list(batch) if isinstance(batch, Mapping) else None
-    values = list(batch.values() if names else batch)
+    names = list(batch) if isinstance(batch, Mapping) else []
+    values = list(batch.values() if isinstance(batch, Mapping) else batch)
     sizes = {len(v) if v.dim() else 0 for v in values if isinstance(v, Tensor)}
     if len(sizes) != 1 or max(sizes) < 2:
         return [batch]

@@ -118,14 +118,15 @@ def shrunk(moment: Tensor, count: int) -> Tensor:
     """A moment `(groups, n, n)` of few patches drawn towards a multiple of the identity.
 
     By the oracle approximating shrinkage (Chen et al. 2010, arXiv 0907.4698): with few patches
-    whole directions were not seen, and the kernel must not be free to change there.
+    whole directions were not seen, and the kernel must not be free to change there. Where there are
+    more patches than rows, by so much less.
     """
     size = moment.shape[1]
     trace = moment.diagonal(dim1=1, dim2=2).sum(1)
     square = moment.square().sum((1, 2))
     above = (1 - 2 / size) * square + trace.square()
     below = (count + 1 - 2 / size) * (square - trace.square() / size)
-    part = (above / below.clamp_min(1e-300)).clamp(0, 1)[:, None, None]
+    part = (above / below.clamp_min(1e-300)).clamp(0, 1)[:, None, None] * min(1.0, size / count)
     one = torch.eye(size).to(moment)
     return (1 - part) * moment + part * (trace / size)[:, None, None] * one
 
