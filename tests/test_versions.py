@@ -2,15 +2,21 @@
 
 import re
 import sys
-from importlib.metadata import requires, version
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).parent.parent
 RUN = (ROOT / "CONTRIBUTING.md").read_text().split("## Versions that were run")[1]
-NEEDED = [Requirement(line) for line in requires("tenfold") or [] if "extra ==" not in line]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED = [Requirement(line) for line in PROJECT["dependencies"]]
 NEEDED = [one for one in NEEDED if one.marker is None or one.marker.evaluate()]
 
 
