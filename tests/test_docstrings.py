@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -28,7 +28,7 @@ PUBLIC = {f"tenfold.{name}": getattr(tenfold, name) for name in tenfold.__all__}
 PUBLIC |= {
     f"tenfold.testing.{name}": getattr(tenfold.testing, name) for name in tenfold.testing.__all__
 }
-CLASSES = {name: one for name, one in PUBLIC.items() if isinstance(one, type)}
+CLASSES = {name: one for name, one in PUBLIC.items() if inspect.isclass(one) and not get_args(one)}
 FUNCTIONS = {name: one for name, one in PUBLIC.items() if isinstance(one, types.FunctionType)}
 PUBLIC["tenfold.factorizations"] = CLASSES["tenfold.factorizations"] = type(factorizations)
 OF_TORCH = {"forward", "train"}  # overridden: what they are is said there too

@@ -8,7 +8,8 @@ import torch
 from typer.testing import CliRunner
 
 import tenfold
-from tenfold import cli, doctor
+from tenfold import FactorizedConv, cli, doctor, factorizations
+from tenfold.listing import list_plugins
 
 FORMATS, WAYS = "tenfold.factorizations", "tenfold.implementations"
 WRONG_RUNNER = """
@@ -127,3 +128,22 @@ def test_each_broken_state_is_listed_with_the_reason_and_what_to_do(install, sou
     assert reason in broken["detail"]
     for part in ("acme 0.7", "acme:Acme", "uninstall acme", "TENFOLD_DISABLE=acme:acme"):
         assert part in broken["detail"]
+
+
+def test_a_misspelt_group_is_shown_with_the_right_one(install):
+    install("acme", {"tenfold.factorisations": {"matrix": "acme:Matrix"}}, acme="")
+    [one] = [one for one in list_plugins() if one.distribution == "acme"]
+    assert (one.state, one.kind) == ("broken", "tenfold.factorisations")
+    assert one.detail == "no such group: its author must write tenfold.factorizations"
+
+
+def test_a_distribution_with_damaged_metadata_is_shown_and_hides_no_other(install, tmp_path):
+    install("acme", {FORMATS: {"matrix": "acme:Matrix"}}, acme="")
+    (next((tmp_path / "acme").glob("*.dist-info")) / "entry_points.txt").write_text(
+        f"[{FORMATS}]\nno line\n"
+    )
+    [one] = [one for one in list_plugins() if one.distribution == "acme"]
+    assert (one.state, one.kind) == ("broken", "distribution")
+    assert "reinstall or uninstall it" in one.detail
+    assert "cp" in factorizations.names()
+    assert FactorizedConv(4, 4, (3, 3), rank=2).rank == 2

@@ -139,11 +139,11 @@ def planted(request, monkeypatch):
 @pytest.fixture(autouse=True)
 def _examples_are_found_and_not_made_smaller():
     """Which takes seconds for each fault."""
-    before = settings.get_current_profile_name()
+    settings.register_profile("before", settings.default)
     settings.register_profile("found", phases=[Phase.generate], database=None)
     settings.load_profile("found")
     yield
-    settings.load_profile(before)
+    settings.load_profile("before")
 
 
 def judge(law: str, examples: int = 60, **subject: object) -> None:

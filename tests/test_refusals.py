@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import tenfold
 from tenfold import FactorizedConv, FactorizedKernel
 from tenfold.testing import conformance
 
@@ -270,7 +271,7 @@ SOURCES: dict[str, tuple[Callable[[], object], dict, type[Exception], str]] = {
         lambda: conv(dtype=torch.complex64),
         {},
         TypeError,
-        r"conv.weight is torch\.complex64: it must be floating-point",
+        r"conv\.weight of dtype torch\.complex64 must be a floating-point one",
     ),
     "unknown option": (
         conv,
@@ -317,3 +318,37 @@ def test_a_source_that_cannot_be_converted_is_refused_before_anything_is_made(na
     assert made == []
     assert state(source) == before
     assert torch.equal(torch.get_rng_state(), random)
+
+
+ODD_CALLS = {
+    "dtype=": lambda x: FactorizedConv(8, 8, (3, 3), dtype=torch.float8_e4m3fn),
+    "tensor of layout": lambda x: FactorizedKernel.from_tensor(torch.ones(4, 4, 3).to_sparse()),
+    "conv.weight of dtype": lambda x: FactorizedConv.from_conv(
+        nn.Conv2d(8, 8, 3).to(torch.float8_e4m3fn)
+    ),
+    "conv.weight as a kernel has shape": lambda x: FactorizedConv.from_conv(refilled()),
+    "squares overflow": lambda x: FactorizedKernel.from_tensor(1e300 * torch.ones(4, 4).double()),
+    "other=NoneType": lambda x: tenfold.relative_error(x, None),
+    "other of shape": lambda x: tenfold.relative_error(x, x[0]),
+    "model=NoneType": lambda x: tenfold.to_plain(None),
+    "model=str": lambda x: tenfold.tune("model", x),
+    "model=list": lambda x: tenfold.measure_moments([], ["0"], [x]),
+    "names has 'two'": lambda x: tenfold.measure_moments(nn.Sequential(), ["two"], [x]),
+    "input=NoneType": lambda x: tenfold.Moment(nn.Conv2d(8, 8, 3)).update(None),
+    "share=-1": lambda x: tenfold.Moment(nn.Conv2d(8, 8, 3)).update(x, share=-1),
+    "example_inputs do not run": lambda x: tenfold.compress(
+        nn.Sequential(nn.Conv2d(8, 8, 3)), budget=0.5, example_inputs=x[:, :3], progress=False
+    ),
+}
+
+
+def refilled():
+    conv = nn.Conv2d(8, 8, 3)
+    conv.weight = nn.Parameter(torch.randn(8, 8, 5, 5))
+    return conv
+
+
+@pytest.mark.parametrize("message", ODD_CALLS)
+def test_odd_arguments_are_refused_by_name(message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        ODD_CALLS[message](torch.randn(2, 8, 9, 9))

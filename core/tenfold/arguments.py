@@ -7,16 +7,25 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .network import KernelNetwork
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what PyTorch computes in
 
 
 def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     """Refuse what is no dtype, or one that no convolution is trained in, with a `TypeError`."""
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+    if dtype is not None and dtype not in DTYPES:
         raise TypeError(f"dtype={dtype!r} must be a floating-point one, as torch.float32")
     return dtype
+
+
+def check_model(name: str, value: Any) -> nn.Module:
+    """Refuse what is no module, with a `TypeError`."""
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"{name}={type(value).__name__} must be an nn.Module")
+    return value
 
 
 def check_device(device: Any) -> torch.device | str | int | None:
@@ -55,8 +64,10 @@ def check_tensor(name: str, value: Any) -> Tensor:
         raise TypeError(
             f"{name}={type(value).__name__} must be a tensor: torch.as_tensor makes one"
         )
-    if not value.is_floating_point():
+    if value.dtype not in DTYPES:
         raise TypeError(f"{name} of dtype {value.dtype} must be a floating-point one: use .float()")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} of layout {value.layout} must be dense: use .to_dense()")
     return value
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import Any
 
 DISABLE = "TENFOLD_DISABLE"
@@ -62,11 +63,50 @@ def remedy(entry: Entry) -> str:
 def every(group: str) -> list[Entry]:
     """The installed entry points of a group, the disabled ones included, in a fixed order."""
     entries = []
-    for point in entry_points(group=group):
+    for point in _points(group):
         known = _metadata(point)
         name, version = (known.get(key, "unknown") for key in ("Name", "Version"))
         entries.append(Entry(point, name, version))
     return sorted(entries, key=lambda entry: (entry.name, entry.distribution, entry.point.value))
+
+
+def _points(group: str) -> list[EntryPoint]:
+    try:
+        return list(entry_points(group=group))
+    except Exception:  # one distribution's file is damaged, and Python then reads none
+        return [
+            point for points in _readable().values() for point in points if point.group == group
+        ]
+
+
+def unreadable() -> dict[str, str]:
+    """The distributions whose entry points cannot be read, each with the reason."""
+    found: dict[str, str] = {}
+    for dist in distributions():
+        try:
+            list(dist.entry_points)
+        except Exception as fault:
+            found[dist.metadata["Name"]] = f"{type(fault).__name__}: {fault}"
+    return found
+
+
+def misplaced(groups: Collection[str]) -> Iterator[tuple[str, EntryPoint]]:
+    """The entry points in groups that are spelt as if they were tenfold's, and are not."""
+    for points in _readable().values():
+        for point in points:
+            if point.group.startswith("tenfold") and point.group not in groups:
+                yield point.group, point
+
+
+def _readable() -> dict[str, list[EntryPoint]]:
+    """The entry points of each distribution, the first of a name, where they can be read."""
+    found: dict[str, list[EntryPoint]] = {}
+    for dist in distributions():
+        try:
+            found.setdefault(dist.metadata["Name"], list(dist.entry_points))
+        except Exception:
+            continue
+    return found
 
 
 def _metadata(point: EntryPoint) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .als import balance
-from .arguments import check_options
+from .arguments import check_options, check_tensor
 from .contraction import Modes
 from .factorization import Factorization
 from .hooks import hooks
@@ -39,6 +39,8 @@ def check_finite(kernel: Tensor) -> None:
             f"the kernel of shape {tuple(kernel.shape)} has {bad} values that are NaN or infinite:"
             " repair or re-train the layer before it is decomposed"
         )
+    if kernel.dtype == torch.float64 and not bool(torch.isfinite(kernel.detach().norm())):
+        raise ValueError("the kernel has values whose squares overflow: scale the layer down")
 
 
 @torch.no_grad()
@@ -140,7 +142,8 @@ def relative_error(kernel: Tensor, other: Tensor) -> float:
     >>> relative_error(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 3.0]))
     0.2
     """
-    if kernel.shape != other.shape:
+    check_tensor("kernel", kernel)
+    if kernel.shape != check_tensor("other", other).shape:
         raise ValueError(f"other of shape {tuple(other.shape)} must have {tuple(kernel.shape)}")
     wide = kernel.detach().double()
     gap, norm = float((wide - other.detach().double()).norm()), float(wide.norm())

@@ -131,7 +131,10 @@ class Factorization(ABC):
         return KernelNetwork(factors, sizes)
 
     def _named(self, order: int, rank: Any) -> tuple[Modes, ...]:
-        return tuple(tuple(factor) for factor in self.factors(order, rank))
+        named = self.factors(order, rank)
+        if not isinstance(named, Sequence) or not all(isinstance(f, Sequence) for f in named):
+            raise TypeError(f"{type(self).__name__}.factors() gave {named!r}, not tuples of names")
+        return tuple(tuple(factor) for factor in named)
 
 
 def _bonds(factors: Sequence[Modes], order: int) -> Modes:

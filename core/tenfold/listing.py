@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 
-from .catalogue import DISABLE, Entry, PluginError, describe, every, listed_as_disabled, remedy
+from .catalogue import (
+    DISABLE,
+    Entry,
+    PluginError,
+    describe,
+    every,
+    listed_as_disabled,
+    misplaced,
+    remedy,
+    unreadable,
+)
 from .hooks import HOOKS_GROUP, check_hook_plugin
 from .registry import REGISTRIES
 
@@ -54,6 +65,7 @@ def list_plugins(load: bool = False) -> list[Listed]:
                     detail=detail,
                 )
             )
+    listed += _lost([group for _, group in kinds] + [HOOKS_GROUP])
     known = {f"{one.distribution}:{one.name}".lower() for one in listed}
     listed += [
         Listed(
@@ -69,6 +81,38 @@ def list_plugins(load: bool = False) -> list[Listed]:
         if item not in known
     ]
     return listed
+
+
+def _lost(groups: list[str]) -> list[Listed]:
+    """What was meant to be a plugin, and is found by nobody."""
+    found = []
+    for group, point in misplaced(groups):
+        near = get_close_matches(group, groups, n=1) or groups
+        dist = point.dist
+        found.append(
+            Listed(
+                kind=group,
+                name=point.name,
+                distribution=dist.metadata["Name"] if dist else "unknown",
+                version=dist.version if dist else "unknown",
+                target=point.value,
+                state="broken",
+                detail=f"no such group: its author must write {' or '.join(near)}",
+            )
+        )
+    for name, reason in unreadable().items():
+        found.append(
+            Listed(
+                kind="distribution",
+                name=name,
+                distribution=name,
+                version="",
+                target="entry_points.txt",
+                state="broken",
+                detail=f"its entry points cannot be read: {reason}; reinstall or uninstall it",
+            )
+        )
+    return found
 
 
 def _state(kind: str, entry: Entry, shared: bool, load: bool) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .arguments import check_model
 from .config import ConvConfig
 from .convolve import prepare, tap
 from .padding import pad
@@ -66,6 +67,8 @@ class Moment:
         With a `share` below 1 only so many of them, drawn at random. Raises `ValueError` for
         another shape, and for NaN or infinity.
         """
+        if not 0 < share <= 1:
+            raise ValueError(f"share={share!r} must be above 0 and at most 1")
         for patches in self.patches_of(x):
             if share < 1:
                 drawn = torch.rand(patches.shape[2], generator=generator) < share
@@ -78,9 +81,12 @@ class Moment:
     def patches_of(self, x: Tensor) -> Iterator[Tensor]:
         """The patches of a batch, a few images at a time, `(groups, in * k…, positions)`.
 
-        Each has the images' output positions in order. Raises `ValueError` as `update` does.
+        Each has the images' output positions in order. Raises `ValueError` or `TypeError` as
+        `update` does.
         """
         config = self.config
+        if not isinstance(x, Tensor):
+            raise TypeError(f"input={type(x).__name__} must be a tensor")
         if config.order == 0 and x.dim() > 0:
             x = x.reshape(x.numel() // max(1, x.shape[-1]), x.shape[-1])
         if x.dim() != config.order + 2 or x.shape[1] != config.in_channels:
@@ -97,8 +103,13 @@ class Moment:
         """`‖conv(x, K) − conv(x, K̂)‖ / ‖conv(x, K)‖` over all that was seen, without a bias.
 
         Both kernels are `(out, in/groups, *k)`; 0 where the output is zero. Raises `ValueError`
-        before the first update.
+        for other shapes, and before the first update.
         """
+        for name, given in (("kernel", kernel), ("other", other)):
+            if tuple(given.shape) != self.config.shape:
+                raise ValueError(
+                    f"{name} of shape {tuple(given.shape)} must have {self.config.shape}"
+                )
         groups = self.config.groups
         rows = kernel.detach().to(self.matrix).reshape(groups, -1, self.matrix.shape[1])
         gap = rows - other.detach().to(self.matrix).reshape(rows.shape)
@@ -146,7 +157,7 @@ def measure_moments(
     >>> measure_moments(model, ["2"], [torch.randn(4, 3, 10, 10)])["2"].matrix.shape
     torch.Size([1, 72, 72])
     """
-    known = dict(model.named_modules())
+    known = dict(check_model("model", model).named_modules())
     for name in names:
         if name not in known:
             raise ValueError(f"names has {name!r}, which the model has not: see named_modules()")

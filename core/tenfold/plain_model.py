@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from .arguments import check_model
 from .conv import FactorizedConv
 from .stage import Chain
 
@@ -20,12 +21,14 @@ def to_plain(model: M) -> M | nn.Module:
     where its implementation runs code of its own. A layer in several places stays one layer. Hooks
     on factorized layers are not kept.
 
-    Raises `ValueError`, naming the layer, above order 3, where `torch.nn` has no convolution.
+    Raises `ValueError`, naming the layer, above order 3, where `torch.nn` has no convolution, and
+    `TypeError` for what is no model.
 
     >>> model = nn.Sequential(FactorizedConv(8, 8, (3, 3), rank=4, factorization="tucker"))
     >>> [type(module).__name__ for module in to_plain(model)[0]]
     ['Conv2d', 'Conv2d', 'Conv2d']
     """
+    check_model("model", model)
     layers = {name: m for name, m in model.named_modules() if isinstance(m, FactorizedConv)}
     made = {id(layer): _plain(name, layer) for name, layer in layers.items()}
     if isinstance(model, FactorizedConv):

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from .arguments import check_tensor
 from .config import ConvConfig
 from .convolve import is_channels_last
 
@@ -32,8 +33,7 @@ def read_config(conv: Any) -> ConvConfig:
             )
     if is_lazy(conv.weight):
         raise ValueError(f"conv={type(conv).__name__} has no weight yet: run it on an input first")
-    if not conv.weight.is_floating_point():
-        raise TypeError(f"conv.weight is {conv.weight.dtype}: it must be floating-point")
+    check_tensor("conv.weight", conv.weight)
     if kind is nn.Linear:
         return ConvConfig.parse(
             in_channels=conv.in_features,
@@ -66,11 +66,20 @@ def read_config(conv: Any) -> ConvConfig:
 
 
 def read_kernel(conv: Any) -> Tensor:
-    """The kernel of `conv`, detached, as `(out, in/groups, *k)`."""
-    weight: Tensor = conv.weight.detach()
-    if isinstance(conv, TRANSPOSED):
-        return swap_channels(weight, conv.groups)
-    return weight
+    """The kernel of `conv`, detached, as `(out, in/groups, *k)`.
+
+    Raises `ValueError` for one of another shape than the module's own fields say.
+    """
+    kernel: Tensor = conv.weight.detach()
+    wanted = read_config(conv).shape
+    if isinstance(conv, TRANSPOSED) and kernel.dim() > 1:
+        kernel = swap_channels(kernel, conv.groups)
+    if tuple(kernel.shape) != wanted:
+        raise ValueError(
+            f"conv.weight as a kernel has shape {tuple(kernel.shape)}, and its own fields say "
+            f"{wanted}: make the layer anew around that weight"
+        )
+    return kernel
 
 
 def swap_channels(weight: Tensor, groups: int) -> Tensor:

@@ -6,6 +6,7 @@ Each call enters TensorLy's PyTorch backend for its thread alone, and leaves the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,8 @@ def solve(
     if not callable(function):
         raise ValueError(f"solver={solver!r}: tensorly.decomposition has no function {name!r}")
     seed = int(torch.randint(2**31 - 1, (), generator=generator, device=_device(generator)))
-    given = {"random_state": seed, **options}
+    random = "random_state" in inspect.signature(function).parameters  # not of TT-SVD's of 0.8
+    given = {"random_state": seed, **options} if random else dict(options)
     with tensorly.backend_context("pytorch", local_threadsafe=True):
         try:
             return function(kernel, rank, **given)

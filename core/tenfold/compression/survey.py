@@ -118,6 +118,9 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     try:
         with evaluating(model):
             call(model, example_inputs)
+    except (RuntimeError, TypeError, AttributeError, IndexError, KeyError) as fault:
+        reason = str(fault).partition("\n")[0]
+        raise ValueError(f"example_inputs do not run through the model: {reason}") from fault
     finally:
         for handle in handles:
             handle.remove()

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ..arguments import check_model
 from ..conv import FactorizedConv
 from ..workload import Seen, seen_inputs
 from .decision import Decision
@@ -21,14 +22,14 @@ def tune(model: nn.Module, example_inputs: Any, *, again: bool = False) -> dict[
     layer's decision by its name. Afterwards the model may be compiled, exported, saved or trained:
     it runs as decided.
 
-    Raises `ValueError` where the model has no layer to decide.
+    Raises `ValueError` where the model has no layer to decide, `TypeError` for what is no model.
 
     >>> import torch
     >>> model = nn.Sequential(FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto"))
     >>> sorted(tune(model, torch.randn(1, 8, 10, 10)))
     ['0']
     """
-    layers = open_layers(model)
+    layers = open_layers(check_model("model", model))
     seen = seen_by(model, layers, example_inputs)
     return {name: layers[name].tune(one.draw(), again) for name, one in seen.items()}
 
