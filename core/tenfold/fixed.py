@@ -26,8 +26,9 @@ class FixedConvolution:
     """A convolution by a fixed weight and bias, without gradients.
 
     On the CPU in float32, rows, images and volumes with the channels together go to oneDNN itself,
-    the weight reordered for it once. `torch.conv2d` reorders it on every call, which for wide
-    layers on small maps takes longer than the convolution; and it sends 1×1 convolutions on one
+    the weight reordered for it once; so do images with the channels apart where that pays.
+    `torch.conv2d` reorders it on every call, which for wide layers on small maps takes longer than
+    the convolution; and it sends 1×1 convolutions on one
     thread, and any of at most 3×3 on one small image, to slower kernels (`use_mkldnn` in PyTorch's
     Convolution.cpp). A 1×1 one with the channels together is one matrix product, by oneDNN too: a
     tenth to a third faster than its convolution. All else is PyTorch's own, the weight in the
@@ -74,25 +75,34 @@ class FixedConvolution:
             if self._linear and (rows or together) and x.movedim(1, -1).is_contiguous():
                 return self._product(x, macs if x.dim() > 2 else SMALL)
             several = self.groups > 1 or x.shape[0] > 1
-            if (x.dim() == 4 or together) and (macs >= TINY or several):
-                return self._packed(x, together)
+            if together and (macs >= TINY or several):
+                return self._packed(x)
+            if x.dim() == 4 and not together and self._is_wide(x):
+                packed = self._packed(x)
+                return lambda x: packed(x).contiguous()
         weight = self.weight
         if together and weight.dim() > 3:
             weight = self._keep("together", lambda: channels_last(self.weight))
         geometry, groups, bias = self.geometry, self.groups, self.bias
         return lambda x: convolve(x, weight, bias, geometry, groups)
 
-    def _packed(self, x: Tensor, together: bool) -> Way:
-        """The convolution of oneDNN, its weight reordered."""
+    def _is_wide(self, x: Tensor) -> bool:
+        """Whether to reorder the weight on each call costs more than to change the layout of `x`,
+        of its channels apart, and back."""
+        return (
+            self.groups == 1
+            and not self.geometry.is_pointwise
+            and self.weight.numel() >= 2 * x.numel()
+        )
+
+    def _packed(self, x: Tensor) -> Way:
+        """The convolution of oneDNN, its weight reordered; its output has the channels together."""
         g, bias, groups = self.geometry, self.bias, self.groups
         where = (g.padding, g.stride, g.dilation, groups)
         reorder: Any = torch.ops.mkldnn._reorder_convolution_weight
         run: Any = torch.ops.mkldnn._convolution_pointwise.default
         packed = self._keep("packed", lambda: reorder(self.weight, *where, x.shape))
-        if together:
-            return lambda x: run(x, packed, bias, *where, "none", [], "")
-        # it may choose the other layout
-        return lambda x: run(x, packed, bias, *where, "none", [], "").contiguous()
+        return lambda x: run(x, packed, bias, *where, "none", [], "")
 
     def _product(self, x: Tensor, macs: int) -> Way:
         """A 1×1 convolution of dense rows, or of images with the channels together: rows times a
