@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from . import plain, source
-from .apart import with_apart
 from .arguments import (
     allocate,
     check_device,
@@ -28,14 +26,14 @@ from .decomposition import check_finite, with_options
 from .eval_cache import EvalCache
 from .factorization import Factorization
 from .fit import fit, structure
-from .geometry import Geometry
 from .implementation import Convolution, Implementation
+from .inputs import check_input, padding_for
 from .kernel import FactorizedKernel
 from .layout import lay_out, surround
 from .moment import Moment, check_moment
-from .network import KernelNetwork
+from .planning import make_plan
 from .registry import Choice, factorizations, implementations
-from .stage import Chain, lower
+from .stage import Chain
 from .tuning.decision import Decision
 from .tuning.layer import adopt, parse_decision, settle, tune
 
@@ -263,7 +261,7 @@ class FactorizedConv(ConvAttributes, nn.Module):
             if way is not None:
                 return way(x)
         order = self.config.order
-        self._check_input(x)
+        check_input(x, self.config, self.weight.dtype)
         if order == 0 and x.dim() > 2:
             y = self.forward(x.flatten(0, -2))
             return y.reshape(*x.shape[:-1], y.shape[-1])
@@ -344,7 +342,7 @@ class FactorizedConv(ConvAttributes, nn.Module):
         >>> layer.decision is decision
         True
         """
-        self._check_input(example_input)
+        check_input(example_input, self.config, self.weight.dtype)
         return tune(self, example_input, again)
 
     def fix_plan(self, decision: Decision | Mapping[str, Any]) -> None:
@@ -410,68 +408,14 @@ class FactorizedConv(ConvAttributes, nn.Module):
         """
         return plain.to_sequential(self)
 
-    def _check_input(self, x: Tensor) -> None:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"input={type(x).__name__} must be a tensor")
-        order, channels = self.config.order, self.config.in_channels
-        axes = (order + 1, order + 2)
-        good = x.dim() >= 1 if order == 0 else x.dim() in axes
-        if good and torch._C._get_tracing_state() is not None:  # sizes are tensors: comparing warns
-            return
-        if not good or x.shape[-order - 1] != channels:
-            wanted = ", ".join(map(str, (channels, *("size",) * order)))
-            leading = "…," if order == 0 else "[batch,]"
-            raise ValueError(f"input of shape {tuple(x.shape)} must have ({leading} {wanted})")
-        dtype = self.weight.dtype
-        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
-            raise TypeError(
-                f"input of dtype {x.dtype} must have the layer's, {dtype}: convert one of them"
-            )
-
     def _run_sized(self, x: Tensor, output_size: Sequence[int]) -> Tensor:
-        config = self.config
-        if not config.transposed:
-            raise ValueError(f"output_size={output_size!r} is for transposed convolutions")
-        if isinstance(output_size, Sequence) and len(output_size) == config.order + 2:
-            output_size = output_size[2:]
-        wanted = check_sizes("output_size", output_size, config.order)
-        least = config.geometry.padded((0,) * config.order).output_size(x.shape[2:])
-        extra = tuple(w - s for w, s in zip(wanted, least, strict=True))
-        if any(e < 0 or e >= s for e, s in zip(extra, config.stride, strict=True)):
-            most = tuple(s + stride - 1 for s, stride in zip(least, config.stride, strict=True))
-            raise ValueError(f"output_size={wanted} must be between {least} and {most}")
+        extra = padding_for(x, self.config, output_size)
         factors = tuple(self.weight.factors)
         if isinstance(self.plan, Chain):
             return self.plan(x, factors, self.bias, extra)
-        geometry = config.geometry.padded(extra)
+        geometry = self.config.geometry.padded(extra)
         plan = make_plan(self.weight.choice, self.weight.network, self.way, geometry)
         return plan(x, factors, self.bias)
 
     def __repr__(self) -> str:
         return plain.spell(self)
-
-
-def make_plan(
-    format_: Choice[Factorization],
-    network: KernelNetwork,
-    runner: Choice[Implementation],
-    geometry: Geometry,
-) -> Convolution:
-    """Ask an implementation for its plan, and lower it where it is a partition.
-
-    Raises `ValueError`, naming the pair, where the implementation refuses.
-    """
-    try:
-        plan = runner.plugin.plan(network, geometry)
-    except ValueError as fault:
-        raise ValueError(
-            f"implementation={runner.spelled} cannot run factorization={format_.spelled}: {fault}"
-        ) from None
-    wanted = runner.plugin.memory_format
-    if wanted is not None and network.order not in LAID_OUT:
-        raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
-    if callable(plan):
-        return plan
-    chain = lower(network, plan, geometry)
-    chain = replace(chain, memory_format=wanted, packed=runner.plugin.packed)
-    return with_apart(chain, network, geometry) if runner.plugin.apart else chain

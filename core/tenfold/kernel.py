@@ -99,7 +99,7 @@ class FactorizedKernel(nn.Module):
         check_moment(moment)
         choice = factorizations.choose(factorization)
         plugin = with_options(choice.plugin, decomposition_kwargs)
-        _shape(tensor.shape, groups)
+        _shape(tensor.shape, groups, "tensor of shape ")
         return cls(*fit(plugin, tensor, rank, groups, generator, moment), choice)
 
     @classmethod
@@ -230,12 +230,12 @@ def squared_norm(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
     return float(norm([*factors, *factors]))
 
 
-def _shape(shape: Sequence[int], groups: int) -> tuple[int, ...]:
+def _shape(shape: Sequence[int], groups: int, named: str = "shape=") -> tuple[int, ...]:
     if not isinstance(shape, Sequence) or isinstance(shape, str | bytes):
         raise TypeError(f"shape={shape!r} must be a tuple (out, in/groups, *k)")
     sizes = tuple(shape)
     if len(sizes) < 2 or not all(_is_int(s) and s >= 1 for s in sizes):
-        raise ValueError(f"shape={sizes} must be (out, in/groups, *k), all at least 1")
+        raise ValueError(f"{named}{sizes} must be (out, in/groups, *k), all at least 1")
     if not _is_int(groups) or groups < 1 or sizes[0] % groups:
         raise ValueError(f"groups={groups!r} must divide the {sizes[0]} output channels")
     return tuple(int(s) for s in sizes)

@@ -9,8 +9,8 @@ implementation, with the `nn.Sequential` of the same convolutions and with dense
 layout, in one process; a ratio is of the lower quartiles of the rounds, which a busy machine
 disturbs least. The rate is that of our multiply-accumulates, in dense's: 1 is the limit of the
 arithmetic, and what the peer's time is over it is the most that any of its layers could be beaten
-by. `--compiled` adds the chain compiled by inductor with its weights frozen. `--training` times
-forward and backward, and finds the most memory held at once.
+by. `--contiguous` leaves the channels apart; `--compiled` adds the chain compiled by inductor with
+its weights frozen; `--training` times forward and backward, and finds the most memory held at once.
 """
 
 from __future__ import annotations
@@ -139,24 +139,25 @@ def measure(
     batch: int,
     training: bool,
     compiled: bool,
+    contiguous: bool,
     seconds: float,
     device: str,
 ) -> Row:
     """One layer with its rivals."""
     channels, dtype = layer.config.in_channels, layer.weight.dtype
     x = torch.randn(batch, channels, size, size, device=device, dtype=dtype)
-    last = x.to(memory_format=torch.channels_last)
+    layout = torch.contiguous_format if contiguous else torch.channels_last
+    last = x.to(memory_format=layout)
     conv = nn.Conv2d(channels, channels, 3, padding=1).to(device, dtype)
     rivals: dict[str, tuple[nn.Module, Tensor]] = {
-        "ours": (layer.to(memory_format=torch.channels_last), last),
-        "plain": (layer.to_sequential().to(memory_format=torch.channels_last), last),
+        "ours": (layer.to(memory_format=layout), last),
+        "plain": (layer.to_sequential().to(memory_format=layout), last),
         "dense": (conv, x),
-        "dense, channels last": (nn.Conv2d(channels, channels, 3, padding=1), last),
+        "dense, other": (nn.Conv2d(channels, channels, 3, padding=1), last),
     }
-    dense_last: Any = rivals["dense, channels last"][0]
-    dense_last.to(device, dtype).to(memory_format=torch.channels_last)
+    rivals["dense, other"][0].to(device, dtype).to(memory_format=layout)  # type: ignore[call-overload]
     if compiled:
-        chain = layer.to_sequential().to(memory_format=torch.channels_last).eval()
+        chain = layer.to_sequential().to(memory_format=layout).eval()
         rivals["compiled"] = (torch.compile(chain, options={"freezing": True}), last)
     peer = peer_of(layer, 1)
     if peer is not None:
@@ -175,7 +176,7 @@ def measure(
         row: Row = in_turn(work, seconds, device)
         if training:
             row |= {f"{name} MB": peak_bytes(run, device) / 1e6 for name, run in work.items()}
-    row["dense"] = min(row["dense"], row.pop("dense, channels last"))
+    row["dense"] = min(row["dense"], row.pop("dense, other"))
     row["limit"] = row["dense"] * layer.macs((size, size)) / (9 * channels**2 * size**2)
     return row
 
@@ -208,6 +209,9 @@ def main(
     compiled: Annotated[
         bool, typer.Option("--compiled", help="The chain by inductor too.")
     ] = False,
+    contiguous: Annotated[
+        bool, typer.Option("--contiguous", help="Inputs with the channels apart, dense's too.")
+    ] = False,
     factorization: Annotated[list[str] | None, typer.Option(help="Only these formats.")] = None,
     rank: Annotated[list[str] | None, typer.Option(help="0.25, 16s or both.")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Images.")] = None,
@@ -237,7 +241,9 @@ def main(
                 for images in batch or BATCHES:
                     row = {"pair": " ".join(pair), "rank": name, "layer": f"{channels}, {size}²"}
                     row |= {"batch": images, "ranks": str(layer.rank)}
-                    row |= measure(layer, size, images, training, compiled, seconds, device)
+                    row |= measure(
+                        layer, size, images, training, compiled, contiguous, seconds, device
+                    )
                     rows.append(row)
                     note.log(
                         *(f"{k} {v:.3f}" if isinstance(v, float) else v for k, v in row.items())

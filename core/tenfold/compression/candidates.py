@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from .. import source
-from ..conv import FactorizedConv, make_plan
+from ..conv import FactorizedConv
 from ..decomposition import decompose, relative_error, with_group
 from ..factorization import Factorization
 from ..kernel import FactorizedKernel
 from ..network import KernelNetwork
+from ..planning import make_plan
 from ..rank import Multiple
 from ..registry import Choice, factorizations, implementations
 from ..spectrum import by_group

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..conv import make_plan
+from ..planning import make_plan
 from ..registry import factorizations, implementations
 from .calibration import hooked
 from .candidates import Candidate, build, put, rank_of

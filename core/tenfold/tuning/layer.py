@@ -11,6 +11,7 @@ from torch import Tensor
 from ..apart import with_apart
 from ..convolve import is_channels_last
 from ..implementation import Fixed, Implementation
+from ..planning import make_plan
 from ..registry import Choice
 from ..stage import Chain
 from .decision import Decision
@@ -60,8 +61,6 @@ def adopt(layer: FactorizedConv, decision: Decision) -> None:
 
     Raises `ValueError`, before anything is changed, where it cannot.
     """
-    from ..conv import make_plan  # which imports this file
-
     way: Choice[Implementation] = _choice(
         Fixed(decision.partition, decision.memory_format, decision.packed)
     )

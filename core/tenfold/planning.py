@@ -1,0 +1,40 @@
+"""From an implementation's answer to what runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .apart import with_apart
+from .convolve import LAID_OUT
+from .factorization import Factorization
+from .geometry import Geometry
+from .implementation import Convolution, Implementation
+from .network import KernelNetwork
+from .registry import Choice
+from .stage import lower
+
+
+def make_plan(
+    format_: Choice[Factorization],
+    network: KernelNetwork,
+    runner: Choice[Implementation],
+    geometry: Geometry,
+) -> Convolution:
+    """Ask an implementation for its plan, and lower it where it is a partition.
+
+    Raises `ValueError`, naming the pair, where the implementation refuses.
+    """
+    try:
+        plan = runner.plugin.plan(network, geometry)
+    except ValueError as fault:
+        raise ValueError(
+            f"implementation={runner.spelled} cannot run factorization={format_.spelled}: {fault}"
+        ) from None
+    wanted = runner.plugin.memory_format
+    if wanted is not None and network.order not in LAID_OUT:
+        raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
+    if callable(plan):
+        return plan
+    chain = lower(network, plan, geometry)
+    chain = replace(chain, memory_format=wanted, packed=runner.plugin.packed)
+    return with_apart(chain, network, geometry) if runner.plugin.apart else chain
