@@ -16,7 +16,7 @@ DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what P
 
 def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     """Refuse what is no dtype, or one that no convolution is trained in, with a `TypeError`."""
-    if dtype is not None and dtype not in DTYPES:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in DTYPES):
         raise TypeError(f"dtype={dtype!r} must be a floating-point one, as torch.float32")
     return dtype
 

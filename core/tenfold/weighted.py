@@ -49,21 +49,25 @@ def weighted_least_squares(
 ) -> list[Tensor]:
     """Lower `tr((K − K̂) M (K − K̂)ᵀ)` from some factors, a factor at a time.
 
-    It stops after `sweeps`, or when one lowers the error by less than the fraction `tolerance`.
+    It stops after `sweeps`, or when one lowers the error by less than the fraction `tolerance`; one
+    that raises it, as rounding may where the moment is singular, is not kept.
     """
     dtype = torch.float32 if moment.shape[-1] >= LARGE else kernel.dtype
     problem = Problem.of(kernel.to(dtype), moment.to(dtype))
-    found = [factor.to(dtype) for factor in factors]
-    error = float("inf")
+    best = [factor.to(dtype) for factor in factors]
+    error = problem.error(network, best)
     for _ in range(sweeps):
         count_sweep()
+        found = list(best)
         for index in range(len(found)):
             found[index] = _narrowed(problem, network, found, index)
         found = balance(found)
-        before, error = error, problem.error(network, found)
-        if not error < (1 - tolerance) * before:
+        before, after = error, problem.error(network, found)
+        if after <= before:
+            best, error = found, after
+        if not after < (1 - tolerance) * before:
             break
-    return [factor.to(kernel) for factor in found]
+    return [factor.to(kernel) for factor in best]
 
 
 @dataclass(frozen=True)
