@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .contraction import Modes
 from .network import KernelNetwork
+from .svd import signs
 
 
 def least_norm(factors: Sequence[Tensor], network: KernelNetwork) -> list[Tensor]:
@@ -30,10 +31,10 @@ def least_norm(factors: Sequence[Tensor], network: KernelNetwork) -> list[Tensor
             for side, index in zip((first, last), owners, strict=True)
         )
         u, s, v = torch.linalg.svd(ra @ rb.mT, full_matrices=False)
-        root = s.sqrt()[..., None, :]
-        for side, index, half in zip(
-            (first, last), owners, (qa @ u * root, qb @ v.mT * root), strict=True
-        ):
+        left, right = qa @ u, qb @ v.mT
+        root = s.sqrt()[..., None, :] * signs(left)
+        for side, index, half in zip((first, last), owners, (left, right), strict=True):
+            half = half * root
             found[index] = side.fold(half, found[index].shape)
     return found
 

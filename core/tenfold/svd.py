@@ -29,9 +29,7 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     rows, columns = matrix.shape[-2:]
     if not 1 <= rank <= min(rows, columns):
         raise ValueError(f"rank={rank} must be in 1 to {min(rows, columns)}, the shorter side")
-    left = (
-        4 * rows <= 5 * columns
-    )  # its vectors are the basis; the other side's cost a product, and QR
+    left = 4 * rows <= 5 * columns  # its vectors are the basis; the other side's cost a QR more
     values, vectors = torch.linalg.eigh(matrix @ matrix.mT if left else matrix.mT @ matrix)
     chosen: Tensor = vectors.flip(-1)[..., :rank]  # it sorts upwards
     whole = rank == values.shape[-1]  # any basis will do
@@ -41,7 +39,15 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
             left, chosen = True, torch.linalg.svd(matrix, full_matrices=False)[0][..., :rank]
     if not left:
         chosen = torch.linalg.qr(matrix @ chosen)[0]
-    return chosen
+    return chosen * signs(chosen)
+
+
+def signs(vectors: Tensor) -> Tensor:
+    """1 or -1 for each column, `(…, 1, columns)`, that makes its largest element positive.
+
+    Else rounding, and so the number of threads, would choose the signs of singular vectors.
+    """
+    return vectors.gather(-2, vectors.abs().argmax(-2, keepdim=True)).sgn()
 
 
 def chain_svd(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..network import GROUP, KernelNetwork
+from ..svd import signs
 
 
 def centre(network: KernelNetwork) -> int | None:
@@ -44,6 +45,7 @@ def ordered(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> l
             else:
                 unfolded = core.movedim(place, 1).flatten(2)
                 basis = torch.linalg.eigh(unfolded @ unfolded.mT)[1].flip(-1)
+                basis = basis * signs(basis)
                 flat, gain = flat @ basis, basis.mT
             moved = core.movedim(place, 1)
             turned = (gain @ moved.flatten(2)).reshape(len(moved), -1, *moved.shape[2:])
