@@ -336,7 +336,11 @@ def test_the_metric_of_parameters_counts_them_all():
 def test_under_latency_no_layer_is_chosen_that_was_slower_than_dense():
     model = seeded(lambda: nn.Sequential(nn.Conv2d(3, 128, 3), nn.ReLU(), nn.Conv2d(128, 128, 3)))
     x = torch.randn(8, 3, 20, 20)
-    report = compress(model, budget=0.95, metric="latency", example_inputs=x, **QUICK).report
+    try:
+        report = compress(model, budget=0.95, metric="latency", example_inputs=x, **QUICK).report
+    except ValueError as refusal:  # on a machine so busy that nothing is seen to be faster
+        assert "of the latency cannot be reached" in str(refusal)
+        return
     assert any(layer.factorization for layer in report.layers)
     for layer in report.layers:
         assert layer.milliseconds.after <= layer.milliseconds.before
