@@ -339,7 +339,8 @@ def test_under_latency_no_layer_is_chosen_that_was_slower_than_dense():
     try:
         report = compress(model, budget=0.95, metric="latency", example_inputs=x, **QUICK).report
     except ValueError as refusal:  # on a machine so busy that nothing is seen to be faster
-        assert "of the latency cannot be reached" in str(refusal)
+        if "of the latency cannot be reached" not in str(refusal):
+            raise
         return
     assert any(layer.factorization for layer in report.layers)
     for layer in report.layers:
