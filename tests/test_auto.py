@@ -185,6 +185,15 @@ class TestMeasuring:
         run(layer, x.contiguous(memory_format=torch.channels_last))
         assert layer.decision.situation.channels_last
 
+    def test_what_could_not_be_measured_yet_is_measured_on_a_later_call(self, layer, x):
+        layer.eval()
+        with tuner._measuring:  # as by another thread
+            for _ in range(2):
+                run(layer, x)
+            assert layer.decision is None
+        run(layer, x)
+        assert layer.decision is not None
+
     def test_it_leaves_the_kernel_and_the_modes_as_they_are(self, layer, x):
         layer.weight.train()
         state = {name: value.clone() for name, value in layer.state_dict().items()}

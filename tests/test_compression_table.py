@@ -121,6 +121,17 @@ def test_a_process_pool_finds_what_one_process_finds(pool):
     same(compressed(executor=pool), compressed())
 
 
+def test_any_number_of_threads_finds_the_same():
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(compressed())
+    finally:
+        torch.set_num_threads(before)
+    same(*found)
+
+
 def test_threads_that_share_the_network_find_what_one_finds():
     with ThreadPoolExecutor(3) as executor:
         same(compressed(executor=executor), compressed())

@@ -116,6 +116,26 @@ def test_without_onednn_it_is_pytorch_s_own(packed, monkeypatch):
     assert packed == []
 
 
+@pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")  # torch's, on any flags()
+@torch.no_grad()
+def test_the_way_of_an_input_is_another_under_autocast_and_without_onednn():
+    x = make_input()
+
+    def known(layer):
+        layer(x)
+        return len(layer.eval_cache._kept.ways)
+
+    layer, fresh = make(), make()
+    assert known(layer) == known(layer) == 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layer(x), fresh(x))
+        assert known(layer) == 2
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert known(layer) == 3
+    assert known(layer) == 3
+    assert layer(x).dtype == torch.float32
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @torch.no_grad()
 def test_any_number_of_threads_gives_the_dense_output(pair, threads):

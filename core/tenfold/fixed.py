@@ -27,12 +27,11 @@ class FixedConvolution:
 
     On the CPU in float32, rows, images and volumes with the channels together go to oneDNN itself,
     the weight reordered for it once; so do images with the channels apart where that pays.
-    `torch.conv2d` reorders it on every call, which for wide layers on small maps takes longer than
-    the convolution; and it sends 1×1 convolutions on one
-    thread, and any of at most 3×3 on one small image, to slower kernels (`use_mkldnn` in PyTorch's
-    Convolution.cpp). A 1×1 one with the channels together is one matrix product, by oneDNN too: a
-    tenth to a third faster than its convolution. All else is PyTorch's own, the weight in the
-    input's memory format. The input may be repeated, `copies` times, along the channels.
+    `torch.conv2d` reorders it on every call, which for wide layers on small maps takes as long as
+    the convolution; and it sends 1×1 convolutions on one thread, and any of at most 3×3 on one
+    small image, to slower kernels (`use_mkldnn` in PyTorch's Convolution.cpp). A 1×1 one with the
+    channels together is one matrix product, by oneDNN too. All else is PyTorch's own, the weight in
+    the input's memory format. The input may be repeated, `copies` times, along the channels.
     """
 
     def __init__(
