@@ -11,6 +11,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -113,7 +114,8 @@ def test_every_public_name_is_in_the_reference():
 def test_every_public_name_has_a_docstring(name):
     public = getattr(tenfold, name)
     kinds = (type, types.FunctionType)
-    assert len(inspect.getdoc(public if isinstance(public, kinds) else type(public)) or "") > 20
+    of_its_own = isinstance(public, kinds) and not get_args(public)  # Python 3.10: an alias is one
+    assert len(inspect.getdoc(public if of_its_own else type(public)) or "") > 20
 
 
 def test_every_name_of_the_peer_has_a_line_in_its_page():

@@ -94,7 +94,11 @@ class TestJson:
     def test_it_keeps_everything(self, data):
         made = report(
             *(
-                layer(name=data.draw(names), rank=data.draw(st.none() | st.integers(1, 99)))
+                layer(
+                    name=data.draw(names),
+                    rank=data.draw(st.none() | st.integers(1, 99)),
+                    output_error=data.draw(st.floats(allow_nan=False)),
+                )
                 for _ in range(data.draw(st.integers(0, 3)))
             ),
             error=data.draw(st.floats(allow_nan=False)),

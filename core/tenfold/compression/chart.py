@@ -123,7 +123,7 @@ def _svg(figure: Any, name: str) -> str:
     from matplotlib import rc_context
 
     written = StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "svg.id": name}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(written, format="svg", transparent=True, metadata=metadata)
     text = written.getvalue()

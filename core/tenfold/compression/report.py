@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
 from .validation import first_fault
 
@@ -16,13 +17,21 @@ Metric = Literal["parameters", "macs", "latency"]
 Objective = Literal["measured", "energy", "uniform"]
 
 
+def _in_json(value: float) -> float | str:
+    """Infinity is no number of JSON's; as a string it is read back."""
+    return value if math.isfinite(value) else str(value)
+
+
+Number = Annotated[float, PlainSerializer(_in_json, when_used="json")]
+
+
 class Change(BaseModel):
     """A number of the original network, and the same of the compressed one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    before: float
-    after: float
+    before: Number
+    after: Number
 
 
 class LayerReport(BaseModel):
@@ -44,9 +53,9 @@ class LayerReport(BaseModel):
     parameters: Change
     macs: Change
     milliseconds: Change | None  # None where latency was not measured
-    kernel_error: float
-    output_error: float
-    error: float
+    kernel_error: Number
+    output_error: Number
+    error: Number
     reason: str | None = None  # why it was not to be compressed
 
 
@@ -55,12 +64,12 @@ class Point(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    budget: float
-    parameters: float
-    macs: float
-    milliseconds: float | None
-    error: float
-    score: float | None
+    budget: Number
+    parameters: Number
+    macs: Number
+    milliseconds: Number | None
+    error: Number
+    score: Number | None
 
 
 class Report(BaseModel):
@@ -70,16 +79,16 @@ class Report(BaseModel):
     user's `evaluate` gave. `curve` has a point for each budget that was asked for.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: Metric
     objective: Objective
-    budget: float | None  # None where an error or a score was asked for
+    budget: Number | None  # None where an error or a score was asked for
     layers: tuple[LayerReport, ...]
     parameters: Change
     macs: Change
     milliseconds: Change | None
-    error: float
+    error: Number
     score: Change | None
     curve: tuple[Point, ...] = ()
     threads: int
