@@ -253,15 +253,15 @@ class FactorizedConv(ConvAttributes, nn.Module):
         """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it.
 
         `(batch, in_channels, *size)` to `(batch, out_channels, *size)`, or both without a batch.
-        Raises `ValueError` for another shape, a size below the kernel's or an output size that
-        cannot be, `TypeError` for another dtype.
+        Raises `ValueError` for another shape or device, a size below the kernel's or an output size
+        that cannot be, `TypeError` for another dtype or layout; of order 0 an input may be sparse.
         """
         if output_size is None and not self.training:
             way = self.eval_cache.ready(self, x)
             if way is not None:
                 return way(x)
         order = self.config.order
-        check_input(x, self.config, self.weight.dtype)
+        check_input(x, self.config, self.weight.factors[0])
         if order == 0 and x.dim() > 2:
             y = self.forward(x.flatten(0, -2))
             return y.reshape(*x.shape[:-1], y.shape[-1])
@@ -342,7 +342,7 @@ class FactorizedConv(ConvAttributes, nn.Module):
         >>> layer.decision is decision
         True
         """
-        check_input(example_input, self.config, self.weight.dtype)
+        check_input(example_input, self.config, self.weight.factors[0])
         return tune(self, example_input, again)
 
     def fix_plan(self, decision: Decision | Mapping[str, Any]) -> None:

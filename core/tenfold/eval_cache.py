@@ -42,7 +42,10 @@ class EvalCache:
         kept = self._kept
         if kept is None or kept.plan is not layer.plan:
             return None
-        way = kept.ways.get(kind_of(x, layer))
+        try:
+            way = kept.ways.get(kind_of(x, layer))
+        except RuntimeError:  # it has no strides: a nested tensor, or compressed rows
+            return None
         given = parameters_of(layer)
         if way is None or needs_gradients(x, given) or not kept.made_from(given):
             return None
@@ -51,10 +54,10 @@ class EvalCache:
     def kept(self, layer: FactorizedConv, x: Tensor) -> Kept | None:
         """The layer's plan on its factors, fixed; None where it must be run as it is.
 
-        That is where gradients are needed, where PyTorch is tracing or transforming, and where a
-        change could not be noticed.
+        That is where gradients are needed, where PyTorch is tracing or transforming, for sparse
+        inputs, and where a change could not be noticed.
         """
-        if torch.compiler.is_compiling() or is_transformed(x):
+        if torch.compiler.is_compiling() or is_transformed(x) or x.layout != torch.strided:
             return None
         given = parameters_of(layer)
         if needs_gradients(x, given):
@@ -100,6 +103,8 @@ class Kept(NamedTuple):
 
     def remember(self, layer: FactorizedConv, x: Tensor, way: Prepared) -> None:
         """Let inputs of the kind of `x` go this way, without any check."""
+        if not any(x.stride()[1:]):  # as sparse tensors, and oneDNN's, say of theirs
+            return
         if len(self.ways) >= KINDS:
             self.ways.clear()
         self.ways[kind_of(x, layer)] = way

@@ -1,4 +1,4 @@
-"""What a layer takes: the shape and dtype of its input, and the output sizes it can give."""
+"""What a layer takes, by layout, shape, device and dtype, and the output sizes it can give."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from torch import Tensor
 from .arguments import check_sizes
 from .config import ConvConfig
 
+SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)  # what a linear layer multiplies
 
-def check_input(x: Tensor, config: ConvConfig, dtype: torch.dtype) -> None:
-    """Raise `ValueError` or `TypeError` where a layer of this `dtype` cannot take `x`."""
+
+def check_input(x: Tensor, config: ConvConfig, like: Tensor) -> None:
+    """Raise `ValueError` or `TypeError` where a layer with factors as `like` cannot take `x`."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"input={type(x).__name__} must be a tensor")
+        raise TypeError(f"input={type(x).__name__} must be a tensor: torch.as_tensor makes one")
     order, channels = config.order, config.in_channels
+    if x.is_nested:
+        raise TypeError("input is a nested tensor: give input.to_padded_tensor(0), or its parts")
+    if x.layout != torch.strided and not (order == 0 and x.dim() < 3 and x.layout in SPARSE):
+        raise TypeError(f"input of layout {x.layout} must be dense: use .to_dense()")
     axes = (order + 1, order + 2)
     good = x.dim() >= 1 if order == 0 else x.dim() in axes
     if good and torch._C._get_tracing_state() is not None:  # sizes are tensors: comparing warns
@@ -24,10 +30,25 @@ def check_input(x: Tensor, config: ConvConfig, dtype: torch.dtype) -> None:
         wanted = ", ".join(map(str, (channels, *("size",) * order)))
         leading = "…," if order == 0 else "[batch,]"
         raise ValueError(f"input of shape {tuple(x.shape)} must have ({leading} {wanted})")
-    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.device != like.device:
+        raise ValueError(f"input on {x.device} must be on the layer's, {like.device}: move one")
+    if x.dtype != like.dtype and not _is_cast(x, like):
         raise TypeError(
-            f"input of dtype {x.dtype} must have the layer's, {dtype}: convert one of them"
+            f"input of dtype {x.dtype} must have the layer's, {like.dtype}: {_conversion(x)}"
         )
+
+
+def _is_cast(x: Tensor, like: Tensor) -> bool:
+    """Whether autocast is on, and brings both to one dtype; it leaves float64 alone."""
+    both = (x.dtype, like.dtype)
+    castable = all(dtype.is_floating_point and dtype != torch.float64 for dtype in both)
+    return castable and not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+
+def _conversion(x: Tensor) -> str:
+    if x.is_quantized:
+        return "use .dequantize()"
+    return "run it on .real and on .imag" if x.is_complex() else "convert one of them"
 
 
 def padding_for(x: Tensor, config: ConvConfig, output_size: Sequence[int]) -> tuple[int, ...]:
