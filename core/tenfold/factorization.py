@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .als import alternating_least_squares
+from .blame import blamed
 from .contraction import Modes
 from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
 from .rank import is_budget, spend
@@ -121,10 +122,11 @@ class Factorization(ABC):
         inner = (shape[0] // groups, *shape[1:])
         if kernel is not None:
             kernel = by_group(kernel, groups)
-        factors = self._named(order, rank)
-        bonds = _bonds(factors, order)
-        sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))
-        sizes |= zip(bonds, self.ranks(inner, rank, kernel), strict=True)
+        with blamed(self):
+            factors = self._named(order, rank)
+            bonds = _bonds(factors, order)
+            sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))
+            sizes |= zip(bonds, self.ranks(inner, rank, kernel), strict=True)
         if groups > 1:
             sizes[GROUP] = groups
             factors = tuple((GROUP, *factor) for factor in factors)

@@ -16,6 +16,7 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
+from .blame import blamed
 from .catalogue import Entry, describe, found, remedy
 
 HOOKS_GROUP = "tenfold.hooks"
@@ -73,7 +74,8 @@ class _Core:
         network: Any,
         generator: torch.Generator | None,
     ) -> Sequence[Tensor]:
-        factors: Sequence[Tensor] = factorization.decompose(kernel, network, generator)
+        with blamed(factorization):
+            factors: Sequence[Tensor] = factorization.decompose(kernel, network, generator)
         return factors
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .apart import with_apart
+from .blame import blamed
 from .convolve import LAID_OUT
 from .factorization import Factorization
 from .geometry import Geometry
@@ -25,7 +26,8 @@ def make_plan(
     Raises `ValueError`, naming the pair, where the implementation refuses.
     """
     try:
-        plan = runner.plugin.plan(network, geometry)
+        with blamed(runner.plugin):
+            plan = runner.plugin.plan(network, geometry)
     except ValueError as fault:
         raise ValueError(
             f"implementation={runner.spelled} cannot run factorization={format_.spelled}: {fault}"
