@@ -30,6 +30,7 @@ def correlated(channels, size, batch=12, seed=0):
     return torch.einsum("cf,nf...->nc...", mix, smooth) + 0.1 * noise
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even")  # of nn.Conv, once a process
 @settings(max_examples=60, deadline=None)
 @given(request=requests())
 def test_it_says_exactly_what_a_kernel_s_error_costs_the_output(request):

@@ -28,7 +28,8 @@ FORMATS = (
     *("depthwise_separable", "block_term"),
 )
 WAYS = ("reconstructed", "factorized", "mobilenet")
-INK, SOFT, FILL, OPEN = "#263238", "#78909c", "#e3f2fd", "#c62828"
+INK, SOFT, FILL, OPEN = "#263238", "#546e7a", "#e3f2fd", "#c62828"
+WIDTH, LABEL = 8.4, 0.4  # of a picture, in inches; above and below a network, in its units
 Point = tuple[float, float]
 
 
@@ -67,24 +68,30 @@ def draw(name: str) -> None:
     network = FactorizedKernel.new(SHAPE, rank=RANK, factorization=name).network
     style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}
     with plt.rc_context(style):
-        figure, (top, bottom) = plt.subplots(
-            2, 1, figsize=(8.4, 5.4), gridspec_kw={"height_ratios": (1.15, 1)}
-        )
+        figure, (top, bottom) = plt.subplots(2, 1)
         draw_network(top, network)
         draw_ways(bottom, shown["ways"])
+        heights = [inches(axes) for axes in (top, bottom)]
+        figure.set_size_inches(WIDTH, sum(heights))
+        top.set_position((0, heights[1] / sum(heights), 1, heights[0] / sum(heights)))
+        bottom.set_position((0, 0, 1, heights[1] / sum(heights)))
         for axes in (top, bottom):
             axes.axis("off")
-        figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, hspace=0.02)
         text = json.dumps(shown, sort_keys=True)
         metadata = {"Date": None, "Creator": None, "Title": name, "Description": text}
         figure.savefig(IMAGES / f"{name}.svg", metadata=metadata, transparent=False)
         plt.close(figure)
 
 
+def inches(axes: Axes) -> float:
+    """The height of axes that are as wide as the picture, at one scale."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    return WIDTH * (high - low) / (right - left)
+
+
 def draw_network(axes: Axes, network: KernelNetwork) -> None:
     """Factors as discs, bonds as lines between them, open modes as lines that end."""
     places = arranged(network)
-    axes.set(xlim=(-5.6, 5.6), ylim=(-2.1, 2.1), aspect="equal")
     inward: dict[tuple[int, int], int] = {}
     for bond in network.bonds:
         owners = [i for i, factor in enumerate(network.factors) if bond in factor]
@@ -108,6 +115,8 @@ def draw_network(axes: Axes, network: KernelNetwork) -> None:
     for index, (x, y) in enumerate(places):
         axes.add_patch(plt.Circle((x, y), 0.3, facecolor=FILL, edgecolor=INK, zorder=4))
         axes.text(x, y, str(index), ha="center", va="center", fontsize=10, color=INK, zorder=5)
+    low, high = axes.dataLim.intervaly
+    axes.set(xlim=(-5.6, 5.6), ylim=(low - LABEL, high + LABEL))
 
 
 def arranged(network: KernelNetwork) -> list[Point]:
@@ -161,7 +170,7 @@ def dangle(axes: Axes, place: Point, away: Point, label: str, turn: float) -> No
 
 def draw_ways(axes: Axes, ways: dict[str, list[dict[str, Any]]]) -> None:
     """A row of boxes for each implementation, one box a convolution."""
-    axes.set(xlim=(0, 10.4), ylim=(-0.1, 3.1))
+    axes.set(xlim=(0, 10.4), ylim=(0.0, 3.0))
     for row, (way, chain) in enumerate(ways.items()):
         y = 2.55 - row
         axes.text(0.05, y, way, va="center", fontsize=10, color=INK, family="monospace")
