@@ -80,12 +80,17 @@ def test_what_tensorly_decomposed_is_a_kernel_here(backend):
 def test_tensorly_s_algorithm_solves_the_same_problem(factorization, rank, groups):
     kernel = torch.cat([normal(seed=seed) for seed in range(groups)])
     request = {"rank": rank, "factorization": factorization, "groups": groups}
-    ours = FactorizedKernel.from_tensor(kernel, **request)
-    theirs = FactorizedKernel.from_tensor(
-        kernel, **request, decomposition_kwargs={"solver": "tensorly"}
-    )
-    assert theirs.rank == ours.rank
-    error, other = (relative_error(kernel, made.to_tensor()) for made in (ours, theirs))
+    ranks, errors = set(), []
+    for options in ({}, {"solver": "tensorly"}):
+        found = []
+        for seed in range(3):  # CP's errors differ by 0.02 with the random start alone
+            torch.manual_seed(seed)
+            made = FactorizedKernel.from_tensor(kernel, **request, decomposition_kwargs=options)
+            ranks.add(made.rank)
+            found.append(relative_error(kernel, made.to_tensor()))
+        errors.append(min(found))
+    assert len(ranks) == 1
+    error, other = errors
     assert other < error + 0.05  # a rank above a mode's size too, where TensorLy alone is wrong
     assert error < other + 0.01
 
