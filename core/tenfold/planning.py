@@ -10,8 +10,30 @@ from .factorization import Factorization
 from .geometry import Geometry
 from .implementation import Convolution, Implementation
 from .network import KernelNetwork
+from .partition import Partition
 from .registry import Choice
 from .stage import lower
+
+
+def ask(
+    format_: Choice[Factorization],
+    network: KernelNetwork,
+    runner: Choice[Implementation],
+    geometry: Geometry,
+) -> Partition | Convolution:
+    """An implementation's answer for a network, before anything is made of it.
+
+    Raises `ValueError`, naming the pair, where the implementation refuses.
+    """
+    wanted = runner.plugin.memory_format
+    if wanted is not None and network.order not in LAID_OUT:
+        raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
+    try:
+        return runner.plugin.plan(network, geometry)
+    except ValueError as fault:
+        raise ValueError(
+            f"implementation={runner.spelled} cannot run factorization={format_.spelled}: {fault}"
+        ) from None
 
 
 def make_plan(
@@ -22,19 +44,11 @@ def make_plan(
 ) -> Convolution:
     """Ask an implementation for its plan, and lower it where it is a partition.
 
-    Raises `ValueError`, naming the pair, where the implementation refuses.
+    Raises `ValueError` as `ask` does, and for a partition that cannot run.
     """
-    try:
-        plan = runner.plugin.plan(network, geometry)
-    except ValueError as fault:
-        raise ValueError(
-            f"implementation={runner.spelled} cannot run factorization={format_.spelled}: {fault}"
-        ) from None
-    wanted = runner.plugin.memory_format
-    if wanted is not None and network.order not in LAID_OUT:
-        raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
+    plan = ask(format_, network, runner, geometry)
     if callable(plan):
         return plan
     chain = lower(network, plan, geometry)
-    chain = replace(chain, memory_format=wanted, packed=runner.plugin.packed)
+    chain = replace(chain, memory_format=runner.plugin.memory_format, packed=runner.plugin.packed)
     return with_apart(chain, network, geometry) if runner.plugin.apart else chain
