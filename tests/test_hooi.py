@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tenfold_plugins import hooi
 
 from tenfold.demo.data import load_cnn
+from tenfold_plugins import hooi
 
 
 @st.composite

@@ -7,13 +7,15 @@ mode after another (Vannieuwenhoven et al. 2012, doi:10.1137/110836067).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from tenfold import accelerate, count_sweep, leading_basis
+from tenfold import Descent, accelerate, count_sweep, leading_basis
 
 ROUNDING = 0.1  # the error above which float32 is exact enough to tell one sweep from the next
+AHEAD = 3  # the momentum to begin with, in sweeps: the start is near
 
 
 class Problem:
@@ -60,7 +62,9 @@ class Problem:
             turned = [towards(*pair) for pair in zip(found[1:], given, strict=True)]
             return turned, self.errors(core)
 
-        return accelerate(sweep, others, sweeps, tolerance).factors
+        start = Descent.of(others)
+        start = replace(start, steps=start.steps + AHEAD)
+        return accelerate(sweep, start, sweeps, tolerance).factors
 
     def _seen(self, bases: Mapping[int, Tensor], mode: int) -> Tensor:
         """The kernel projected on the bases of all modes but one."""

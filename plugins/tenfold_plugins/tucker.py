@@ -51,10 +51,9 @@ class Tucker(TensorLySolved):
             return super().ranks(shape, rank, kernel)
         proportional = super().ranks(shape, rank)
         budget = max(rank * prod(shape), cost(shape, *proportional))
-        kept = kept_energy(kernel)
+        kept = kept_energy(kernel).tolist()
         best = max(
-            ((float(kept[ro - 1, ri - 1]), -ro, ri) for ro, ri in frontier(shape, budget)),
-            default=None,
+            ((kept[ro - 1][ri - 1], -ro, ri) for ro, ri in frontier(shape, budget)), default=None
         )
         return proportional if best is None else super().ranks(shape, (-best[1], best[2]))
 
