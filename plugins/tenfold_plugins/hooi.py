@@ -25,7 +25,7 @@ class Problem:
         self.kernel, self.ranks = kernel, ranks
         self.modes = range(1, len(ranks) + 1)
         self.unfolded = {mode: unfold(kernel, mode).contiguous() for mode in self.modes}
-        self.energy = kernel.square().flatten(1).sum(1, dtype=torch.float64)  # (groups,)
+        self.energy = kernel.square().flatten(1).sum(1)  # (groups,)
 
     def truncated(self) -> tuple[list[Tensor], Tensor]:
         """The bases `(groups, size, rank)`, each of what those before it leave, and the core."""
@@ -44,11 +44,17 @@ class Problem:
             bases[mode] = leading_basis(unfold(seen, mode), rank)
         return [bases[mode] for mode in self.modes], project(seen, mode, bases[mode])
 
+    def completed(self, others: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """The first basis found from the `others`, before them, and the core."""
+        seen = self._seen(dict(zip(self.modes[1:], others, strict=True)), 1)
+        first = leading_basis(unfold(seen, 1), self.ranks[0])
+        return [first, *others], project(seen, 1, first)
+
     def errors(self, core: Tensor) -> Tensor:
         """The relative error of each group, `(groups,)`, no less than rounding lets it be known."""
-        kept = core.square().flatten(1).sum(1, dtype=torch.float64)
+        kept = core.square().flatten(1).sum(1)
         least = 10 * torch.finfo(core.dtype).eps
-        return (1 - kept / self.energy.clamp_min(1e-300)).clamp_min(least).sqrt()
+        return (1 - kept / self.energy.clamp_min(1e-30)).clamp_min(least).sqrt()
 
     def descend(self, others: Sequence[Tensor], sweeps: int, tolerance: float) -> list[Tensor]:
         """Accelerated sweeps from the bases of all modes but the first, which follows from them.
@@ -81,7 +87,7 @@ def decompose(
     sweeps: int,
     tolerance: float,
 ) -> tuple[list[Tensor], Tensor]:
-    """Bases `(groups, size, rank)` of the first modes, and the core; the last sweep is whole."""
+    """Bases `(groups, size, rank)` of the first modes, and the core, in the kernel's dtype."""
     problem = Problem(kernel, ranks)
     bases, core = problem.truncated()
     if sweeps == 0:
@@ -92,7 +98,7 @@ def decompose(
     start = [basis.to(coarse.kernel) for basis in bases[1:]]
     found = coarse.descend(start, sweeps - 1, tolerance)
     count_sweep()
-    return problem.swept([torch.linalg.qr(basis.to(kernel))[0] for basis in found])
+    return problem.completed([torch.linalg.qr(basis.to(kernel))[0] for basis in found])
 
 
 def unfold(tensor: Tensor, mode: int) -> Tensor:
