@@ -141,6 +141,15 @@ class TestTable:
     def test_markup_in_a_name_is_text(self):
         assert "[red]x" in printed(report(layer(name="[red]x")).table())
 
+    @pytest.mark.parametrize(
+        ("metric", "after", "told"),
+        [("macs", 11.0, True), ("macs", 4.0, False), ("latency", 11.0, False)],
+    )
+    def test_a_network_that_is_no_faster_is_said_to_be_so(self, metric, after, told):
+        made = report(metric=metric, milliseconds=Change(before=10.0, after=after))
+        for text in (" ".join(printed(made.table()).split()), made.to_html()):
+            assert ("No faster on this machine" in text) == told
+
 
 class TestPage:
     def test_it_has_all_numbers_of_a_layer_and_of_the_whole(self, tmp_path):

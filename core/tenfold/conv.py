@@ -31,7 +31,7 @@ from .inputs import check_input, padding_for
 from .kernel import FactorizedKernel
 from .layout import lay_out, surround
 from .moment import Moment, check_moment
-from .planning import make_plan
+from .planning import ask, make_plan
 from .registry import Choice, factorizations, implementations
 from .stage import Chain
 from .tuning.decision import Decision
@@ -158,7 +158,7 @@ class FactorizedConv(ConvAttributes, nn.Module):
         runner = implementations.choose(implementation)
         plugin = with_options(choice.plugin, decomposition_kwargs)
         smallest = choice.plugin.network(config.shape, 1, config.groups)
-        make_plan(choice, smallest, runner, config.geometry)  # a refusal comes before the work
+        ask(choice, smallest, runner, config.geometry)  # a refusal comes before the work
         if decompose_weights:
             check_finite(weight)
             network, factors = fit(plugin, weight, rank, config.groups, generator, moment)

@@ -59,10 +59,9 @@ def decompose(
     moment split over the factors, and by alternating least squares from there with the whole of it,
     where that is affordable. The factors with the smallest output error are returned.
 
-    Raises `ValueError` for a kernel that is not finite, and `RuntimeError` where the format
+    The kernel is finite: `check_finite` has seen to it. Raises `RuntimeError` where the format
     returns something else than finite factors of the network's shapes.
     """
-    check_finite(kernel)
     if kernel.device.type == "meta":
         return [kernel.new_empty(shape) for shape in network.shapes]
     grouped = with_group(network)
@@ -116,6 +115,11 @@ def _balanced(
     found = hooks().tenfold_decompose(
         factorization=factorization, kernel=kernel / scale, network=network, generator=generator
     )
+    if not isinstance(found, Sequence) or not all(
+        isinstance(factor, Tensor) and factor.is_floating_point() for factor in found
+    ):
+        kinds = [type(factor).__name__ for factor in found] if isinstance(found, list) else found
+        raise RuntimeError(f"{factorization!r} gave {kinds}, not a list of floating-point tensors")
     factors = [factor.detach() for factor in found]
     shapes = [tuple(factor.shape) for factor in factors]
     if shapes != list(network.shapes):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -47,8 +49,8 @@ class Factorization(ABC):
         """Name the modes of each factor of a kernel with `order` spatial modes.
 
         The open modes are `"out"`, `"in"`, `"k0"` to `f"k{order - 1}"`; every other name is a bond
-        that at least two factors share. `rank` is what the user asked for, should the factors
-        depend on it.
+        that at least two factors share; `"group"` and further `k`s are core's own. `rank` is what
+        the user asked for, should the factors depend on it.
 
         Law: bonds at their exact sizes hold every kernel; more bond size is never worse.
 
@@ -126,7 +128,7 @@ class Factorization(ABC):
             factors = self._named(order, rank)
             bonds = _bonds(factors, order)
             sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))
-            sizes |= zip(bonds, self.ranks(inner, rank, kernel), strict=True)
+            sizes |= zip(bonds, self._sized(bonds, self.ranks(inner, rank, kernel)), strict=True)
         if groups > 1:
             sizes[GROUP] = groups
             factors = tuple((GROUP, *factor) for factor in factors)
@@ -134,12 +136,37 @@ class Factorization(ABC):
 
     def _named(self, order: int, rank: Any) -> tuple[Modes, ...]:
         named = self.factors(order, rank)
-        if not isinstance(named, Sequence) or not all(isinstance(f, Sequence) for f in named):
+        if not _is_tuple(named) or not all(
+            _is_tuple(factor) and all(isinstance(mode, str) for mode in factor) for factor in named
+        ):
             raise TypeError(f"{type(self).__name__}.factors() gave {named!r}, not tuples of names")
+        for bond in _bonds(named, order):
+            if bond == GROUP or re.fullmatch(r"k\d+", bond):
+                raise ValueError(
+                    f"{type(self).__name__}.factors() names a bond {bond!r} at order {order}: "
+                    "'group' and 'k' with a number are core's, call it something else"
+                )
         return tuple(tuple(factor) for factor in named)
 
+    def _sized(self, bonds: Modes, ranks: Any) -> tuple[int, ...]:
+        good = _is_tuple(ranks) and all(_is_size(one) for one in ranks)
+        if not good or len(ranks) != len(bonds):
+            raise ValueError(
+                f"{type(self).__name__}.ranks() gave {ranks!r}: it must be a tuple with an int of "
+                f"at least 1 for each bond of {bonds}"
+            )
+        return tuple(ranks)
 
-def _bonds(factors: Sequence[Modes], order: int) -> Modes:
+
+def _is_tuple(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _bonds(factors: Sequence[Sequence[str]], order: int) -> Modes:
     open_modes = (OUT, IN, *spatial_modes(order))
     names = dict.fromkeys(mode for factor in factors for mode in factor)
     return tuple(name for name in names if name not in open_modes)

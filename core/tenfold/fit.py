@@ -53,7 +53,12 @@ def structure(
         )
         if answer is None:
             raise ValueError(f"rank={rank!r} is not understood: it must be {WANTED}")
-        rank = answer
+        try:
+            return factorization.network(shape, answer, groups, kernel)
+        except (ValueError, TypeError) as fault:
+            raise ValueError(
+                f"a tenfold_rank hook answered rank={rank!r} with {answer!r}: {fault}"
+            ) from fault
     return factorization.network(shape, rank, groups, kernel)
 
 

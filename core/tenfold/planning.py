@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
+from typing import Any, get_args
 
 from .apart import with_apart
 from .blame import blamed
@@ -11,8 +14,40 @@ from .factorization import Factorization
 from .geometry import Geometry
 from .implementation import Convolution, Implementation
 from .network import KernelNetwork
+from .partition import Partition
 from .registry import Choice
-from .stage import lower
+from .stage import MemoryFormat, lower
+
+
+def ask(
+    format_: Choice[Factorization],
+    network: KernelNetwork,
+    runner: Choice[Implementation],
+    geometry: Geometry,
+) -> Partition | Convolution:
+    """An implementation's answer for a network, before anything is made of it.
+
+    Raises `ValueError`, naming the pair, where the implementation refuses, and `TypeError` where it
+    answers with neither a partition nor a callable.
+    """
+    wanted = runner.plugin.memory_format
+    if wanted not in (None, *get_args(MemoryFormat)):
+        raise ValueError(f"memory_format={wanted!r} must be {get_args(MemoryFormat)} or None")
+    if wanted is not None and network.order not in LAID_OUT:
+        raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
+    try:
+        with blamed(runner.plugin):
+            answer = runner.plugin.plan(network, geometry)
+            if isinstance(answer, type) or not (callable(answer) or _is_partition(answer)):
+                raise TypeError(
+                    f"{type(runner.plugin).__name__}.plan() gave {answer!r}, neither a partition, "
+                    "as ((1,), (0, 2)), nor a callable"
+                )
+            return answer
+    except ValueError as fault:
+        raise ValueError(
+            f"implementation={runner.spelled} cannot run factorization={format_.spelled}: {fault}"
+        ) from None
 
 
 def make_plan(
@@ -23,20 +58,16 @@ def make_plan(
 ) -> Convolution:
     """Ask an implementation for its plan, and lower it where it is a partition.
 
-    Raises `ValueError`, naming the pair, where the implementation refuses.
+    Raises `ValueError` as `ask` does, and for a partition that cannot run.
     """
-    try:
-        with blamed(runner.plugin):
-            plan = runner.plugin.plan(network, geometry)
-    except ValueError as fault:
-        raise ValueError(
-            f"implementation={runner.spelled} cannot run factorization={format_.spelled}: {fault}"
-        ) from None
-    wanted = runner.plugin.memory_format
-    if wanted is not None and network.order not in LAID_OUT:
-        raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
+    plan = ask(format_, network, runner, geometry)
     if callable(plan):
         return plan
     chain = lower(network, plan, geometry)
-    chain = replace(chain, memory_format=wanted, packed=runner.plugin.packed)
+    chain = replace(chain, memory_format=runner.plugin.memory_format, packed=runner.plugin.packed)
     return with_apart(chain, network, geometry) if runner.plugin.apart else chain
+
+
+def _is_partition(answer: Any) -> bool:
+    groups = isinstance(answer, Sequence) and all(isinstance(one, Sequence) for one in answer)
+    return groups and all(isinstance(index, Integral) for group in answer for index in group)

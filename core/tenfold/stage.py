@@ -168,9 +168,11 @@ def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> C
 
     Raises `ValueError` where `partition` does not hold each factor once, or splits a spatial mode.
     """
-    if sorted(i for group in partition for i in group) != list(range(len(network.factors))):
+    whole = list(range(len(network.factors)))
+    if not all(partition) or sorted(i for group in partition for i in group) != whole:
         raise ValueError(
-            f"partition {partition} must hold each of the {len(network.factors)} factors once"
+            f"partition {partition} must hold each of the {len(whole)} factors once, "
+            "in groups of at least one"
         )
     plan: list[Roles] = []
     done: tuple[int, ...] = ()

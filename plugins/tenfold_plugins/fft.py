@@ -91,17 +91,18 @@ class FourierConvolution:
 
 
 def fourier_convolution(network: KernelNetwork, geometry: Geometry) -> FourierConvolution:
-    """Plan the product: `f<axis>` is an axis's frequency, or its position where one tap is there.
+    """Plan the product, with a mode for an axis's frequency, or position where one tap is there.
 
-    Its order is chosen for one image, twice as wide as the kernel.
+    The names have a space, which no bond's has. The order is chosen for one image, twice as wide as
+    the kernel.
     """
     axes = tuple(axis for axis, size in enumerate(geometry.kernel_size) if size > 1)
-    positions = [f"f{axis}" for axis in range(geometry.order)]
-    sizes = {"batch": 1, "group": 1, **network.sizes}
-    sizes |= {f"f{axis}": 2 * size for axis, size in enumerate(geometry.kernel_size)}
-    inputs = [("batch", "group", "in", *positions), *network.factors]
-    inputs += [(f"k{axis}", f"f{axis}") for axis in axes]
-    product = plan_contraction(inputs, ("batch", "group", "out", *positions), sizes)
+    batch, *positions = ("the batch", *(f"frequency {axis}" for axis in range(geometry.order)))
+    sizes = {batch: 1, "group": 1, **network.sizes}
+    sizes |= {one: 2 * size for one, size in zip(positions, geometry.kernel_size, strict=True)}
+    inputs = [(batch, "group", "in", *positions), *network.factors]
+    inputs += [(f"k{axis}", positions[axis]) for axis in axes]
+    product = plan_contraction(inputs, (batch, "group", "out", *positions), sizes)
     return FourierConvolution(product, network.groups, axes, geometry)
 
 

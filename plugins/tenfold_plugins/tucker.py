@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import KernelNetwork, count_sweep, leading_basis
+from tenfold import KernelNetwork, leading_basis
 
+from . import hooi
 from .tensorly_solver import TensorLySolved
+
+LARGE = 64  # the channels from which ranks are chosen in float32, which is exact enough for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +24,14 @@ class Tucker(TensorLySolved):
 
     A rank for every mode, `(ro, ri, s0, …)`, gives each spatial mode a matrix `(k, s)` too.
     Tucker 1966; for convolutions Kim et al. 2016, arXiv 1511.06530. By the sequentially truncated
-    higher-order SVD (Vannieuwenhoven et al. 2012, doi:10.1137/110836067), then at most `sweeps` of
-    higher-order orthogonal iteration (De Lathauwer et al. 2000, doi:10.1137/S0895479898346995).
+    higher-order SVD, then at most `sweeps` of accelerated higher-order orthogonal iteration (De
+    Lathauwer et al. 2000, doi:10.1137/S0895479898346995).
     `solver="tensorly"` runs TensorLy's `partial_tucker` (`tucker` where every mode has a rank)
     instead, with `solver_options`.
     """
 
     sweeps: int = 30
+    tolerance: float = 3e-5
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         outer: list[tuple[str, ...]] = [("out", "ro"), ("in", "ri")]
@@ -47,10 +51,9 @@ class Tucker(TensorLySolved):
             return super().ranks(shape, rank, kernel)
         proportional = super().ranks(shape, rank)
         budget = max(rank * prod(shape), cost(shape, *proportional))
-        kept = kept_energy(kernel)
+        kept = kept_energy(kernel).tolist()
         best = max(
-            ((float(kept[ro - 1, ri - 1]), -ro, ri) for ro, ri in frontier(shape, budget)),
-            default=None,
+            ((kept[ro - 1][ri - 1], -ro, ri) for ro, ri in frontier(shape, budget)), default=None
         )
         return proportional if best is None else super().ranks(shape, (-best[1], best[2]))
 
@@ -62,27 +65,8 @@ class Tucker(TensorLySolved):
     ) -> Sequence[Tensor]:
         if self.solver != "tenfold":
             return self._by_tensorly(kernel, network, generator)
-        bonds = network.bonds
-        bases: list[Tensor] = []
-        core = kernel
-        for mode, bond in enumerate(bonds, start=1):
-            bases.append(leading_basis(core.movedim(mode, 1).flatten(2), network.sizes[bond]))
-            core = project(core, mode, bases[-1])
-        energy, kept = float(kernel.square().sum()), float(core.square().sum())
-        for _ in range(self.sweeps):
-            count_sweep()
-            for mode, bond in enumerate(bonds, start=1):
-                core = kernel
-                for other, basis in enumerate(bases, start=1):
-                    if other != mode:
-                        core = project(core, other, basis)
-                bases[mode - 1] = leading_basis(
-                    core.movedim(mode, 1).flatten(2), network.sizes[bond]
-                )
-                core = project(core, mode, bases[mode - 1])
-            before, kept = kept, float(core.square().sum())
-            if kept - before <= 2 * self.tolerance * (energy - kept):  # twice, as it is squared
-                break
+        ranks = [network.sizes[bond] for bond in network.bonds]
+        bases, core = hooi.decompose(kernel, ranks, self.sweeps, self.tolerance)
         return [*bases, core]
 
     def _by_tensorly(
@@ -99,22 +83,17 @@ class Tucker(TensorLySolved):
         return [*outer, torch.stack(cores)]
 
 
-def project(tensor: Tensor, mode: int, basis: Tensor) -> Tensor:
-    """Contract one mode of `(groups, …)` with `(groups, size, rank)`."""
-    unfolded = tensor.movedim(mode, 1)
-    projected = basis.mT @ unfolded.flatten(2)
-    return projected.reshape(len(tensor), -1, *unfolded.shape[2:]).movedim(1, mode)
-
-
 def kept_energy(kernel: Tensor) -> Tensor:
     """What each `(ro, ri)` keeps of `‖K‖²` by the higher-order SVD: entry `(ro - 1, ri - 1)`.
 
     Its core's squares, summed from the corner; the kernel is `(groups, out, in, *k)`.
     """
-    core = kernel
+    large = max(kernel.shape[1:3]) >= LARGE
+    core = kernel = kernel.float() if large else kernel
     for mode in (1, 2):
-        unfolded = kernel.movedim(mode, 1).flatten(2)
-        core = project(core, mode, leading_basis(unfolded, min(unfolded.shape[1:])))
+        unfolded = hooi.unfold(kernel, mode)
+        basis = leading_basis(unfolded, min(unfolded.shape[1:]))
+        core = hooi.project(core, mode, basis)
     squares = core.flatten(3).square().sum((0, 3)) if core.dim() > 3 else core.square().sum(0)
     return squares.cumsum(0).cumsum(1)
 

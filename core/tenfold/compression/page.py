@@ -56,7 +56,8 @@ def page(report: Report) -> str:
 <style>{STYLE}</style>
 <main>
 <h1>{escape(_headline(report))}</h1>
-<p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.</p>
+<p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.
+{escape(words.advice(report) or "")}</p>
 <div class=cards>{_cards(report)}</div>
 <h2>Where the budget went</h2>
 <div class=panel>{chart.svg_layers(report)}</div>

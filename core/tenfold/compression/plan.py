@@ -77,7 +77,7 @@ class Plan:
         if chosen is None:
             raise ValueError(
                 f"budget={budget:g} of the {self.config.metric} cannot be reached: the smallest is "
-                f"{self.least:.4g}; include more layers or other factorizations"
+                f"{self.least:.4g}; ask for that, or include more layers or other factorizations"
             )
         picked = zip(self.names, self.candidates, chosen, strict=True)
         return {name: found[index] for name, found, index in picked}

@@ -211,7 +211,7 @@ def select(
             answer = hooks().tenfold_select(name=layer.name, module=model.get_submodule(layer.name))
             if answer is False:
                 layer.reason = "left out by a hook"
-            elif isinstance(answer, dict):
+            elif answer is not None and answer is not True:
                 layer.request = _understood(layer.name, answer)
 
 
@@ -224,8 +224,13 @@ def chosen(layers: Sequence[Layer]) -> list[Layer]:
     return found
 
 
-def _understood(name: str, answer: dict[str, Any]) -> dict[str, Any]:
+def _understood(name: str, answer: Any) -> dict[str, Any]:
     """The request of a hook, refused where it asks for what a compression decides itself."""
+    if not isinstance(answer, dict):
+        raise TypeError(
+            f"a tenfold_select hook answered {answer!r} for layer {name!r}: it must be False, None "
+            "or a dict"
+        )
     for key in answer:
         if key not in REQUESTS:
             raise ValueError(

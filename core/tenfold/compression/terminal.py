@@ -74,5 +74,8 @@ def _caption(report: Report, dense: int, usual: str | None) -> str:
         lines.append(f"Run by {usual!r} where nothing else is said.")
     if dense:
         lines.append(f"{dense} other layer{'s' if dense > 1 else ''} stayed dense.")
+    advice = words.advice(report)
+    if advice is not None:
+        lines.append(advice)
     lines.append("error: of the layer's own output; of the network's, in the last row.")
     return "\n".join(lines)

@@ -70,3 +70,14 @@ def cost(layer: LayerReport, metric: str) -> Change | None:
         "macs": layer.macs,
         "latency": layer.milliseconds,
     }[metric]
+
+
+def advice(report: Report) -> str | None:
+    """What to ask for instead, where the network came out no faster on this machine."""
+    time = report.milliseconds
+    if report.metric == "latency" or time is None or time.after < time.before:
+        return None
+    return (
+        f"No faster on this machine, for all that it has fewer {METRICS[report.metric]}: "
+        "metric='latency' takes only what is measured to be."
+    )
