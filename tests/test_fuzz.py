@@ -7,14 +7,11 @@ called. It must give a layer equal to the dense convolution, or raise exactly `V
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, note, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.fuzzing import fuzzed, odd, outcome, spoiled
 from torch import nn
 
 from tenfold import (
@@ -28,19 +25,6 @@ from tenfold import (
     relative_error,
 )
 
-ODD_NUMBERS = [0, -1, 1, 2, 3, 10**15, 10**30, -(2**70), 0.0, 0.5, 1.0, 2.5, -0.5, 1e-9]
-ODD_NUMBERS += [float("nan"), float("inf"), float("-inf"), True, False, 1j]
-ODD_NUMBERS += [np.int64(2), np.float32(0.5), np.bool_(True), torch.tensor(2), torch.tensor([1, 2])]
-ODD_THINGS = [None, "", "2", "same", "valid", "zeros", "circular", "cp", "CP ", "tucker", "banana"]
-ODD_THINGS += ["a\nb", b"cp", [], (), {}, {"sweeps": 2}, set(), object(), int, nn.Conv2d, Ellipsis]
-ODD_THINGS += [torch.float32, torch.int8, torch.zeros(2), torch.device("cpu"), range(2), len]
-ODD_THINGS += [Error(0.2), Energy(0.9), Multiple(2), Multiple(2, of=0.5), np.array([3, 3])]
-one_odd = st.sampled_from(ODD_NUMBERS) | st.sampled_from(ODD_THINGS)
-several_odd = st.lists(st.sampled_from([*ODD_NUMBERS, None, "3"]), max_size=4).flatmap(
-    lambda values: st.sampled_from([values, tuple(values)])
-)
-odd = one_odd | several_odd
-
 GEOMETRY = {"stride": 1, "padding": 1, "dilation": 1, "padding_mode": "zeros"}
 GEOMETRY |= {"transposed": False, "output_padding": 0}
 NAMES = {"rank": 2, "factorization": "tucker", "implementation": "factorized"}
@@ -48,25 +32,6 @@ LAYER = {"in_channels": 4, "out_channels": 6, "kernel_size": (3, 3), "groups": 1
 LAYER |= {**GEOMETRY, **NAMES, "order": 2, "device": None, "dtype": None, "generator": None}
 CONVERSION = {**NAMES, "decompose_weights": True, "decomposition_kwargs": None}
 CONVERSION |= {"moment": None, "generator": None}
-
-
-def spoiled(arguments: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """One to three of the arguments, replaced."""
-    names = st.lists(st.sampled_from(sorted(arguments)), min_size=1, max_size=3, unique=True)
-    return names.flatmap(lambda some: st.fixed_dictionaries(dict.fromkeys(some, odd)))
-
-
-def outcome(call: Any, base: dict[str, Any], replaced: dict[str, Any], **given: Any) -> Any:
-    """What the call gives; None where it is refused as it should be."""
-    try:
-        return call(**{**base, **replaced}, **given)
-    except (ValueError, TypeError) as refusal:
-        kind, said = type(refusal), str(refusal)
-    note(said)
-    assert kind in (ValueError, TypeError)
-    assert any(re.search(rf"\b{name}\b", said) for name in replaced)
-    assert "\n" not in said
-    return None
 
 
 def is_right(layer: FactorizedConv) -> None:
@@ -78,10 +43,6 @@ def is_right(layer: FactorizedConv) -> None:
     layer = layer.double()
     x = torch.randn(2, layer.config.in_channels, *size, dtype=torch.float64)
     assert relative_error(layer.to_conv()(x), layer(x)) < 1e-9
-
-
-settings.register_profile("fuzz", max_examples=400, deadline=None)
-fuzzed = settings(settings.get_profile("fuzz"))
 
 
 @fuzzed

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .acceleration import counting_sweeps
+from .arguments import check_tensor
 from .contraction import Contraction, plan_contraction
 from .decomposition import relative_error
 from .factorization import Factorization
@@ -68,6 +69,8 @@ def decompose(
     >>> found.kernel.numel() <= 0.5 * 16 * 8 * 9, found.sweeps <= 3, found.error < 1
     (True, True, True)
     """
+    if check_tensor("tensor", tensor).is_meta:
+        raise ValueError("tensor on meta has no values to decompose: use FactorizedKernel.new")
     with counting_sweeps() as count:
         kernel = FactorizedKernel.from_tensor(
             tensor,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .acceleration import accelerate
+from .arguments import check_generator, check_indices, check_kind, check_number, check_tensor
 from .contraction import Contraction, Modes, plan_contraction
 from .gauge import least_norm
 from .network import GROUP, KernelNetwork
@@ -55,7 +56,7 @@ class Update:
         batch, _, bond = self.split
         gram = self.gram([*others, *others]).reshape(batch, bond, bond)
         scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(gram.dtype).tiny ** 0.5)
-        damping = DAMPING * scale[:, None, None]
+        damping = max(DAMPING, 8 * torch.finfo(gram.dtype).eps) * scale[:, None, None]
         unit = torch.eye(bond, dtype=gram.dtype, device=gram.device)
         damped = gram + (damping + ridge) * unit
         towards = right + damping * now.reshape(self.split)
@@ -101,7 +102,8 @@ def alternating_least_squares(
     draws the random ones. Kolda and Bader 2009, section 3.4, doi:10.1137/07070111X, for CP; any
     network is linear in each of its factors.
 
-    Raises `ValueError` for a network without the mode `group`, or of another kernel.
+    Raises `ValueError` for a network without the mode `group`, or of another kernel, and for a
+    `start` of other shapes; `TypeError` for what is no kernel, network or number.
 
     >>> factors = (("group", "in", "k0", "r"), ("group", "r", "out"))
     >>> network = KernelNetwork(factors, {"group": 1, "out": 8, "in": 2, "k0": 3, "r": 6})
@@ -110,6 +112,11 @@ def alternating_least_squares(
     >>> relative_error(kernel[0], network.to_tensor(fitted)) < 1e-6
     True
     """
+    check_kind("network", network, KernelNetwork)
+    check_tensor("kernel", kernel)
+    check_generator(generator)
+    check_indices("sweeps", (sweeps,))
+    check_number("tolerance", tolerance)
     wanted = tuple(network.sizes[mode] for mode in network.open_modes)
     if GROUP not in network.sizes or tuple(kernel.shape) != wanted:
         raise ValueError(
@@ -117,6 +124,11 @@ def alternating_least_squares(
             f"{network.open_modes} of sizes {wanted}, the first of them {GROUP!r}"
         )
     updates = [plan_update(network, index) for index in range(len(network.factors))]
+    if start is not None and not (
+        isinstance(start, Sequence)
+        and [tuple(getattr(factor, "shape", ())) for factor in start] == list(network.shapes)
+    ):
+        raise ValueError(f"start must be factors of the network's shapes, {network.shapes}")
     if start is None:
         start = [draw(shape, kernel, generator) for shape in network.shapes]
     norm = float(kernel.norm()) or 1.0
@@ -135,7 +147,7 @@ def alternating_least_squares(
         ridge = RIDGE * max(misfit, 0.0) / len(kernel)
         return balance(factors), kernel.new_tensor([max(misfit, 0.0) ** 0.5 / norm])
 
-    return balance(least_norm(accelerate(sweep, start, sweeps, tolerance).factors, network))
+    return balance(least_norm(accelerate(sweep, start, sweeps, float(tolerance)).factors, network))
 
 
 def balance(factors: Sequence[Tensor]) -> list[Tensor]:

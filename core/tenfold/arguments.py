@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +29,59 @@ def check_model(name: str, value: Any) -> nn.Module:
     if not isinstance(value, nn.Module):
         raise TypeError(f"{name}={type(value).__name__} must be an nn.Module")
     return value
+
+
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Refuse what is no `kind`, with a `TypeError`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={type(value).__name__} must be a {kind.__name__}")
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Refuse what is no path, with a `TypeError`, or one that no file can have."""
+    if not isinstance(value, str | PathLike):
+        raise TypeError(f"{name}={type(value).__name__} must be a path")
+    if "\0" in str(value):
+        raise ValueError(f"{name}={str(value)!r} has a null character: give another path")
+    return Path(value)
+
+
+def check_batches(name: str, value: Any) -> Iterable[Any]:
+    """Refuse what is no list, loader or generator of inputs, with a `TypeError`."""
+    several = isinstance(value, Iterable) or hasattr(type(value), "__getitem__")
+    one = isinstance(value, Tensor | Mapping | str | bytes | nn.Module | np.generic | np.ndarray)
+    if one or not several:
+        raise TypeError(f"{name}={type(value).__name__} must be batches, as a list or a DataLoader")
+    return value  # type: ignore[no-any-return]
+
+
+def check_names(name: str, value: Any) -> Sequence[str]:
+    """Refuse what is no list of strings, with a `TypeError`."""
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not several or not all(isinstance(one, str) for one in value):
+        raise TypeError(f"{name}={type(value).__name__} must be a list of names")
+    return value  # type: ignore[no-any-return]
+
+
+def check_indices(name: str, value: Any) -> None:
+    """Refuse what is no tuple of ints, with a `TypeError`."""
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not several or not all(_is_int(one) for one in value):
+        raise TypeError(f"{name}={type(value).__name__} must be a tuple of ints")
+
+
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is no real number, with a `TypeError`."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}={type(value).__name__} must be a number")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is no int of at least 1; raises `ValueError` or `TypeError`."""
+    if not _is_int(value):
+        raise TypeError(f"{name}={type(value).__name__} must be an int of at least 1")
+    if value < 1:
+        raise ValueError(f"{name}={value} must be at least 1")
 
 
 def check_device(device: Any) -> torch.device | str | int | None:

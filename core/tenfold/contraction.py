@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from string import ascii_letters
+from typing import Any
 
 import opt_einsum
 import torch
@@ -45,6 +46,16 @@ class Contraction:
         return pending[0]
 
 
+def check_modes(name: str, value: Any) -> None:
+    """Refuse what is no sequence of sequences of names, with a `TypeError`."""
+    if not (
+        isinstance(value, Sequence)
+        and all(isinstance(modes, Sequence) for modes in value)
+        and all(isinstance(mode, str) for modes in value for mode in modes)
+    ):
+        raise TypeError(f"{name}={value!r} must be names, or tuples of names, of modes")
+
+
 def plan_contraction(
     inputs: Sequence[Modes], output: Modes, sizes: Mapping[str, int]
 ) -> Contraction:
@@ -54,17 +65,22 @@ def plan_contraction(
     inputs and not in `output` is summed over. The path is opt_einsum's (Smith and Gray 2018,
     doi:10.21105/joss.00753).
 
-    Raises `ValueError` for a mode of `output` that no input has, and one without a size.
+    Raises `ValueError` for a mode of `output` that no input has, and one without a size;
+    `TypeError` for what is no names or sizes.
 
     >>> plan = plan_contraction([("a", "r"), ("r", "b")], ("b", "a"), {"a": 4, "b": 3, "r": 2})
     >>> plan([torch.ones(4, 2), torch.ones(2, 3)]).shape
     torch.Size([3, 4])
     """
+    check_modes("inputs", inputs)
+    check_modes("output", (output,))
+    if not isinstance(sizes, Mapping):
+        raise TypeError(f"sizes={type(sizes).__name__} must map each mode to its size")
     names = _ordered(inputs)
     if not set(output) <= set(names):
         raise ValueError(f"output={tuple(output)} must be of the inputs' modes, {names}")
     if not set(names) <= set(sizes):
-        raise ValueError(f"sizes={dict(sizes)} must have every mode of {names}")
+        raise ValueError(f"sizes={dict(sizes)} must have every mode of inputs, {names}")
     named = tuple((mode, sizes[mode]) for mode in names)
     return _planned(tuple(map(tuple, inputs)), tuple(output), named)
 

@@ -38,7 +38,7 @@ def structure(
     if isinstance(rank, Error | Energy):
         raise ValueError(f"rank={rank!r} needs a kernel to decompose: use from_conv or from_tensor")
     if isinstance(rank, Tensor | np.ndarray):
-        raise TypeError(f"rank={rank.tolist()!r} of type {type(rank).__name__} must be {WANTED}")
+        raise TypeError(f"rank={type(rank).__name__} must be {WANTED}: use .tolist() or .item()")
     if isinstance(rank, Sequence) and not isinstance(rank, str):
         rank = tuple(check_size(one) for one in rank)
     if kernel is not None and kernel.device.type == "meta":

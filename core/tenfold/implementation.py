@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import Tensor
 
 from .geometry import Geometry
 from .network import KernelNetwork
-from .partition import Partition
+from .partition import Partition, is_partition
 from .stage import MemoryFormat
 
 Convolution = Callable[[Tensor, Sequence[Tensor], Tensor | None], Tensor]
@@ -89,6 +90,16 @@ class Fixed(Implementation):
     packed: bool = True
 
     def __post_init__(self) -> None:
+        if not is_partition(self.partition):
+            raise TypeError(f"partition={self.partition!r} must be tuples of ints, as ((1,), (0,))")
+        if not isinstance(self.packed, bool):
+            raise TypeError(f"packed={type(self.packed).__name__} must be True or False")
+        if not isinstance(self.memory_format, str | None) or (
+            self.memory_format not in (None, *get_args(MemoryFormat))
+        ):
+            raise ValueError(
+                f"memory_format={self.memory_format!r} must be {get_args(MemoryFormat)} or None"
+            )
         object.__setattr__(self, "partition", tuple(map(tuple, self.partition)))
 
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:

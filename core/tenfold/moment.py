@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .arguments import check_model
+from .arguments import check_batches, check_model, check_names, check_number, check_tensor
 from .config import ConvConfig
 from .convolve import prepare, tap
 from .padding import pad
@@ -67,6 +67,7 @@ class Moment:
         With a `share` below 1 only so many of them, drawn at random. Raises `ValueError` for
         another shape, and for NaN or infinity.
         """
+        check_number("share", share)
         if not 0 < share <= 1:
             raise ValueError(f"share={share!r} must be above 0 and at most 1")
         for patches in self.patches_of(x):
@@ -85,8 +86,8 @@ class Moment:
         `update` does.
         """
         config = self.config
-        if not isinstance(x, Tensor):
-            raise TypeError(f"input={type(x).__name__} must be a tensor")
+        if check_tensor("input", x).is_meta:
+            raise ValueError("input on meta has no values: give a batch of real ones")
         if config.order == 0 and x.dim() > 0:
             x = x.reshape(x.numel() // max(1, x.shape[-1]), x.shape[-1])
         if x.dim() != config.order + 2 or x.shape[1] != config.in_channels:
@@ -106,7 +107,7 @@ class Moment:
         for other shapes, and before the first update.
         """
         for name, given in (("kernel", kernel), ("other", other)):
-            if tuple(given.shape) != self.config.shape:
+            if tuple(check_tensor(name, given).shape) != self.config.shape:
                 raise ValueError(
                     f"{name} of shape {tuple(given.shape)} must have {self.config.shape}"
                 )
@@ -158,7 +159,8 @@ def measure_moments(
     torch.Size([1, 72, 72])
     """
     known = dict(check_model("model", model).named_modules())
-    for name in names:
+    check_batches("batches", batches)
+    for name in check_names("names", names):
         if name not in known:
             raise ValueError(f"names has {name!r}, which the model has not: see named_modules()")
     layers = {name: known[name] for name in names}

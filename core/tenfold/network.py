@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from numbers import Integral
 
-from torch import Tensor
+from torch import SymInt, Tensor
 
-from .contraction import Contraction, Modes, plan_contraction
+from .contraction import Contraction, Modes, check_modes, plan_contraction
 
 GROUP, OUT, IN = "group", "out", "in"
 
@@ -28,7 +29,7 @@ class KernelNetwork:
     `in` are those of one group). Every other name is a bond, which at least two factors share and
     which is summed over.
 
-    Raises `ValueError` where that does not hold.
+    Raises `ValueError` where that does not hold, and `TypeError` for what is no names or sizes.
 
     >>> sizes = {"out": 8, "in": 4, "k0": 3, "r": 2}
     >>> network = KernelNetwork((("in", "k0", "r"), ("r", "out")), sizes)
@@ -47,22 +48,30 @@ class KernelNetwork:
     sizes: Mapping[str, int]
 
     def __post_init__(self) -> None:
+        check_modes("factors", self.factors)
+        if not isinstance(self.sizes, Mapping):
+            raise TypeError(f"sizes={type(self.sizes).__name__} must map each mode to its size")
         names = [mode for factor in self.factors for mode in factor]
         for factor in self.factors:
             if len(set(factor)) < len(factor):
                 raise ValueError(f"factor {factor} has a mode twice: a factor's modes differ")
         for mode in self.open_modes:
             if mode not in names:
-                raise ValueError(f"no factor has the open mode {mode!r}: each must be in one")
+                raise ValueError(
+                    f"no factor has the open mode {mode!r}: each must be in one of factors"
+                )
         for bond in self.bonds:
             if names.count(bond) < 2:
                 raise ValueError(
                     f"mode {bond!r} is in one factor only: a bond joins two or more; "
-                    f"the open modes are {', '.join(self.open_modes)}"
+                    f"the open modes, by sizes, are {', '.join(self.open_modes)}"
                 )
         for mode in names:
-            if self.sizes.get(mode, 0) < 1:
-                raise ValueError(f"mode {mode!r} has no positive size in {dict(self.sizes)}")
+            size = self.sizes.get(mode)
+            if not isinstance(size, Integral | SymInt) or size < 1:
+                raise ValueError(
+                    f"mode {mode!r} of factors has no positive size in sizes={dict(self.sizes)}"
+                )
 
     @cached_property
     def order(self) -> int:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import combinations
 from math import prod
+from numbers import Integral
+from typing import Any
 
+from .arguments import check_indices, check_kind
 from .contraction import Modes
 from .geometry import Geometry
 from .network import GROUP, IN, OUT, KernelNetwork
@@ -19,6 +22,12 @@ from .network import GROUP, IN, OUT, KernelNetwork
 Partition = tuple[tuple[int, ...], ...]
 """Groups of indices of a network's factors, in the order in which they are applied: each factor
 is in one of them. `((1,), (2, 3), (0,))` is three convolutions."""
+
+
+def is_partition(value: Any) -> bool:
+    """Whether it is a sequence of sequences of ints."""
+    groups = isinstance(value, Sequence) and all(isinstance(one, Sequence) for one in value)
+    return groups and all(isinstance(index, Integral) for group in value for index in group)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,8 @@ def roles(
 
     Both hold indices of the factors of `network`, and `geometry` is the whole convolution's. It
     depends on the set of factors done, not on how they were grouped: that is what lets
-    `cheapest_partition` be exact. Raises `IndexError` for an index that names no factor.
+    `cheapest_partition` be exact. Raises `IndexError` for an index that names no factor,
+    `ValueError` for a geometry of another order, and `TypeError` for what is none of these.
 
     >>> network = factorizations["spatial_svd"]().network((8, 4, 3, 3), 2)
     >>> geometry = Geometry((3, 3), (1, 1), (0, 0), (1, 1), (0, 0))
@@ -72,6 +82,9 @@ def roles(
     >>> first.summed, first.new, first.spatial, first.macs(network)
     (('in',), ('r',), ('k0',), 24)
     """
+    _check(network, geometry)
+    check_indices("done", done)
+    check_indices("group", group)
     rest = [i for i in range(len(network.factors)) if i not in done and i not in group]
     open_ends = [mode for mode in (GROUP, OUT) if mode in network.open_modes]
     seen = dict.fromkeys(mode for i in done for mode in network.factors[i])
@@ -101,13 +114,16 @@ def partition_macs(
     """Multiply-accumulates for each element of the whole convolution's map.
 
     None where the partition splits a spatial mode, and so cannot run. Raises `IndexError` for a
-    factor that the network has not.
+    factor that the network has not, otherwise as `roles` does, and `TypeError` for no partition.
 
     >>> network = FactorizedKernel.new((8, 6, 3, 3), rank=4, factorization="tucker").network
     >>> geometry = Geometry((3, 3), (1, 1), (1, 1), (1, 1), (0, 0))
     >>> partition_macs(network, implementations["factorized"]().plan(network, geometry), geometry)
     200.0
     """
+    _check(network, geometry)
+    if not is_partition(partition):
+        raise TypeError(f"partition={partition!r} must be tuples of ints, as ((1,), (0, 2))")
     total = 0.0
     done: tuple[int, ...] = ()
     for group in partition:
@@ -115,7 +131,7 @@ def partition_macs(
         if role is None:
             return None
         total += role.macs(network)
-        done += group
+        done += tuple(group)
     return total
 
 
@@ -135,13 +151,16 @@ def cheapest_partition(
     indices of the factors of `network`, whether it may be one convolution; strides are those of
     `geometry`.
 
-    Raises `ValueError` where no partition is allowed.
+    Raises `ValueError` where no partition is allowed, and `TypeError` for no function.
 
     >>> network = factorizations["tucker"]().network((8, 4, 3, 3), 2)
     >>> geometry = Geometry((3, 3), (1, 1), (0, 0), (1, 1), (0, 0))
     >>> cheapest_partition(network, geometry, allowed=lambda group: len(group) == 1)
     ((1,), (2,), (0,))
     """
+    _check(network, geometry)
+    if not callable(allowed):
+        raise TypeError(f"allowed={type(allowed).__name__} must be a function of a group")
     count = len(network.factors)
     costs = StageCosts(network, geometry)
     groups = [g for size in range(1, count + 1) for g in combinations(range(count), size)]
@@ -163,6 +182,13 @@ def cheapest_partition(
                 best[done | mask] = found
                 heappush(queue, (*found, done | mask))
     raise ValueError("the factors cannot be applied one group after another")
+
+
+def _check(network: Any, geometry: Any) -> None:
+    check_kind("network", network, KernelNetwork)
+    check_kind("geometry", geometry, Geometry)
+    if geometry.order != network.order:
+        raise ValueError(f"geometry has {geometry.order} axes, the network {network.order}")
 
 
 class StageCosts:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Integral
-from typing import Any, get_args
+from typing import get_args
 
 from .apart import with_apart
 from .blame import blamed
@@ -14,7 +12,7 @@ from .factorization import Factorization
 from .geometry import Geometry
 from .implementation import Convolution, Implementation
 from .network import KernelNetwork
-from .partition import Partition
+from .partition import Partition, is_partition
 from .registry import Choice
 from .stage import MemoryFormat, lower
 
@@ -38,7 +36,7 @@ def ask(
     try:
         with blamed(runner.plugin):
             answer = runner.plugin.plan(network, geometry)
-            if isinstance(answer, type) or not (callable(answer) or _is_partition(answer)):
+            if isinstance(answer, type) or not (callable(answer) or is_partition(answer)):
                 raise TypeError(
                     f"{type(runner.plugin).__name__}.plan() gave {answer!r}, neither a partition, "
                     "as ((1,), (0, 2)), nor a callable"
@@ -66,8 +64,3 @@ def make_plan(
     chain = lower(network, plan, geometry)
     chain = replace(chain, memory_format=runner.plugin.memory_format, packed=runner.plugin.packed)
     return with_apart(chain, network, geometry) if runner.plugin.apart else chain
-
-
-def _is_partition(answer: Any) -> bool:
-    groups = isinstance(answer, Sequence) and all(isinstance(one, Sequence) for one in answer)
-    return groups and all(isinstance(index, Integral) for group in answer for index in group)

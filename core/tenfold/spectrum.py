@@ -13,7 +13,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .contraction import Modes
+from .arguments import check_kind, check_tensor
+from .contraction import Modes, check_modes
 from .network import GROUP, IN, OUT, spatial_modes
 
 LARGE = 64  # the side from which float32 is worth it, and exact enough to choose ranks by
@@ -37,11 +38,15 @@ def bond_matrix(kernel: Tensor, factors: Sequence[Modes], bond: str) -> Tensor |
     loop, or shared by many. The singular values of what comes are what the bond can keep of the
     kernel (Oseledets 2011, theorem 2.2, doi:10.1137/090752286).
 
-    Raises `ValueError` for a bond that no factor has, and a kernel of another order.
+    Raises `ValueError` for a bond that no factor has, and a kernel of another order; `TypeError`
+    for what is no kernel, names or name.
 
     >>> bond_matrix(torch.randn(1, 8, 4, 3), [("out", "r"), ("r", "in", "k0")], "r").shape
     torch.Size([1, 8, 12])
     """
+    check_tensor("kernel", kernel)
+    check_kind("bond", bond, str)
+    check_modes("factors", factors)
     names = {mode for factor in factors for mode in factor}
     opens = (OUT, IN, *spatial_modes(kernel.dim() - 3))
     if bond not in names or not names.issuperset(opens):

@@ -7,6 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from .arguments import check_count, check_kind, check_tensor
 from .network import GROUP, KernelNetwork
 
 LARGE = 2**16  # elements from which only the Gram matrix is made; its rounding, 1e-8, is little
@@ -19,13 +20,17 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     By them is the best approximation of that rank (Eckart and Young 1936, doi:10.1007/BF02288367).
     The memory beyond the matrix is of its size, or of the square of its shorter side.
 
-    Raises `ValueError` where `rank` exceeds either side.
+    Raises `ValueError` where `rank` exceeds either side, and `TypeError` for what is no matrix or
+    int.
 
     >>> matrix = torch.randn(6, 2) @ torch.randn(2, 9)
     >>> basis = leading_basis(matrix, rank=2)
     >>> basis.shape, relative_error(matrix, basis @ basis.mT @ matrix) < 1e-5
     (torch.Size([6, 2]), True)
     """
+    if check_tensor("matrix", matrix).dim() < 2:
+        raise ValueError(f"matrix of shape {tuple(matrix.shape)} must have two axes or more")
+    check_count("rank", rank)
     rows, columns = matrix.shape[-2:]
     if not 1 <= rank <= min(rows, columns):
         raise ValueError(f"rank={rank} must be in 1 to {min(rows, columns)}, the shorter side")
@@ -60,7 +65,8 @@ def chain_svd(
     another is split off by a truncated SVD (Oseledets 2011, doi:10.1137/090752286): optimal for two
     factors, within `√(factors − 1)` of it for more.
 
-    Raises `ValueError` for a bond above what is exact, and a network without the mode `group`.
+    Raises `ValueError` for a bond above what is exact, and a network without the mode `group`;
+    `TypeError` for what is no kernel or network.
 
     >>> network = factorizations["spatial_svd"]().network((8, 4, 3, 3), 12, groups=2)
     >>> kernel = torch.randn(8, 4, 3, 3)
@@ -68,10 +74,15 @@ def chain_svd(
     >>> relative_error(kernel, network.to_tensor(factors)) < 1e-5
     True
     """
+    check_kind("network", network, KernelNetwork)
+    check_tensor("kernel", kernel)
     if GROUP not in network.sizes:
         raise ValueError(
             f"network of {network.factors} must have the mode {GROUP!r}, of size 1 or more"
         )
+    wanted = tuple(network.sizes[mode] for mode in network.open_modes)
+    if tuple(kernel.shape) != wanted:
+        raise ValueError(f"kernel of shape {tuple(kernel.shape)} must have the network's, {wanted}")
     opens = [tuple(mode for mode in f if mode in network.open_modes) for f in network.factors]
     order = [mode for modes in opens for mode in modes if mode != GROUP]
     axes = [network.open_modes.index(mode) for mode in order]

@@ -36,14 +36,23 @@ class Seen:
 def seen_inputs(model: nn.Module, names: Collection[str], example_inputs: Any) -> dict[str, Seen]:
     """Run `model` once, in eval mode without gradients, and tell what each named layer sees first.
 
-    `example_inputs` is a tensor, or a tuple of the model's arguments. Training modes are put back.
+    `example_inputs` is a tensor, or a tuple of the model's arguments; anything else is a
+    `TypeError`. Training modes are put back.
     """
     found: dict[str, Seen] = {}
 
     def hook(name: str) -> Any:
-        return lambda _, inputs: found.setdefault(name, Seen.of(inputs[0])) and None
+        def see(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if not inputs or not isinstance(inputs[0], Tensor):
+                raise TypeError(f"example_inputs give the layer {name!r} no tensor: give one")
+            found.setdefault(name, Seen.of(inputs[0]))
+
+        return see
 
     handles = [model.get_submodule(n).register_forward_pre_hook(hook(n)) for n in names]
+    if not isinstance(example_inputs, Tensor | tuple | list):
+        kind = type(example_inputs).__name__
+        raise TypeError(f"example_inputs={kind} must be a tensor, or a tuple of arguments")
     arguments = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     try:
         with _eval_mode(model), torch.no_grad():

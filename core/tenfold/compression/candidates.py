@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import source
 from ..conv import FactorizedConv
-from ..decomposition import decompose, relative_error, with_group
+from ..decomposition import check_finite, decompose, relative_error, with_group
 from ..factorization import Factorization
 from ..kernel import FactorizedKernel
 from ..network import KernelNetwork
@@ -108,7 +108,11 @@ def fits(
     base: int,
     seed: int,
 ) -> Iterator[Fitted]:
-    """Decompose a layer's kernel in each format at each rank that is smaller than dense."""
+    """Decompose a layer's kernel in each format at each rank that is smaller than dense.
+
+    Raises `ValueError` for a kernel that is not finite.
+    """
+    check_finite(kernel)
     rank = layer.request.get("rank")
     asked = layer.request.get("factorization")
     choices = [factorizations.choose(asked)] if asked else distinct(layer, formats)

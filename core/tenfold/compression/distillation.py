@@ -12,6 +12,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..arguments import (
+    check_batches,
+    check_flag,
+    check_model,
+    check_names,
+    check_number,
+    check_path,
+)
 from .checkpoint import read_checkpoint, write_checkpoint
 from .inference import Batch
 from .matching import Loss, Matching, relative
@@ -67,12 +75,14 @@ def distill(
     True
     """
     trained = _check(student, teacher, batches, epochs, lr, amp)
+    check_names("features", features)
+    check_flag("progress", progress)
+    place = None if checkpoint is None else check_path("checkpoint", checkpoint)
     device = trained[0].device
     matching = Matching(student, teacher, features, loss)
     try:
         with joined(device) as processes, _inference(student, teacher):
             training = Training(student, trained, matching, lr, amp, processes)
-            place = None if checkpoint is None else Path(checkpoint)
             if place is not None and place.exists():
                 training.restore(place, device)
             training.run(batches, epochs, place, progress and processes.rank == 0)
@@ -202,8 +212,8 @@ def _check(
 ) -> list[nn.Parameter]:
     """Refuse bad arguments; the parameters that are to be trained."""
     for name, model in (("student", student), ("teacher", teacher)):
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"{name}={type(model).__name__} must be an nn.Module")
+        check_model(name, model)
+    check_batches("batches", batches)
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     if not trained:
         raise ValueError("student has no parameter that requires a gradient: nothing to train")
@@ -217,6 +227,7 @@ def _check(
         raise ValueError(f"epochs={epochs!r} must be an int of at least 1")
     if epochs > 1 and isinstance(batches, Iterator):
         raise ValueError(f"batches is gone through once only, and epochs={epochs}: give a list")
+    check_number("lr", lr)
     if not lr > 0:
         raise ValueError(f"lr={lr!r} must be above 0")
     if amp is not None and amp not in (torch.bfloat16, torch.float16):

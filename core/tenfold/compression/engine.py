@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments import check_batches
 from .calibration import divide, groups_within, importances, measure
 from .correction import correct
 from .inference import Batch, check_call, check_finite, copied, undisturbed
@@ -115,7 +116,8 @@ class Run:
         self.config, self.example, self.evaluate = config, example, evaluate
         self.progress = progress
         check_call(model, example, "example_inputs")
-        self.batches = [example] if calibration is None else list(calibration)
+        given = [example] if calibration is None else check_batches("calibration", calibration)
+        self.batches = list(given)
         if not self.batches:
             raise ValueError("calibration has no batch: give some inputs, or leave it out")
         for index, batch in enumerate(self.batches):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..arguments import check_model, check_path
 from .directory import written_whole
 from .engine import Compression
 from .entries import build, entries, find
@@ -37,7 +38,8 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
     ['model.safetensors', 'tenfold.json']
     """
     if not isinstance(made, Compression | nn.Module):
-        raise TypeError(f"{type(made).__name__} must be a Compression or an nn.Module")
+        raise TypeError(f"made={type(made).__name__} must be a Compression or an nn.Module")
+    place = check_path("directory", directory)
     model, report = (made.model, made.report) if isinstance(made, Compression) else (made, None)
     layers = tuple(entries(model))
     versions = {
@@ -45,9 +47,9 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    with written_whole(Path(directory), (MANIFEST, WEIGHTS, REPORT)) as place:
-        aliases = write_weights(model, place / WEIGHTS)
-        size, sha256 = fingerprint(place / WEIGHTS)
+    with written_whole(place, (MANIFEST, WEIGHTS, REPORT)) as folder:
+        aliases = write_weights(model, folder / WEIGHTS)
+        size, sha256 = fingerprint(folder / WEIGHTS)
         manifest = Manifest(
             layers=layers,
             aliases=aliases,
@@ -55,9 +57,9 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
             weights_sha256=sha256,
             written_with=versions,
         )
-        (place / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         if report is not None:
-            (place / REPORT).write_text(report.to_json(), encoding="utf-8")
+            (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
 
 
 def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
@@ -77,7 +79,8 @@ def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
     ...     load(f"{directory}/small", nn.Sequential(nn.Conv2d(3, 8, 3)))[0]
     FactorizedConv(3, 8, (3, 3), rank=4, factorization='cp')
     """
-    place = Path(directory)
+    place = check_path("directory", directory)
+    check_model("dense_model", dense_model)
     manifest = read_manifest(place)
     check_whole(place / WEIGHTS, manifest.weights_bytes, manifest.weights_sha256)
     stored = read_stored(place / WEIGHTS, manifest.aliases)
@@ -99,7 +102,7 @@ def load_report(directory: str | Path) -> Report:
 
     Raises `FileNotFoundError` where there is none, `ValueError` where it is damaged.
     """
-    path = Path(directory) / REPORT
+    path = check_path("directory", directory) / REPORT
     try:
         return Report.from_json(read_bounded(path).decode())
     except ValueError as fault:

@@ -51,6 +51,12 @@ class Matching:
         for name, feature in self._found.items():
             found += tensors(feature)
             wanted += tensors(self._wanted[name])
+        for one, other in zip(found, wanted, strict=True):
+            if one.shape != other.shape:
+                raise ValueError(
+                    f"the student gives {tuple(one.shape)} where the teacher gives "
+                    f"{tuple(other.shape)}: they must be of one architecture"
+                )
         losses = [self.loss(one, other) for one, other in zip(found, wanted, strict=True)]
         return torch.stack(losses).mean()
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..arguments import check_path
 from .candidates import Candidate
 from .inference import Batch
 from .request import CompressionConfig
@@ -66,7 +67,7 @@ class Table:
             return place
         if place is None:
             return cls(fingerprint)
-        directory = Path(place)
+        directory = check_path("table", place)
         directory.mkdir(parents=True, exist_ok=True)
         table = cls(fingerprint, directory)
         for path in sorted(directory.glob("*.safetensors")):

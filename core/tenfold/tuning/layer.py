@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ..apart import with_apart
+from ..arguments import check_flag
 from ..convolve import is_channels_last
 from ..implementation import Fixed, Implementation
 from ..planning import make_plan
@@ -38,6 +39,7 @@ def settle(layer: FactorizedConv, x: Tensor, channels_last: bool) -> bool:
 
 def tune(layer: FactorizedConv, x: Tensor, again: bool) -> Decision:
     """Decide for inputs like `x`, batched or not; see `FactorizedConv.tune`."""
+    check_flag("again", again)
     if not layer.candidates:
         raise ValueError(
             f"implementation={layer.runner.spelled} leaves nothing to choose: use "

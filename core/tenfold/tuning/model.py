@@ -22,7 +22,8 @@ def tune(model: nn.Module, example_inputs: Any, *, again: bool = False) -> dict[
     layer's decision by its name. Afterwards the model may be compiled, exported, saved or trained:
     it runs as decided.
 
-    Raises `ValueError` where the model has no layer to decide, `TypeError` for what is no model.
+    Raises `ValueError` where the model has no layer to decide, `TypeError` for what is no model or
+    no input.
 
     >>> import torch
     >>> model = nn.Sequential(FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto"))
