@@ -101,7 +101,7 @@ def assert_is_dense(layer: FactorizedConv, asked: Request) -> None:
     mine = torch.autograd.grad((y * towards).sum(), inputs)
     theirs = torch.autograd.grad((dense * towards).sum(), inputs)
     for a, b in zip(mine, theirs, strict=True):
-        assert relative_error(b, a) < 1e-12
+        assert relative_error(b, a) < 1e-10  # rounding, where a lone number is what is left of many
 
 
 @pytest.mark.parametrize("name", REQUESTS)

@@ -62,7 +62,7 @@ def decompose(
 
     `options` are the format's own, as `sweeps=200`; the other arguments (`rank`, `factorization`,
     `groups`, `moment`, `generator`) are those of `FactorizedKernel.from_tensor`, and so are the
-    errors raised. The sensitivity is that of Phan et
+    errors raised; `ValueError` for a tensor without values. The sensitivity is that of Phan et
     al. 2020, arXiv 2008.05441, for any network, in relative changes.
 
     >>> found = decompose(torch.randn(16, 8, 3, 3), rank=0.5, factorization="tucker", sweeps=3)

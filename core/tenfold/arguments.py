@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -55,9 +55,9 @@ def check_batches(name: str, value: Any) -> Iterable[Any]:
     return value  # type: ignore[no-any-return]
 
 
-def check_names(name: str, value: Any) -> Sequence[str]:
+def check_names(name: str, value: Any) -> Collection[str]:
     """Refuse what is no list of strings, with a `TypeError`."""
-    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    several = isinstance(value, Collection) and not isinstance(value, str | bytes)
     if not several or not all(isinstance(one, str) for one in value):
         raise TypeError(f"{name}={type(value).__name__} must be a list of names")
     return value  # type: ignore[no-any-return]

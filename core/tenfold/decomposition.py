@@ -148,7 +148,9 @@ def relative_error(kernel: Tensor, other: Tensor) -> float:
     """
     check_tensor("kernel", kernel)
     if kernel.shape != check_tensor("other", other).shape:
-        raise ValueError(f"other of shape {tuple(other.shape)} must have {tuple(kernel.shape)}")
+        raise ValueError(
+            f"other of shape {tuple(other.shape)} must have the kernel's, {tuple(kernel.shape)}"
+        )
     wide = kernel.detach().double()
     gap, norm = float((wide - other.detach().double()).norm()), float(wide.norm())
     return gap / norm if norm else gap

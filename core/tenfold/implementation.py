@@ -78,7 +78,8 @@ class Fixed(Implementation):
     """Run by exactly this partition, an ordered tuple of groups of the factors' indices.
 
     `memory_format` is `"contiguous"`, `"channels_last"` or None, for that of the input; without
-    `packed` it is PyTorch's own convolutions that run in eval, on unpacked weights.
+    `packed` it is PyTorch's own convolutions that run in eval, on unpacked weights. Raises
+    `TypeError` for no partition, `ValueError` for another memory format.
 
     >>> way = Fixed(((1,), (2, 3), (0,)))
     >>> FactorizedConv(8, 8, 3, order=2, rank=4, implementation=way).plan.partition

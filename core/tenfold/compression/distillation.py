@@ -230,6 +230,6 @@ def _check(
     check_number("lr", lr)
     if not lr > 0:
         raise ValueError(f"lr={lr!r} must be above 0")
-    if amp is not None and amp not in (torch.bfloat16, torch.float16):
+    if not any(amp is known for known in (None, torch.bfloat16, torch.float16)):
         raise ValueError(f"amp={amp!r} must be torch.bfloat16, torch.float16 or None")
     return trained
