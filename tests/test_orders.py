@@ -96,12 +96,12 @@ def assert_is_dense(layer: FactorizedConv, asked: Request) -> None:
     inputs = [x, *layer.parameters()]
     y, dense = layer(x), asked.dense(x, layer.weight.to_tensor(), layer.bias)
     assert y.shape == dense.shape
-    assert relative_error(dense, y) < 1e-12
+    assert relative_error(dense, y) < 1e-10  # rounding, where a lone number is left of many
     towards = torch.ones_like(dense).cumsum(-1)
     mine = torch.autograd.grad((y * towards).sum(), inputs)
     theirs = torch.autograd.grad((dense * towards).sum(), inputs)
     for a, b in zip(mine, theirs, strict=True):
-        assert relative_error(b, a) < 1e-10  # rounding, where a lone number is what is left of many
+        assert relative_error(b, a) < 1e-10
 
 
 @pytest.mark.parametrize("name", REQUESTS)
