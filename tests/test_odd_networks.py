@@ -179,7 +179,9 @@ def test_the_caller_s_mode_does_not_matter(mode):
         found = compressed(plain())
     assert found.report.layers == wanted.report.layers
     found.model(X).sum().backward()
-    assert found.model[0].weight.factors[0].grad is not None
+    layers = [one for one in found.model.modules() if isinstance(one, FactorizedConv)]
+    assert layers
+    assert all(layer.weight.factors[0].grad is not None for layer in layers)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
@@ -384,3 +386,14 @@ def test_a_scripted_network_is_refused():
         scripted = torch.jit.script(plain())
     with pytest.raises(TypeError, match="scripted: give the one that it was made from"):
         compressed(scripted)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_strided_convolution_of_one_tap_is_compressed(order):
+    """As the shortcuts of a ResNet are: two bonds of a chain there hold no more than one."""
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[order - 1]
+    net = nn.Sequential(kind(16, 64, 1), nn.ReLU(), kind(64, 128, 1, stride=2)).eval()
+    x = torch.randn(4, 16, *(4,) * order)
+    found = compressed(net, example_inputs=x, calibration=x.split(2))
+    assert found.report.macs.after <= 0.5 * found.report.macs.before
+    assert found.report.layers[1].factorization is not None

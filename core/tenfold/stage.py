@@ -152,6 +152,15 @@ class Chain(Plan):
             size = stage.geometry.output_size(size)
         return total
 
+    def traffic(self, size: Sequence[int]) -> int:
+        """Elements that its convolutions read and write for one input of spatial size `size`."""
+        total = 0
+        for stage in self.stages:
+            total += stage.in_channels * prod(size)
+            size = stage.geometry.output_size(size)
+            total += stage.out_channels * prod(size)
+        return total
+
 
 class Apart(NamedTuple):
     """A chain of single factors, and the number of an input's elements below which it runs."""

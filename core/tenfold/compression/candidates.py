@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from .. import source
+from ..budget import clip
 from ..conv import FactorizedConv
 from ..decomposition import check_finite, decompose, relative_error, with_group
 from ..factorization import Factorization
@@ -37,7 +38,8 @@ class Candidate(BaseModel):
     """One thing a layer may become; dense where `factorization` is None.
 
     Its factors are the leading part of those of the rank `part_of`, where that is given.
-    `parameters` are its own and `macs` those of all its calls. `weighted` is its relative error in
+    `parameters` are its own, `macs` those of all its calls, and `traffic` the elements that their
+    convolutions read and write. `weighted` is its relative error in
     the norm that it was decomposed in, `output_error` that of its output. `milliseconds` are
     measured where latency counts, and `error` is the relative change of the network's output, or
     what `evaluate` loses, where it was measured.
@@ -51,6 +53,7 @@ class Candidate(BaseModel):
     part_of: Rank | None = None
     parameters: int
     macs: int
+    traffic: int = 0
     kernel_error: float = 0.0
     output_error: float = 0.0
     weighted: float = 0.0
@@ -89,7 +92,7 @@ def rank_of(network: KernelNetwork) -> Rank:
 
 def dense(layer: Layer) -> Candidate:
     """The layer as it is."""
-    return Candidate(parameters=layer.parameters, macs=layer.macs)
+    return Candidate(parameters=layer.parameters, macs=layer.macs, traffic=layer.traffic)
 
 
 def alignment(layer: Layer, asked: int | None) -> int:
@@ -138,12 +141,12 @@ def _nested(
 ) -> Iterator[Fitted]:
     """One decomposition at the largest ranks, truncated to those that keep most for their cost."""
     whole, dense_size = turned.network(10**9), turned.kernel.numel()
+    opens = {mode: whole.sizes[mode] for mode in whole.open_modes}
     networks = {}
     for ranks in product(*(_aligned(whole.sizes[bond], base) for bond in whole.bonds)):
-        network = KernelNetwork(
-            whole.factors, {**whole.sizes, **dict(zip(whole.bonds, ranks, strict=True))}
-        )
-        if network.numel < dense_size:
+        sizes = dict(zip(whole.bonds, ranks, strict=True))
+        network = KernelNetwork(whole.factors, {**whole.sizes, **sizes})
+        if network.numel < dense_size and clip(whole.factors, whole.bonds, opens, sizes) == sizes:
             networks[ranks] = network
     if not networks:
         return
@@ -249,30 +252,30 @@ def candidates(
             plan = make_plan(fitted.choice, fitted.network, runner, layer.config.geometry)
         except ValueError:
             continue
+        macs, traffic = work(layer, plan)
         yield Candidate(
             factorization=fitted.choice.name,
             implementation=runner.name,
             rank=fitted.rank,
             part_of=fitted.part_of,
             parameters=fitted.network.numel + bias,
-            macs=macs(layer, plan),
+            macs=macs,
+            traffic=traffic,
             kernel_error=relative_error(kernel, made),
             output_error=output,
             weighted=weighted,
         )
 
 
-def macs(layer: Layer, plan: Any) -> int:
-    """Multiply-accumulates of all calls; those of the dense layer for code that is not counted."""
+def work(layer: Layer, plan: Any) -> tuple[int, int]:
+    """Multiply-accumulates and traffic of all calls; the dense layer's for code of its own."""
     if not isinstance(plan, Chain):
-        return layer.macs
-    total = 0
-    for shape in layer.shapes:
-        batch, size = layer.positions(shape)
-        if layer.config.sides is not None:
-            size = tuple(s + sum(p) for s, p in zip(size, layer.config.sides, strict=True))
-        total += batch * plan.macs(size)
-    return total
+        return layer.macs, layer.traffic
+    macs = traffic = 0
+    for batch, size, _ in layer.maps():
+        macs += batch * plan.macs(size)
+        traffic += batch * plan.traffic(size)
+    return macs, traffic
 
 
 def build(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from math import prod
 from typing import Any
 
 import torch
@@ -57,19 +58,33 @@ class Layer:
             return int(torch.Size(shape[:-1]).numel()), ()
         return (shape[0] if len(shape) == order + 2 else 1), size
 
+    def maps(self) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+        """Of each call how many inputs there are, and the spatial sizes of one and its output."""
+        config, found = self.config, []
+        for shape in self.shapes:
+            batch, size = self.positions(shape)
+            if config.sides is not None:
+                size = tuple(s + sum(p) for s, p in zip(size, config.sides, strict=True))
+            found.append((batch, size, config.geometry.output_size(size)))
+        return found
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all its calls."""
-        config, total = self.config, 0
-        kernel = int(torch.Size(config.shape).numel())
-        for shape in self.shapes:
-            batch, size = self.positions(shape)
-            if not config.transposed:
-                if config.sides is not None:
-                    size = tuple(s + sum(p) for s, p in zip(size, config.sides, strict=True))
-                size = config.geometry.output_size(size)
-            total += batch * kernel * int(torch.Size(size).numel())
-        return total
+        kernel = prod(self.config.shape)
+        return sum(
+            batch * kernel * prod(size if self.config.transposed else output)
+            for batch, size, output in self.maps()
+        )
+
+    @property
+    def traffic(self) -> int:
+        """Elements that all its calls read and write."""
+        inner, outer = self.config.in_channels, self.config.out_channels
+        return sum(
+            batch * (inner * prod(size) + outer * prod(output))
+            for batch, size, output in self.maps()
+        )
 
 
 def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
