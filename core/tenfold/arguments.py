@@ -57,7 +57,7 @@ def check_batches(name: str, value: Any) -> Iterable[Any]:
 
 def check_names(name: str, value: Any) -> Collection[str]:
     """Refuse what is no list of strings, with a `TypeError`."""
-    several = isinstance(value, Collection) and not isinstance(value, str | bytes)
+    several = isinstance(value, Collection) and not isinstance(value, str | bytes | Tensor)
     if not several or not all(isinstance(one, str) for one in value):
         raise TypeError(f"{name}={type(value).__name__} must be a list of names")
     return value  # type: ignore[no-any-return]
