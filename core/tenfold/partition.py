@@ -14,7 +14,6 @@ from math import prod
 from numbers import Integral
 from typing import Any
 
-from .arguments import check_indices, check_kind
 from .contraction import Modes
 from .geometry import Geometry
 from .network import GROUP, IN, OUT, KernelNetwork
@@ -83,8 +82,8 @@ def roles(
     (('in',), ('r',), ('k0',), 24)
     """
     _check(network, geometry)
-    check_indices("done", done)
-    check_indices("group", group)
+    if not is_partition((done, group)):
+        raise TypeError(f"done={done!r} and group={group!r} must be tuples of ints")
     rest = [i for i in range(len(network.factors)) if i not in done and i not in group]
     open_ends = [mode for mode in (GROUP, OUT) if mode in network.open_modes]
     seen = dict.fromkeys(mode for i in done for mode in network.factors[i])
@@ -185,8 +184,12 @@ def cheapest_partition(
 
 
 def _check(network: Any, geometry: Any) -> None:
-    check_kind("network", network, KernelNetwork)
-    check_kind("geometry", geometry, Geometry)
+    for name, value, kind in (
+        ("network", network, KernelNetwork),
+        ("geometry", geometry, Geometry),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}={type(value).__name__} must be a {kind.__name__}")
     if geometry.order != network.order:
         raise ValueError(f"geometry has {geometry.order} axes, the network {network.order}")
 
