@@ -79,9 +79,10 @@ def compress(
         table: a folder, in which what is measured is kept, so that an interrupted call goes on
             where it was; or the `table` of an earlier compression.
 
-    The model is not changed, whatever happens. Each layer's error is measured alone on the output,
-    in the norm of its inputs (Zhang et al. 2016, arXiv 1505.06798), and an exact knapsack spends
-    the budget (one of errors: Liebenwein et al. 2021, arXiv 2107.11442).
+    The model is not changed, whatever happens. A layer is decomposed in the norm of its inputs
+    (Zhang et al. 2016, arXiv 1505.06798), each as often as its place matters to the output; its
+    error is measured alone on the output, and an exact knapsack spends the budget (one of errors:
+    Liebenwein et al. 2021, arXiv 2107.11442).
 
     Raises `ValueError` or `TypeError`, naming the
     argument and the remedy, for a bad one or a budget that cannot be reached, and `RuntimeError`,
