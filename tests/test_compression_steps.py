@@ -7,15 +7,18 @@ import torch
 from torch import nn
 
 from tenfold import FactorizedConv, Moment, compress
-from tenfold.compression import calibration
-from tenfold.compression.calibration import divide, importances, measure
+from tenfold.compression import moments
+from tenfold.compression.calibration import divide
 from tenfold.compression.candidates import Candidate, fits
-from tenfold.compression.correction import Sums, features, owner, regress, solved
+from tenfold.compression.importance import Importance, importances
 from tenfold.compression.inference import Difference, change, outputs
 from tenfold.compression.measurement import Judge, interpolated, replaced
+from tenfold.compression.moments import measure
 from tenfold.compression.norm import SKETCH, Norm, Seen
 from tenfold.compression.normalisation import recalibrate, scaling
+from tenfold.compression.regression import features, owner, regress, solved
 from tenfold.compression.replay import Replay
+from tenfold.compression.response import Sums
 from tenfold.compression.survey import survey
 from tenfold.compression.table import LayerTable
 
@@ -79,7 +82,7 @@ def test_a_layer_is_worth_what_its_change_does_to_the_output_to_first_order():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 4, bias=False), nn.Linear(4, 3, bias=False)).double()
     inputs = [torch.randn(200, 5, dtype=torch.float64) for _ in range(20)]
-    found = importances(model, survey(model, inputs[0]), inputs, 0)["0"][0]
+    found = importances(model, survey(model, inputs[0]), inputs, 0, 2**20).channels["0"][0]
     weight = model[1].weight.detach()
     wanted = weight.T @ weight  # Jᵀ J, up to the scale of the outputs
     ratio = found / found.trace() - wanted / wanted.trace()
@@ -116,11 +119,11 @@ def test_a_sketch_of_a_large_moment_measures_nearly_the_same():
 
 
 def test_wide_layers_are_compressed_by_the_marginals_of_their_moment(monkeypatch):
-    monkeypatch.setattr(calibration, "WIDE", 64)
+    monkeypatch.setattr(moments, "WIDE", 64)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3)).eval()
     layers = survey(model, batches()[0])
-    seen = measure(model, layers, batches(), 4, 2**30, 0)
+    seen = measure(model, layers, batches(), 4, 2**30, 0, Importance())
     assert [tuple(m.shape[1:]) for m in seen["2"].marginals] == [(16, 16), (3, 3), (3, 3)]
     assert seen["0"].whole is not None
     kernel, whole = model[2].weight.detach(), Moment(model[2])
@@ -140,7 +143,7 @@ def test_sums_about_the_mean_do_not_lose_what_varies_little():
     patches = 1000 + torch.randn(1, 3, 4000, generator=generator)
     sums = Sums(centred=True)
     for some in patches.split(500, 2):
-        sums.add(some, 2 * some)
+        sums.add(some, 2 * some, torch.ones(some.shape[2]))
     response = sums.response()
     wide = patches.double()
     wanted = torch.cov(wide[0]) * (wide.shape[2] - 1)
@@ -154,7 +157,7 @@ def test_regression_finds_the_kernel_that_made_the_responses():
     kernel = torch.randn(1, 5, 3, 2, generator=generator, dtype=torch.float64)
     patches = torch.randn(1, 6, 300, generator=generator, dtype=torch.float64)
     sums = Sums(centred=False)
-    sums.add(patches, kernel.flatten(2) @ patches)
+    sums.add(patches, kernel.flatten(2) @ patches, torch.ones(patches.shape[2]))
     found = regress(torch.zeros_like(kernel), sums.response(), 1e-9)
     torch.testing.assert_close(found, kernel)
 
@@ -172,7 +175,7 @@ def test_the_output_s_factor_and_the_bias_are_fitted_exactly(format_, groups):
     kernel = network.to_tensor(factors).reshape(groups, 6 // groups, -1)
     bias = torch.randn(groups, 6 // groups, 1, generator=generator, dtype=torch.float64)
     sums = Sums(centred=True)
-    sums.add(patches, kernel @ patches + bias)
+    sums.add(patches, kernel @ patches + bias, torch.ones(patches.shape[2]))
     place = owner(network)
     spoilt = [torch.zeros_like(f) if i == place else f for i, f in enumerate(factors)]
     seeds = features(network, spoilt)

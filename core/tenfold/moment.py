@@ -74,7 +74,7 @@ class Moment:
             if share < 1:
                 drawn = torch.rand(patches.shape[2], generator=generator) < share
                 patches = patches[:, :, drawn.to(patches.device)]
-            added = (patches @ patches.mT).double()
+            added = products(patches)
             self._sum = added if self._sum is None else self._sum + added
             self.patches += patches.shape[2]
 
@@ -135,6 +135,20 @@ class Moment:
         stacked = torch.stack(taps, 3)  # (batch, groups, in, taps, *size)
         columns = stacked.reshape(*stacked.shape[:4], prod(stacked.shape[4:]))
         return columns.permute(1, 2, 3, 0, 4).flatten(3).flatten(1, 2)
+
+
+def products(patches: Tensor) -> Tensor:
+    """`Σ p pᵀ` of patches `(groups, n, positions)`, in float64.
+
+    Taken about their mean, which is often the most of them: in float32 its rounding would hide the
+    directions in which there is little.
+    """
+    mean = patches.mean(2, keepdim=True)
+    apart = patches - mean
+    wide, left = mean.double(), apart.sum(2, keepdim=True, dtype=torch.float64)
+    crossed = left @ wide.mT
+    whole = wide @ (patches.shape[2] * wide.mT)
+    return (apart @ apart.mT).double() + crossed + crossed.mT + whole
 
 
 def check_moment(moment: Any) -> None:

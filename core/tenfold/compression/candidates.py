@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from math import prod
 from typing import Any
@@ -25,12 +26,15 @@ from ..rank import Multiple
 from ..registry import Choice, factorizations, implementations
 from ..spectrum import by_group
 from ..stage import Chain
+from ..weighted import weighted_least_squares
 from .norm import Norm
 from .survey import Layer
 from .truncation import centre, kept, leading, ordered
 
 Rank = int | tuple[int, ...]
 FRACTIONS = tuple(0.9 * 0.84**step for step in range(22))  # of the dense parameters
+SWEEPS = 8  # of weighted least squares, at most
+WORK = 2**33  # multiply-accumulates, roughly, of the sweeps for one candidate
 FEW_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))  # where each is a decomposition
 
 
@@ -63,7 +67,8 @@ class Candidate(BaseModel):
     @property
     def key(self) -> str:
         """What its factors are stored under, with those of the layer's other candidates."""
-        return f"{self.factorization}:{self.part_of or self.rank}"
+        place = self.rank if self.part_of is None else f"part of {self.part_of}"
+        return f"{self.factorization}:{place}"
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,11 @@ class Fitted:
     """A network and its factors for a layer's kernel.
 
     `source` holds the factors of the ranks `part_of`, of which these are the leading part, if so.
+    `turned` is what was decomposed.
     """
 
     choice: Choice[Factorization]
+    turned: Turned
     network: KernelNetwork
     factors: list[Tensor]
     source: list[Tensor] | None = None
@@ -82,6 +89,13 @@ class Fitted:
     @property
     def rank(self) -> Rank:
         return rank_of(self.network)
+
+    def refined(self) -> Fitted | None:
+        """The same, its factors nearer to the kernel in the whole norm; None where they are."""
+        factors = self.turned.refined(self.network, self.factors, WORK)
+        return (
+            None if factors is None else replace(self, factors=factors, source=None, part_of=None)
+        )
 
 
 def rank_of(network: KernelNetwork) -> Rank:
@@ -133,7 +147,7 @@ def fits(
         for network in networks:
             if network.shapes not in seen and (rank or network.numel < kernel.numel()):
                 seen.add(network.shapes)
-                yield Fitted(choice, network, turned.factors(network, generator))
+                yield Fitted(choice, turned, network, turned.factors(network, generator))
 
 
 def _nested(
@@ -152,6 +166,10 @@ def _nested(
         return
     most = tuple(map(max, zip(*networks, strict=True)))
     largest = turned.network(most)
+    clipped = [largest.sizes[bond] for bond in largest.bonds]  # some ranks need others as large
+    networks = {
+        r: n for r, n in networks.items() if all(a <= b for a, b in zip(r, clipped, strict=True))
+    }
     middle = centre(largest)
     assert middle is not None
     factors = ordered(largest, turned.solve(largest, generator), middle)
@@ -164,7 +182,7 @@ def _nested(
             chosen.add(max(within, key=lambda r: float(keeps[tuple(one - 1 for one in r)])))
     for ranks in sorted(chosen):
         network = turned.network(ranks)
-        yield Fitted(choice, network, leading(network, source), source, rank_of(largest))
+        yield Fitted(choice, turned, network, leading(network, source), source, rank_of(largest))
 
 
 def _aligned(most: int, base: int) -> list[int]:
@@ -185,6 +203,7 @@ class Turned:
         for turning in self.whitenings:
             work = turning.turned(work, smallest.open_modes)
         self.turned = work.flatten(0, 1)
+        self.norm = norm
 
     def network(self, rank: Any, weighed: bool = True) -> KernelNetwork:
         """The network for a rank, chosen by what counts in the norm."""
@@ -206,6 +225,43 @@ class Turned:
     def factors(self, network: KernelNetwork, generator: torch.Generator) -> list[Tensor]:
         """Factors of the kernel."""
         return self.restore(self.solve(network, generator))
+
+    @cached_property
+    def seen(self) -> Tensor | None:
+        """The whole moment of what the turned kernel sees, `(groups, n, n)`.
+
+        None where it is not known, or says no more than the turning does.
+        """
+        whole, count = self.norm.seen.whole, self.norm.seen.count
+        if whole is None or count is None or count < whole.shape[1]:
+            return None
+        first, *_ = self.whitenings
+        if max(map(len, first.modes)) == self.kernel.dim() - 1:
+            return None
+        return first.seen(whole, self.kernel.shape[1:], count)
+
+    def refined(
+        self, network: KernelNetwork, factors: Sequence[Tensor], work: int
+    ) -> list[Tensor] | None:
+        """Factors of the kernel, nearer to it in the norm with the whole moment.
+
+        By so many sweeps as take `work` multiply-accumulates; None where that is not one, or where
+        the whole moment says no more than the turning does.
+        """
+        if self.seen is None:
+            return None
+        sweeps = min(SWEEPS, work // (self.kernel.numel() * self.seen.shape[1]))
+        if not sweeps:
+            return None
+        grouped = with_group(network)
+        pairs = zip(factors, grouped.shapes, strict=True)
+        found = [factor.to(self.turned).reshape(shape) for factor, shape in pairs]
+        for turning in self.whitenings:
+            found = replace(turning, inverses=turning.roots).restored(found)
+        kernel = by_group(self.turned, self.groups)
+        found = weighted_least_squares(kernel, grouped, found, self.seen, sweeps)
+        pairs = zip(found, network.shapes, strict=True)
+        return self.restore([factor.reshape(shape) for factor, shape in pairs])
 
 
 def distinct(layer: Layer, formats: Sequence[str]) -> list[Choice[Factorization]]:

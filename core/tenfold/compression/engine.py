@@ -10,14 +10,16 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..arguments import check_batches
-from .calibration import divide, groups_within, importances, measure
+from .calibration import divide
 from .correction import correct
+from .importance import Importance, importances
 from .inference import Batch, check_call, check_finite, copied, undisturbed
 from .latency import time_layer, time_networks
 from .measurement import Evaluate, Judge, Task, score
+from .moments import groups_within, measure
 from .normalisation import recalibrate, scaling
 from .plan import Choices, Plan, applied, assemble
 from .progress import Progress, shown
@@ -78,9 +80,10 @@ def compress(
         table: a folder, in which what is measured is kept, so that an interrupted call goes on
             where it was; or the `table` of an earlier compression.
 
-    The model is not changed, whatever happens. Each layer's error is measured alone on the output,
-    in the norm of its inputs (Zhang et al. 2016, arXiv 1505.06798), and an exact knapsack spends
-    the budget (one of errors: Liebenwein et al. 2021, arXiv 2107.11442).
+    The model is not changed, whatever happens. A layer is decomposed in the norm of its inputs
+    (Zhang et al. 2016, arXiv 1505.06798), each as often as its place matters to the output; its
+    error is measured alone on the output, and an exact knapsack spends the budget (one of errors:
+    Liebenwein et al. 2021, arXiv 2107.11442).
 
     Raises `ValueError` or `TypeError`, naming the
     argument and the remedy, for a bad one or a budget that cannot be reached, and `RuntimeError`,
@@ -145,15 +148,15 @@ class Run:
         return Judge.of(self.model, self.held, self.evaluate)
 
     @cached_property
-    def worths(self) -> dict[str, Tensor]:
+    def importance(self) -> Importance:
         """What the layers' outputs are worth: to the network's, or to the normalisation after."""
-        found = {}
-        if self.config.objective == "measured":
-            found = importances(self.model, self.layers, self.probes, self.config.seed)
+        config, found = self.config, Importance()
+        if config.objective == "measured":
+            found = importances(self.model, self.layers, self.fitted, config.seed, config.memory)
         for layer in self.layers:
-            if layer.name not in found and layer.follower is not None:
+            if layer.name not in found.channels and layer.follower is not None:
                 follower = self.model.get_submodule(layer.follower)
-                found[layer.name] = scaling(follower, layer.config.groups)
+                found.channels[layer.name] = scaling(follower, layer.config.groups)
         return found
 
     def measured(
@@ -181,7 +184,15 @@ class Run:
         config = self.config
         batches = list(self.fitted)
         counted = self.progress.over(batches, "calibration")
-        seen = measure(self.model, layers, counted, len(batches), config.memory, config.seed)
+        seen = measure(
+            self.model,
+            layers,
+            counted,
+            len(batches),
+            config.memory,
+            config.seed,
+            self.importance,
+        )
         judge = self.judge if config.objective == "measured" else None
         return {
             layer.name: Task(
@@ -189,7 +200,7 @@ class Run:
                 layer,
                 config,
                 seen[layer.name],
-                self.worths.get(layer.name),
+                self.importance.channels.get(layer.name),
                 judge,
                 tuple(one.name for one in self.every),
                 shared,
@@ -315,7 +326,7 @@ class Run:
             self.fitted,
             self.final,
             self.config.seed,
-            self.worths,
+            self.importance,
             self.config.memory,
         )
         for _ in self.progress.over(steps, "correction", len(self.layers)):

@@ -123,6 +123,21 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def hooked(handles: list[Any]) -> Iterator[None]:
+    """Remove hooks in the end."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def batched(x: Tensor, order: int) -> Tensor:
+    """An input with its batch axis, of size 1 where it had none."""
+    return x.unsqueeze(0) if order and x.dim() == order + 1 else x
+
+
 def tensors(output: Any) -> list[Tensor]:
     """The floating-point tensors in what a network returned, in a fixed order; else all tensors.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..source import read_kernel
 from ..spectrum import by_group
-from .candidates import Candidate, alignment, build, candidates, dense, fits, put
+from .candidates import Candidate, Fitted, alignment, build, candidates, dense, fits, put
 from .inference import (
     Batch,
     Difference,
@@ -34,6 +34,7 @@ from .table import LayerTable
 
 Evaluate = Callable[[nn.Module], float]
 LEAST = 1e-6  # of an error, in the layer's own: among those that measure nothing it still counts
+GAIN = 1.5  # the most by which weighted least squares lowers an error, as a rule
 LEVELS = (0.5, 0.22, 0.1)  # fractions of the dense cost at which the network is run
 
 
@@ -141,11 +142,21 @@ class Task:
         base = alignment(layer, config.multiple)
         meter = norm.sketched(config.seed)
         energy = meter.squared(by_group(kernel, layer.config.groups))
+        made: list[Fitted] = []
+
+        def add(fitted: Fitted) -> None:
+            for one in candidates(layer, kernel, meter, energy, fitted, config.implementations):
+                table.candidates.append(one)
+                table.factors[one.key] = fitted.source or fitted.factors
+                made.append(fitted)
+
         with torch.no_grad():
             for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
-                for one in candidates(layer, kernel, meter, energy, fitted, config.implementations):
-                    table.candidates.append(one)
-                    table.factors[one.key] = fitted.source or fitted.factors
+                add(fitted)
+            for index in promising(table.candidates, config.metric):
+                refined = made[index - 1].refined()
+                if refined is not None:
+                    add(refined)
         if self.judge is not None:
             self.measure(table, conv, self.judge)
         return table
@@ -162,6 +173,17 @@ class Task:
                 table.candidates[index] = one.model_copy(
                     update={"error": judge.alone(self.model, self.layer.name)}
                 )
+
+
+def promising(found: Sequence[Candidate], metric: str) -> list[int]:
+    """The candidates that none of lower cost beats by more than refining them may gain."""
+    costs = [one.parameters if metric == "parameters" else one.macs for one in found]
+    kept, best = [], float("inf")
+    for index in sorted(range(1, len(found)), key=lambda i: (costs[i], found[i].weighted)):
+        best = min(best, found[index].weighted)
+        if costs[index] < costs[0] and found[index].weighted <= GAIN * best:
+            kept.append(index)
+    return kept
 
 
 def spread(found: Sequence[Candidate], metric: str) -> list[int]:

@@ -36,7 +36,9 @@ class Seen:
         whole = self.whole
         if whole is not None:
             whole = _scaled(whole if self.count is None else shrunk(whole, self.count), like)
-        return Seen(whole, tuple(_scaled(marginal, like) for marginal in self.marginals))
+            whole = definite(whole)
+        marginals = tuple(_scaled(marginal, like) for marginal in self.marginals)
+        return Seen(whole, marginals, count=self.count)
 
     def times(self, kernel: Tensor) -> Tensor:
         """A kernel `(groups, out, in, *k)` times the moment."""
@@ -85,8 +87,7 @@ class Norm:
             return self
         generator = torch.Generator().manual_seed(seed)
         omega = torch.randn(whole.shape[1], SKETCH, generator=generator) / SKETCH**0.5
-        ridge = RIDGE * torch.eye(whole.shape[1]).to(whole)
-        root, failed = torch.linalg.cholesky_ex(whole + ridge, upper=True)
+        root, failed = torch.linalg.cholesky_ex(whole, upper=True)
         if bool(failed.any()):
             return self
         return Norm(Seen(sketch=(root.mT @ omega.to(root)).float()), self.worth)
@@ -129,6 +130,15 @@ def shrunk(moment: Tensor, count: int) -> Tensor:
     part = (above / below.clamp_min(1e-300)).clamp(0, 1)[:, None, None] * min(1.0, size / count)
     one = torch.eye(size).to(moment)
     return (1 - part) * moment + part * (trace / size)[:, None, None] * one
+
+
+def definite(moment: Tensor) -> Tensor:
+    """A moment `(groups, n, n)` of mean diagonal 1, ridged where rounding made it indefinite."""
+    ridge, found = RIDGE, moment
+    while bool(torch.linalg.cholesky_ex(found)[1].any()):
+        found = moment + ridge * torch.eye(moment.shape[1]).to(moment)
+        ridge *= 10
+    return found
 
 
 def _turning(mode: str, moment: Tensor, factors: Sequence[Modes]) -> Whitening | None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .calibration import hooked
-from .inference import Batch, call, evaluating
+from .inference import Batch, call, evaluating, hooked
 
 
 class Replay:

@@ -31,7 +31,8 @@ class CompressionConfig(BaseModel):
         include, exclude: which layers: names with `*` and `?`, classes, or functions of a name and
             a module; all convolutions and linear layers by default.
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
-        correct: fit each compressed layer to the original's response, layer by layer.
+        correct: fit the layers to the original's responses, one after another: the compressed
+            ones, and dense ones that come after these.
         holdout: the fraction of the calibration that corrections are judged on.
         probes: how many calibration batches the single layers' errors are measured on.
         memory: the most bytes that moments, or stored activations, take at a time.

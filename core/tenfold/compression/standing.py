@@ -11,9 +11,8 @@ from torch import nn
 
 from ..planning import make_plan
 from ..registry import factorizations, implementations
-from .calibration import hooked
 from .candidates import Candidate, build, put, rank_of
-from .inference import Batch, call, evaluating
+from .inference import Batch, call, evaluating, hooked
 from .request import CompressionConfig
 from .survey import Layer
 

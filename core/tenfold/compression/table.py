@@ -21,7 +21,7 @@ from .candidates import Candidate
 from .inference import Batch
 from .request import CompressionConfig
 
-FORMAT = "tenfold-table-2"
+FORMAT = "tenfold-table-3"
 MATTERS = (
     "objective",
     "metric",

@@ -1,0 +1,147 @@
+"""What each layer sees: the second moments of its patches, of so many as that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..moment import Moment, products
+from .importance import Importance
+from .inference import Batch, call, evaluating, hooked
+from .norm import Seen
+from .sampling import FEW, Sampling, plenty
+from .survey import Layer
+
+WIDE = 5000  # inputs of one output: from there on work with a moment takes minutes
+
+
+def groups_within(layers: Sequence[Layer], memory: int) -> Iterator[list[Layer]]:
+    """Part layers, in order, so that the moments of each part take at most `memory` bytes."""
+    part: list[Layer] = []
+    taken = 0
+    for layer in layers:
+        size = 0 if is_wide(layer, memory) else moment_bytes(layer)
+        if part and taken + size > memory:
+            yield part
+            part, taken = [], 0
+        part.append(layer)
+        taken += size
+    if part:
+        yield part
+
+
+def moment_bytes(layer: Layer) -> int:
+    """What the moment of a layer's patches takes, in float64."""
+    config = layer.config
+    return 8 * config.groups * prod(config.shape[1:]) ** 2
+
+
+def is_wide(layer: Layer, memory: int) -> bool:
+    """Whether a layer has too many inputs, or takes too much memory, for its whole moment."""
+    return prod(layer.config.shape[1:]) > WIDE or moment_bytes(layer) > memory
+
+
+def measure(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    batches: Iterable[Batch],
+    count: int,
+    memory: int,
+    seed: int,
+    importance: Importance,
+) -> dict[str, Seen]:
+    """The second moments of each layer's inputs over `count` batches.
+
+    From so many patches as each needs. A layer that is too wide for its moment has the marginals
+    instead, and one where even those would take more than `memory` bytes, nothing.
+    """
+    gathered: dict[str, Gathered] = {}
+    handles = []
+    for layer in layers:
+        wide = is_wide(layer, memory)
+        if wide and 8 * layer.config.groups * layer.config.shape[1] ** 2 > memory:
+            continue
+        places = importance.places.get(layer.name)
+        sampling = Sampling(layer, count, FEW if wide else plenty(layer), places, seed)
+        module = model.get_submodule(layer.name)
+        one: Gathered = (Marginals if wide else Whole)(module, sampling)
+        gathered[layer.name] = one
+        handles.append(module.register_forward_pre_hook(one.hook))
+    with hooked(handles), evaluating(model):
+        for index, batch in enumerate(batches):
+            for one in gathered.values():
+                one.batch, one.call = index, 0
+            call(model, batch)
+    return {n.name: gathered[n.name].seen() if n.name in gathered else Seen() for n in layers}
+
+
+class Gathered:
+    """Sums over the patches of one layer, as they come by."""
+
+    def __init__(self, conv: nn.Module, sampling: Sampling) -> None:
+        self.moment, self.sampling = Moment(conv), sampling
+        self.batch = self.call = 0
+
+    @torch.no_grad()
+    def hook(self, _: nn.Module, given: Any) -> None:
+        """Take in the input of one call."""
+        drawn = self.sampling.draw(self.moment, given[0], self.batch, self.call)
+        for patches, _places, weights in drawn:
+            self.add(patches, weights)
+        self.call += 1
+
+    def add(self, patches: Tensor, weights: Tensor) -> None:
+        """Take in patches `(groups, n, few)`, each so many times."""
+        raise NotImplementedError
+
+    def seen(self) -> Seen:
+        """What there was."""
+        raise NotImplementedError
+
+
+class Whole(Gathered):
+    """The second moment of the patches."""
+
+    def __init__(self, conv: nn.Module, sampling: Sampling) -> None:
+        super().__init__(conv, sampling)
+        self.sum: Tensor | None = None
+        self.weight = self.square = 0.0
+
+    def add(self, patches: Tensor, weights: Tensor) -> None:
+        added = products(patches * weights.sqrt())
+        self.sum = added if self.sum is None else self.sum + added
+        self.weight += float(weights.sum())
+        self.square += float(weights.square().sum())
+
+    def seen(self) -> Seen:
+        if self.sum is None:
+            return Seen()
+        return Seen(whole=self.sum, count=effective(self.weight, self.square))
+
+
+class Marginals(Gathered):
+    """The second moments of a convolution's input channels, and of each spatial mode's taps."""
+
+    def __init__(self, conv: nn.Module, sampling: Sampling) -> None:
+        super().__init__(conv, sampling)
+        self.sums: list[Tensor] = []
+
+    def add(self, patches: Tensor, weights: Tensor) -> None:
+        config = self.moment.config
+        apart = (patches * weights.sqrt()).reshape(config.groups, *config.shape[1:], -1)
+        rows = [apart.movedim(axis, 1).flatten(2) for axis in range(1, apart.dim() - 1)]
+        added = [(one @ one.mT).double() for one in rows]
+        pairs = zip(self.sums or map(torch.zeros_like, added), added, strict=True)
+        self.sums = [one + more for one, more in pairs]
+
+    def seen(self) -> Seen:
+        return Seen(marginals=tuple(self.sums))
+
+
+def effective(weight: float, square: float) -> int:
+    """How many equal samples say as much as some of this total weight and sum of its squares."""
+    return round(weight * weight / square) if square else 0
