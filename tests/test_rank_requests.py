@@ -88,7 +88,7 @@ def test_a_multiple_keeps_the_budget(factorization, fraction, base):
     shape = (64, 48, 3, 3)
     network = factorizations[factorization]().network(shape, Multiple(base, of=fraction))
     smallest = all(network.sizes[bond] == 1 for bond in network.bonds)
-    assert network.numel <= fraction * 64 * 48 * 9 or smallest
+    assert network.numel <= fraction * (64 * 48 * 9) * (1 + 1e-12) or smallest  # but for rounding
     most = factorizations[factorization]().network(shape, 10**9)
     for bond in network.bonds:
         size = network.sizes[bond]

@@ -25,7 +25,9 @@ is in one of them. `((1,), (2, 3), (0,))` is three convolutions."""
 
 def is_partition(value: Any) -> bool:
     """Whether it is a sequence of sequences of ints."""
-    groups = isinstance(value, Sequence) and all(isinstance(one, Sequence) for one in value)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    groups = all(isinstance(one, Sequence) and not isinstance(one, str) for one in value)
     return groups and all(isinstance(index, Integral) for group in value for index in group)
 
 
