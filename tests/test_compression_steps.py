@@ -9,7 +9,8 @@ from torch import nn
 from tenfold import FactorizedConv, Moment, compress
 from tenfold.compression import moments
 from tenfold.compression.calibration import divide
-from tenfold.compression.candidates import Candidate, fits
+from tenfold.compression.candidates import Candidate
+from tenfold.compression.fitting import fits
 from tenfold.compression.importance import Importance, importances
 from tenfold.compression.inference import Difference, change, outputs
 from tenfold.compression.measurement import Judge, interpolated, replaced

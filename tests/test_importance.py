@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tenfold import Moment, compress
-from tenfold.compression.candidates import Turned
 from tenfold.compression.importance import FLOOR, Importance, importances
 from tenfold.compression.inference import copied
 from tenfold.compression.moments import effective, measure
 from tenfold.compression.norm import Norm, Seen
 from tenfold.compression.sampling import Sampling
 from tenfold.compression.survey import survey
+from tenfold.compression.turned import Turned
 from tenfold.moment import products
 from tenfold.registry import factorizations
 from tenfold.spectrum import by_group

@@ -59,10 +59,9 @@ def decompose(
     moment split over the factors, and by alternating least squares from there with the whole of it,
     where that is affordable. The factors with the smallest output error are returned.
 
-    Raises `ValueError` for a kernel that is not finite, and `RuntimeError` where the format
-    returns something else than finite factors of the network's shapes.
+    The kernel is finite: its callers see to it by `check_finite`. Raises `RuntimeError` where the
+    format returns something else than finite factors of the network's shapes.
     """
-    check_finite(kernel)
     if kernel.device.type == "meta":
         return [kernel.new_empty(shape) for shape in network.shapes]
     grouped = with_group(network)

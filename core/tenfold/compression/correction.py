@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..conv import FactorizedConv
 from ..source import TRANSPOSED, read_kernel, swap_channels
 from ..spectrum import by_group
-from .candidates import Turned, evened
+from .building import evened
 from .importance import Importance
 from .inference import Batch
 from .measurement import Judge
@@ -20,6 +20,7 @@ from .norm import Norm, Seen
 from .regression import features, offset, refit, regress, solved
 from .response import Response, respond
 from .survey import Layer
+from .turned import Turned
 
 TOWARDS = 0.1  # of the mean diagonal: the pull to the original kernel
 WORK = 2**35  # multiply-accumulates, roughly, of weighted least squares

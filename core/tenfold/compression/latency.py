@@ -12,7 +12,7 @@ from torch.backends import mha
 
 from ..convolve import channels_last, is_channels_last
 from ..tuning.timing import in_turn
-from .candidates import build
+from .building import build
 from .inference import Batch, call, evaluating
 from .survey import Layer
 from .table import LayerTable

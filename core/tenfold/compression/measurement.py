@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from ..source import read_kernel
 from ..spectrum import by_group
-from .candidates import Candidate, Fitted, alignment, build, candidates, dense, fits, put
+from .building import build, put
+from .candidates import Candidate, candidates, dense
+from .fitting import Fitted, alignment, fits
 from .inference import (
     Batch,
     Difference,

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from torch import nn
 
 from .allocation import allocate, uniform
-from .candidates import Candidate, build, put
+from .building import build, put
+from .candidates import Candidate
 from .measurement import interpolated
 from .request import CompressionConfig
 from .survey import Layer

@@ -11,7 +11,9 @@ from torch import nn
 
 from ..planning import make_plan
 from ..registry import factorizations, implementations
-from .candidates import Candidate, build, put, rank_of
+from .building import build, put
+from .candidates import Candidate
+from .fitting import rank_of
 from .inference import Batch, call, evaluating, hooked
 from .request import CompressionConfig
 from .survey import Layer

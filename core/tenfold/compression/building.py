@@ -1,0 +1,72 @@
+"""The layer that a candidate stands for, in its place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from .. import source
+from ..conv import FactorizedConv
+from ..kernel import FactorizedKernel
+from ..registry import factorizations
+from .candidates import Candidate
+from .survey import Layer
+from .truncation import leading
+
+
+def build(
+    conv: Any, layer: Layer, candidate: Candidate, factors: Sequence[Tensor]
+) -> FactorizedConv:
+    """The layer that a candidate stands for, with the state, bias and hooks of `conv`."""
+    config = layer.config
+    assert candidate.factorization is not None
+    assert candidate.implementation is not None
+    choice = factorizations.choose(layer.request.get("factorization", candidate.factorization))
+    way = layer.request.get("implementation", candidate.implementation)
+    network = choice.plugin.network(config.shape, candidate.rank, config.groups)
+    if candidate.part_of is not None:
+        factors = leading(network, factors)
+    made = FactorizedConv.from_factorization(
+        FactorizedKernel(network, evened(factors), choice),
+        implementation=way,
+        bias=conv.bias,
+        stride=config.stride,
+        padding=config.padding,
+        dilation=config.dilation,
+        padding_mode=config.padding_mode,
+        transposed=config.transposed,
+        output_padding=config.output_padding,
+    )
+    source.copy_state(conv, made)
+    for name in HOOKS:
+        setattr(made, name, copy.copy(getattr(conv, name)))
+    return made
+
+
+def evened(factors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of equal norms, whose network is the same: they train better."""
+    norms = [float(factor.double().norm()) for factor in factors]
+    mean = prod(norms) ** (1 / len(norms))
+    return [f * (mean / n) if mean else f.clone() for f, n in zip(factors, norms, strict=True)]
+
+
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def put(model: nn.Module, layer: Layer, module: nn.Module) -> None:
+    """Put a module in every place of `layer`."""
+    for name in layer.names:
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, module)

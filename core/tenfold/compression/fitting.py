@@ -1,0 +1,162 @@
+"""Decompositions of a layer: formats × ranks, each in the layer's norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..budget import clip
+from ..decomposition import check_finite
+from ..factorization import Factorization
+from ..network import KernelNetwork
+from ..rank import Multiple
+from ..registry import Choice, factorizations
+from .norm import Norm
+from .survey import Layer
+from .truncation import centre, kept, leading, ordered
+from .turned import Turned
+
+Rank = int | tuple[int, ...]
+FRACTIONS = tuple(0.9 * 0.84**step for step in range(22))  # of the dense parameters
+FEW_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))  # where each is a decomposition
+WORK = 2**33  # multiply-accumulates, roughly, of refining one
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A network and its factors for a layer's kernel.
+
+    `source` holds the factors of the ranks `part_of`, of which these are the leading part, if so.
+    `turned` is what was decomposed.
+    """
+
+    choice: Choice[Factorization]
+    turned: Turned
+    network: KernelNetwork
+    factors: list[Tensor]
+    source: list[Tensor] | None = None
+    part_of: Rank | None = None
+
+    @property
+    def rank(self) -> Rank:
+        return rank_of(self.network)
+
+    def refined(self) -> Fitted | None:
+        """The same, its factors nearer to the kernel in the whole norm; None where they are."""
+        factors = self.turned.refined(self.network, self.factors, WORK)
+        return (
+            None if factors is None else replace(self, factors=factors, source=None, part_of=None)
+        )
+
+
+def rank_of(network: KernelNetwork) -> Rank:
+    """The sizes of the bonds, as a request asks for them."""
+    sizes = tuple(network.sizes[bond] for bond in network.bonds)
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def alignment(layer: Layer, asked: int | None) -> int:
+    """What ranks are multiples of: the widest that leaves a narrow layer a choice."""
+    if asked is not None:
+        return asked
+    narrow = min(layer.config.out_channels, layer.config.shape[1])
+    return next((base for base in (16, 8, 4, 2) if narrow >= 4 * base), 1)
+
+
+def fits(
+    layer: Layer,
+    kernel: Tensor,  # (out, in/groups, *k)
+    norm: Norm,
+    formats: Sequence[str],
+    base: int,
+    seed: int,
+) -> Iterator[Fitted]:
+    """Decompose a layer's kernel in each format at each rank that is smaller than dense.
+
+    Raises `ValueError` for a kernel that is not finite.
+    """
+    check_finite(kernel)
+    rank = layer.request.get("rank")
+    asked = layer.request.get("factorization")
+    choices = [factorizations.choose(asked)] if asked else distinct(layer, formats)
+    for choice in choices:
+        generator = torch.Generator().manual_seed(seed)
+        turned = Turned(choice.plugin, kernel, norm, layer.config.groups)
+        if rank is not None:
+            networks = [turned.network(rank)]
+        elif len(turned.network(1).bonds) <= 2 and centre(turned.network(1)) is not None:
+            yield from _nested(choice, turned, base, generator)
+            continue
+        else:
+            networks = [turned.network(Multiple(base, of=of)) for of in FEW_FRACTIONS]
+        seen = set()
+        for network in networks:
+            if network.shapes not in seen and (rank or network.numel < kernel.numel()):
+                seen.add(network.shapes)
+                yield Fitted(choice, turned, network, turned.factors(network, generator))
+
+
+def _nested(
+    choice: Choice[Factorization], turned: Turned, base: int, generator: torch.Generator
+) -> Iterator[Fitted]:
+    """One decomposition at the largest ranks, truncated to those that keep most for their cost."""
+    whole, dense_size = turned.network(10**9), turned.kernel.numel()
+    opens = {mode: whole.sizes[mode] for mode in whole.open_modes}
+    networks = {}
+    for ranks in product(*(_aligned(whole.sizes[bond], base) for bond in whole.bonds)):
+        sizes = dict(zip(whole.bonds, ranks, strict=True))
+        network = KernelNetwork(whole.factors, {**whole.sizes, **sizes})
+        if network.numel < dense_size and clip(whole.factors, whole.bonds, opens, sizes) == sizes:
+            networks[ranks] = network
+    if not networks:
+        return
+    most = tuple(map(max, zip(*networks, strict=True)))
+    largest = turned.network(most)
+    clipped = [largest.sizes[bond] for bond in largest.bonds]  # some ranks need others as large
+    networks = {
+        r: n for r, n in networks.items() if all(a <= b for a, b in zip(r, clipped, strict=True))
+    }
+    middle = centre(largest)
+    assert middle is not None
+    factors = ordered(largest, turned.solve(largest, generator), middle)
+    keeps = kept(largest, factors, middle).cpu().numpy()
+    source = turned.restore(factors)
+    chosen = set()
+    for fraction in FRACTIONS:
+        within = [r for r, network in networks.items() if network.numel <= fraction * dense_size]
+        if within:
+            chosen.add(max(within, key=lambda r: float(keeps[tuple(one - 1 for one in r)])))
+    for ranks in sorted(chosen):
+        network = turned.network(ranks)
+        yield Fitted(choice, turned, network, leading(network, source), source, rank_of(largest))
+
+
+def _aligned(most: int, base: int) -> list[int]:
+    """The ranks up to `most` to choose from: multiples of `base`, and fractions of it below."""
+    small = [base >> shift for shift in range(1, base.bit_length())]
+    step = base * max(1, most // (base * 64))  # no more than 64
+    return sorted({r for r in (*small, *range(base, most + 1, step), most) if r <= most})
+
+
+def distinct(layer: Layer, formats: Sequence[str]) -> list[Choice[Factorization]]:
+    """The formats that differ on this layer: of a 1×1 kernel, say, several are one matrix product.
+
+    One with a factor that has no open mode is left out where others do without.
+    """
+    shape, groups = layer.config.shape, layer.config.groups
+    found: dict[Any, Choice[Factorization]] = {}
+    for name in formats:
+        choice = factorizations.choose(name)
+        network = choice.plugin.network(shape, 2, groups)
+        opens = [
+            frozenset(m for m in f if m in network.open_modes and network.sizes[m] > 1)
+            for f in network.factors
+        ]
+        found.setdefault(tuple(sorted(tuple(sorted(one)) for one in opens)), choice)
+    whole = {opens: choice for opens, choice in found.items() if all(opens)}
+    return list((whole or found).values())

@@ -1,0 +1,92 @@
+"""A kernel turned so that its plain decomposition is the one in a norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..decomposition import decompose, with_group
+from ..factorization import Factorization
+from ..network import KernelNetwork
+from ..spectrum import by_group
+from ..weighted import weighted_least_squares
+from .norm import Norm
+
+SWEEPS = 8  # of weighted least squares, at most
+
+
+class Turned:
+    """A kernel turned for one format, so that its plain decomposition is that of the norm."""
+
+    def __init__(self, format_: Factorization, kernel: Tensor, norm: Norm, groups: int) -> None:
+        self.format, self.kernel, self.groups = format_, kernel, groups
+        smallest = with_group(self.network(1, weighed=False))
+        self.whitenings = norm.whitenings(smallest.factors, kernel.shape[1:])
+        work = by_group(kernel, groups)
+        for turning in self.whitenings:
+            work = turning.turned(work, smallest.open_modes)
+        self.turned = work.flatten(0, 1)
+        self.norm = norm
+
+    def network(self, rank: Any, weighed: bool = True) -> KernelNetwork:
+        """The network for a rank, chosen by what counts in the norm."""
+        kernel = self.turned if weighed and hasattr(self, "turned") else None
+        return self.format.network(tuple(self.kernel.shape), rank, self.groups, kernel)
+
+    def solve(self, network: KernelNetwork, generator: torch.Generator) -> list[Tensor]:
+        """Factors of the turned kernel."""
+        return decompose(self.format, self.turned, network, generator)
+
+    def restore(self, factors: Sequence[Tensor]) -> list[Tensor]:
+        """Factors of the kernel from those of the turned one, in the kernel's dtype."""
+        grouped = [factor if self.groups > 1 else factor[None] for factor in factors]
+        for turning in self.whitenings:
+            grouped = turning.restored(grouped)
+        found = [factor if self.groups > 1 else factor[0] for factor in grouped]
+        return [factor.to(self.kernel.dtype).contiguous() for factor in found]
+
+    def factors(self, network: KernelNetwork, generator: torch.Generator) -> list[Tensor]:
+        """Factors of the kernel."""
+        return self.restore(self.solve(network, generator))
+
+    @cached_property
+    def seen(self) -> Tensor | None:
+        """The whole moment of what the turned kernel sees, `(groups, n, n)`.
+
+        None where it is not known, or says no more than the turning does.
+        """
+        whole, count = self.norm.seen.whole, self.norm.seen.count
+        if whole is None or count is None or count < whole.shape[1]:
+            return None
+        first, *_ = self.whitenings
+        if max(map(len, first.modes)) == self.kernel.dim() - 1:
+            return None
+        return first.seen(whole, self.kernel.shape[1:], count)
+
+    def refined(
+        self, network: KernelNetwork, factors: Sequence[Tensor], work: int
+    ) -> list[Tensor] | None:
+        """Factors of the kernel, nearer to it in the norm with the whole moment.
+
+        By so many sweeps as take `work` multiply-accumulates; None where that is not one, or where
+        the whole moment says no more than the turning does.
+        """
+        if self.seen is None:
+            return None
+        sweeps = min(SWEEPS, work // (self.kernel.numel() * self.seen.shape[1]))
+        if not sweeps:
+            return None
+        grouped = with_group(network)
+        pairs = zip(factors, grouped.shapes, strict=True)
+        found = [factor.to(self.turned).reshape(shape) for factor, shape in pairs]
+        for turning in self.whitenings:
+            found = replace(turning, inverses=turning.roots).restored(found)
+        kernel = by_group(self.turned, self.groups)
+        found = weighted_least_squares(kernel, grouped, found, self.seen, sweeps)
+        pairs = zip(found, network.shapes, strict=True)
+        return self.restore([factor.reshape(shape) for factor, shape in pairs])
