@@ -119,6 +119,10 @@ def project(tensor: Tensor, mode: int, basis: Tensor) -> Tensor:
 
 def towards(basis: Tensor, other: Tensor) -> Tensor:
     """The basis of the same space that is nearest to `other`, both `(groups, size, rank)`."""
-    left, _, right = torch.linalg.svd(basis.mT @ other)
-    turned: Tensor = basis @ (left @ right)
+    turn = basis.mT @ other
+    values, vectors = torch.linalg.eigh(turn.mT @ turn)  # near 1 all: an SVD may not converge
+    kind = torch.finfo(values.dtype)
+    least = (kind.eps * values[..., -1:]).clamp_min(kind.tiny)
+    inverse = torch.maximum(values, least).rsqrt()[..., None, :]
+    turned: Tensor = basis @ (turn @ (vectors * inverse) @ vectors.mT)
     return turned
