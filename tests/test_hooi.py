@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tenfold import decompose
 from tenfold.demo.data import load_cnn
 from tenfold_plugins import hooi
 
@@ -110,3 +111,16 @@ def test_a_basis_without_anything_in_common_is_turned_to_something_finite():
     assert hooi.towards(one[..., :2], one[..., 2:4]).isfinite().all()
     wide = torch.linalg.qr(torch.randn(1, 512, 163))[0]
     assert hooi.towards(wide, wide).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["tucker", "tt", "spatial_svd"])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_kernel_with_channels_of_zeros_is_decomposed(name, seed):
+    """As of a pruned layer: LAPACK's float32 eigenvalues of its Gram matrix may not converge."""
+    generator = torch.Generator().manual_seed(seed)
+    kernel = torch.randn(180 - seed, 150, 3, 3, generator=generator)
+    kernel[torch.rand(len(kernel), generator=generator) < 0.7] = 0
+    kernel *= (0.7 ** torch.arange(len(kernel)))[:, None, None, None] if seed % 2 else 1
+    found = decompose(kernel, rank=0.25, factorization=name)
+    assert found.error < 1
+    assert all(factor.isfinite().all() for factor in found.kernel.factors)

@@ -16,6 +16,7 @@ from torch import Tensor
 from .arguments import check_kind, check_tensor
 from .contraction import Modes, check_modes
 from .network import GROUP, IN, OUT, spatial_modes
+from .svd import gram
 
 LARGE = 64  # the side from which float32 is worth it, and exact enough to choose ranks by
 
@@ -86,8 +87,7 @@ def tails(kernel: Tensor, factors: Sequence[Modes], bonds: Modes) -> dict[str, l
             matrix = matrix.mT
         if matrix.shape[1] >= LARGE:
             matrix = matrix.float()
-        gram = matrix @ matrix.mT
-        squares = torch.linalg.eigvalsh(gram).double().clamp_min(0).sum(0)  # ascending
+        squares = torch.linalg.eigvalsh(gram(matrix)).double().clamp_min(0).sum(0)  # ascending
         total = float(squares.sum()) or 1.0
         left = squares.cumsum(0).flip(0) / total  # entry b: all but the b largest
         lost[bond] = [*left.tolist(), 0.0]

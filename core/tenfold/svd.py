@@ -35,7 +35,7 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     if not 1 <= rank <= min(rows, columns):
         raise ValueError(f"rank={rank} must be in 1 to {min(rows, columns)}, the shorter side")
     left = 4 * rows <= 5 * columns  # its vectors are the basis; the other side's cost a QR more
-    values, vectors = torch.linalg.eigh(matrix @ matrix.mT if left else matrix.mT @ matrix)
+    values, vectors = torch.linalg.eigh(gram(matrix if left else matrix.mT))
     chosen: Tensor = vectors.flip(-1)[..., :rank]  # it sorts upwards
     whole = rank == values.shape[-1]  # any basis will do
     if not whole and rows * columns < LARGE:
@@ -45,6 +45,17 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     if not left:
         chosen = torch.linalg.qr(matrix @ chosen)[0]
     return chosen * signs(chosen)
+
+
+def gram(matrix: Tensor) -> Tensor:
+    """`M Mᵀ`, with a ridge of rounding's size.
+
+    Without it LAPACK may not converge in float32, as on a kernel with channels of zeros.
+    """
+    product = matrix @ matrix.mT
+    diagonal = product.diagonal(dim1=-2, dim2=-1)
+    diagonal += torch.finfo(product.dtype).eps * diagonal.amax(-1, keepdim=True)
+    return product
 
 
 def signs(vectors: Tensor) -> Tensor:

@@ -120,9 +120,8 @@ def project(tensor: Tensor, mode: int, basis: Tensor) -> Tensor:
 def towards(basis: Tensor, other: Tensor) -> Tensor:
     """The basis of the same space that is nearest to `other`, both `(groups, size, rank)`."""
     turn = basis.mT @ other
-    values, vectors = torch.linalg.eigh(turn.mT @ turn)  # near 1 all: an SVD may not converge
-    kind = torch.finfo(values.dtype)
-    least = (kind.eps * values[..., -1:]).clamp_min(kind.tiny)
-    inverse = torch.maximum(values, least).rsqrt()[..., None, :]
+    ridge = torch.finfo(turn.dtype).eps * torch.eye(turn.shape[-1]).to(turn)
+    values, vectors = torch.linalg.eigh(turn.mT @ turn + ridge)  # an SVD may not converge
+    inverse = values.clamp_min(float(ridge[0, 0])).rsqrt()[..., None, :]
     turned: Tensor = basis @ (turn @ (vectors * inverse) @ vectors.mT)
     return turned

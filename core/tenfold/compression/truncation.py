@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..network import GROUP, KernelNetwork
-from ..svd import signs
+from ..svd import gram, signs
 
 
 def centre(network: KernelNetwork) -> int | None:
@@ -44,7 +44,7 @@ def ordered(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> l
                 flat, gain = torch.linalg.qr(flat)
             else:
                 unfolded = core.movedim(place, 1).flatten(2)
-                basis = torch.linalg.eigh(unfolded @ unfolded.mT)[1].flip(-1)
+                basis = torch.linalg.eigh(gram(unfolded))[1].flip(-1)
                 basis = basis * signs(basis)
                 flat, gain = flat @ basis, basis.mT
             moved = core.movedim(place, 1)
