@@ -82,9 +82,10 @@ class Plan:
             ]
             chosen = allocate(self.costs, losses, spendable)
         if chosen is None:
+            asked = "budgets" if budget in self.config.budgets else "budget"
             raise ValueError(
-                f"budget={budget:g} of the {self.config.metric} cannot be reached: the smallest is "
-                f"{self.least:.4g}; ask for that, or include more layers or other factorizations"
+                f"{asked}={budget:g} of the {self.config.metric} cannot be reached: the smallest "
+                f"is {self.least:.4g}; ask for that, or include more layers or other factorizations"
             )
         picked = zip(self.names, self.candidates, chosen, strict=True)
         return {name: found[index] for name, found, index in picked}
