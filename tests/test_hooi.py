@@ -87,32 +87,6 @@ def test_accelerated_sweeps_keep_more_of_a_trained_kernel_than_as_many_plain_one
     assert gained > plainly > 0
 
 
-def test_a_basis_is_turned_towards_another_of_the_same_space():
-    basis = torch.linalg.qr(torch.randn(1, 9, 4, dtype=torch.float64))[0]
-    turn = torch.linalg.qr(torch.randn(1, 4, 4, dtype=torch.float64))[0]
-    torch.testing.assert_close(hooi.towards(basis @ turn, basis), basis)
-
-
-@settings(deadline=None)
-@given(st.integers(0, 2**16), st.integers(1, 6), st.sampled_from([0.0, 1e-7, 1e-3, 1.0]))
-def test_turning_keeps_the_space_and_is_nearest(seed, rank, step):
-    """Also of bases that are nearly the same, whose singular values are all nearly 1."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(2, 1, 9, rank, generator=generator, dtype=torch.float64)
-    other = torch.linalg.qr(drawn[0])[0]
-    basis = torch.linalg.qr(other + step * drawn[1])[0]
-    turned = hooi.towards(basis, other)
-    left, _, right = torch.linalg.svd(basis.mT @ other)
-    torch.testing.assert_close(turned, basis @ left @ right, rtol=0, atol=1e-6)
-
-
-def test_a_basis_without_anything_in_common_is_turned_to_something_finite():
-    one = torch.eye(6)[None]
-    assert hooi.towards(one[..., :2], one[..., 2:4]).isfinite().all()
-    wide = torch.linalg.qr(torch.randn(1, 512, 163))[0]
-    assert hooi.towards(wide, wide).isfinite().all()
-
-
 @pytest.mark.parametrize("name", ["tucker", "tt", "spatial_svd"])
 @pytest.mark.parametrize("seed", range(12))
 def test_a_kernel_with_channels_of_zeros_is_decomposed(name, seed):

@@ -59,14 +59,13 @@ class Problem:
     def descend(self, others: Sequence[Tensor], sweeps: int, tolerance: float) -> list[Tensor]:
         """Accelerated sweeps from the bases of all modes but the first, which follows from them.
 
-        The new bases are turned towards those they come from, as near as can be (Schönemann 1966,
-        doi:10.1007/BF02289451): else there is no going on from one to the next.
+        A basis goes on from the last one column by column: both are sorted by what they keep, and
+        their signs are fixed.
         """
 
         def sweep(given: list[Tensor]) -> tuple[list[Tensor], Tensor]:
             found, core = self.swept([torch.linalg.qr(basis)[0] for basis in given])
-            turned = [towards(*pair) for pair in zip(found[1:], given, strict=True)]
-            return turned, self.errors(core)
+            return found[1:], self.errors(core)
 
         start = Descent.of(others)
         start = replace(start, steps=start.steps + AHEAD)
@@ -115,13 +114,3 @@ def fold(rows: Tensor, mode: int, shape: Sequence[int]) -> Tensor:
 def project(tensor: Tensor, mode: int, basis: Tensor) -> Tensor:
     """Contract one mode of `(groups, …)` with `(groups, size, rank)`."""
     return fold(basis.mT @ unfold(tensor, mode), mode, tensor.shape)
-
-
-def towards(basis: Tensor, other: Tensor) -> Tensor:
-    """The basis of the same space that is nearest to `other`, both `(groups, size, rank)`."""
-    turn = basis.mT @ other
-    ridge = torch.finfo(turn.dtype).eps * torch.eye(turn.shape[-1]).to(turn)
-    values, vectors = torch.linalg.eigh(turn.mT @ turn + ridge)  # an SVD may not converge
-    inverse = values.clamp_min(float(ridge[0, 0])).rsqrt()[..., None, :]
-    turned: Tensor = basis @ (turn @ (vectors * inverse) @ vectors.mT)
-    return turned

@@ -23,10 +23,10 @@ class Candidate(BaseModel):
 
     Its factors are the leading part of those of the rank `part_of`, where that is given.
     `parameters` are its own, `macs` those of all its calls, and `traffic` the elements that their
-    convolutions read and write. `weighted` is its relative error in
-    the norm that it was decomposed in, `output_error` that of its output. `milliseconds` are
-    measured where latency counts, and `error` is the relative change of the network's output, or
-    what `evaluate` loses, where it was measured.
+    convolutions read and write. `weighted` is its relative error in the norm that it was decomposed
+    in, `output_error` that of its output. `milliseconds` are measured where latency counts, and
+    `error` is the relative change of the network's output, or what `evaluate` loses, where it was
+    measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

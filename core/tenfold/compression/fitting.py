@@ -117,10 +117,6 @@ def _nested(
         return
     most = tuple(map(max, zip(*networks, strict=True)))
     largest = turned.network(most)
-    clipped = [largest.sizes[bond] for bond in largest.bonds]  # some ranks need others as large
-    networks = {
-        r: n for r, n in networks.items() if all(a <= b for a, b in zip(r, clipped, strict=True))
-    }
     middle = centre(largest)
     assert middle is not None
     factors = ordered(largest, turned.solve(largest, generator), middle)

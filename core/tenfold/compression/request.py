@@ -23,7 +23,8 @@ class CompressionConfig(BaseModel):
         max_error: the largest relative change of the output on held-out inputs; the smallest
             network that keeps it is found.
         min_score: likewise the least that `evaluate` may give.
-        metric: what is counted: `"parameters"`, `"macs"` or `"latency"`, measured on this machine.
+        metric: what is counted: `"parameters"`, `"macs"` (without ways that trade them for as much
+            more to read and write) or `"latency"`, measured on this machine.
         objective: how layers are weighed against each other: by the `"measured"` change of the
             network's output when one alone is compressed, by the `"energy"` of each layer's own
             output, or not (`"uniform"`: the same fraction of every layer).
