@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tenfold import factorizations, implementations
-from tenfold.hooks import forget_plugins
+from tenfold.plugin.hooks import forget_plugins
 from tenfold.tuning import cache
 
 Install = Callable[..., None]

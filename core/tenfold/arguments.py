@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .network import KernelNetwork
-
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what PyTorch computes in
 
 
@@ -163,21 +161,6 @@ def check_options(
         if isinstance(default, float) and not (number and value >= 0):
             raise ValueError(f"{name} has {option}={value!r}: it must be a number of at least 0")
     return dict(options)
-
-
-def allocate(network: KernelNetwork, like: Tensor) -> list[Tensor]:
-    """Undrawn factors of `network`, of the dtype and device of `like`.
-
-    Raises `ValueError` where they do not fit.
-    """
-    try:
-        return [like.new_empty(shape) for shape in network.shapes]
-    except (RuntimeError, TypeError, OverflowError):
-        raise ValueError(
-            f"in_channels, out_channels, kernel_size and rank ask for a kernel of shape "
-            f"{network.shape} with {network.numel} parameters, which {like.device} cannot hold: "
-            "ask for less"
-        ) from None
 
 
 def _is_int(value: Any) -> bool:

@@ -19,7 +19,8 @@ matplotlib.use("svg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from tenfold import FactorizedConv, FactorizedKernel, KernelNetwork
+from tenfold import FactorizedConv, FactorizedKernel
+from tenfold.network import KernelNetwork
 
 IMAGES = Path(__file__).parent.parent / "images"
 SHAPE, RANK = (64, 64, 3, 3), 0.25

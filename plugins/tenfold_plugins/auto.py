@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from tenfold import (
-    Geometry,
-    Implementation,
-    KernelNetwork,
-    Partition,
-    cheapest_partition,
-    implementations,
-    partition_macs,
-)
+from tenfold import Implementation, implementations
+from tenfold.network import Geometry, KernelNetwork, Partition, cheapest_partition, partition_macs
 
 CHEAPEST = 5  # how many are measured, besides the dense kernel and the default
 WHOLE = 7  # stages; of a longer partition only one run of stages is merged at a time

@@ -10,14 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import (
-    Factorization,
-    KernelNetwork,
-    Multiple,
-    alternating_least_squares,
-    factorizations,
-    is_budget,
-)
+from tenfold import Factorization, Multiple, factorizations
+from tenfold.algebra import alternating_least_squares
+from tenfold.network import KernelNetwork, is_budget
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork, chain_svd
+from tenfold import Factorization
+from tenfold.algebra import chain_svd
+from tenfold.network import KernelNetwork
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import Descent, KernelNetwork, count_sweep
+from tenfold.algebra import Descent, count_sweep
+from tenfold.network import KernelNetwork
 
 from . import cp_als, cp_starts
 from .tensorly_solver import TensorLySolved

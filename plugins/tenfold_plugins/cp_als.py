@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tenfold import Descent, accelerate, count_sweep
+from tenfold.algebra import Descent, accelerate, count_sweep
 
 from .cp_starts import balanced
 

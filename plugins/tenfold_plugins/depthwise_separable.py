@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork
+from tenfold import Factorization
+from tenfold.network import KernelNetwork
 
 
 class DepthwiseSeparable(Factorization):

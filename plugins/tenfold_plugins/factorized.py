@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tenfold import Geometry, Implementation, KernelNetwork, Partition, cheapest_partition
+from tenfold import Implementation
+from tenfold.network import Geometry, KernelNetwork, Partition, cheapest_partition
 
 
 class Factorized(Implementation):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tenfold import Contraction, Geometry, Implementation, KernelNetwork, plan_contraction
+from tenfold import Implementation
+from tenfold.network import Contraction, Geometry, KernelNetwork, plan_contraction
 
 ORDERS = (1, 2, 3)
 

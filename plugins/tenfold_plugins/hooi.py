@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tenfold import Descent, accelerate, count_sweep, leading_basis
+from tenfold.algebra import Descent, accelerate, count_sweep, leading_basis
 
 ROUNDING = 0.1  # the error above which float32 is exact enough to tell one sweep from the next
 AHEAD = 3  # the momentum to begin with, in sweeps: the start is near

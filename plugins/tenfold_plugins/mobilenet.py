@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tenfold import Geometry, Implementation, KernelNetwork, Partition, roles
+from tenfold import Implementation
+from tenfold.network import Geometry, KernelNetwork, Partition, roles
 
 
 class MobileNet(Implementation):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tenfold import Geometry, Implementation, KernelNetwork, Partition
+from tenfold import Implementation
+from tenfold.network import Geometry, KernelNetwork, Partition
 
 
 class Reconstructed(Implementation):

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import Factorization, KernelNetwork, chain_svd
+from tenfold import Factorization
+from tenfold.algebra import chain_svd
+from tenfold.network import KernelNetwork
 
 
 class SpatialSVD(Factorization):

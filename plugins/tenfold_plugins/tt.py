@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import KernelNetwork, alternating_least_squares, chain_svd
+from tenfold.algebra import alternating_least_squares, chain_svd
+from tenfold.network import KernelNetwork
 
 from .tensorly_solver import TensorLySolved
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import KernelNetwork, leading_basis
+from tenfold.algebra import leading_basis
+from tenfold.network import KernelNetwork
 
 from . import hooi
 from .tensorly_solver import TensorLySolved

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold import bond_matrix, hookimpl
+from tenfold import hookimpl
+from tenfold.algebra import bond_matrix
 
 STEPS = 200  # of the search for the noise's variance
 GOLDEN = (5**0.5 - 1) / 2

@@ -28,8 +28,8 @@ from rich.progress import track
 from rich.table import Table
 
 import tenfold
-from tenfold.compression.files import load_report
-from tenfold.compression.latency import time_networks
+from tenfold.compression.measurement.latency import time_networks
+from tenfold.compression.storage.files import load_report
 
 OURS, DISTILLED = "tenfold", "tenfold, one epoch of distill"
 Rows = dict[str, dict[str, Any]]

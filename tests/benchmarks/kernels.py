@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from tenfold import FactorizedConv, Geometry
-from tenfold.fixed import FixedConvolution
+from tenfold import FactorizedConv
+from tenfold.network import Geometry
+from tenfold.run.fixed import FixedConvolution
 
 sys.path.insert(0, str(Path(__file__).parent))
 from layers import in_turn

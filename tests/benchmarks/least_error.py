@@ -22,9 +22,9 @@ import typer
 from torch import Tensor
 
 import tenfold
-from tenfold.decomposition import whitening_of, with_group
-from tenfold.spectrum import by_group
-from tenfold.weighted import weighted_least_squares
+from tenfold.algebra.spectrum import by_group
+from tenfold.algebra.weighted import weighted_least_squares
+from tenfold.solve.decomposition import whitening_of, with_group
 
 sys.path.insert(0, str(Path(__file__).parent))
 from decomposition import RANK, console, layers_of, table

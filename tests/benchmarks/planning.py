@@ -15,13 +15,8 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from tenfold import (
-    FactorizedKernel,
-    Geometry,
-    cheapest_partition,
-    factorizations,
-    implementations,
-)
+from tenfold import FactorizedKernel, factorizations, implementations
+from tenfold.network import Geometry, cheapest_partition
 
 ORDERS = (1, 2, 3, 4)
 

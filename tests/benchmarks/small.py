@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import tenfold
-from tenfold.compression.inference import change, outputs
-from tenfold.compression.latency import time_networks
+from tenfold.compression.measurement.latency import time_networks
+from tenfold.compression.running.inference import change, outputs
 from tenfold.demo.data import scaled
 from tenfold.demo.train import read_idx
 

@@ -1,1 +1,36 @@
-"""."""
+"""Linear algebra for networks: SVDs, spectra of bonds, least squares over factors, whitening.
+
+Takes tensors and networks, imports `network` alone. Used by formats, to decompose, and by `solve`.
+"""
+
+from .acceleration import Descent, accelerate, count_sweep, counting_sweeps
+from .als import alternating_least_squares, balance
+from .second_moment import SecondMoment
+from .spectrum import bond_matrix, by_group, tails, work_dtype
+from .svd import chain_svd, gram, leading_basis, signs
+from .weighted import affordable, weighted_least_squares
+from .whitening import RIDGE, Whitening, square_root, whiten
+
+__all__ = [
+    "RIDGE",
+    "Descent",
+    "SecondMoment",
+    "Whitening",
+    "accelerate",
+    "affordable",
+    "alternating_least_squares",
+    "balance",
+    "bond_matrix",
+    "by_group",
+    "chain_svd",
+    "count_sweep",
+    "counting_sweeps",
+    "gram",
+    "leading_basis",
+    "signs",
+    "square_root",
+    "tails",
+    "weighted_least_squares",
+    "whiten",
+    "work_dtype",
+]

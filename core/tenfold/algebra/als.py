@@ -18,11 +18,10 @@ from math import prod
 import torch
 from torch import Tensor
 
+from ..arguments import check_generator, check_indices, check_kind, check_number, check_tensor
+from ..network import GROUP, Contraction, KernelNetwork, Modes, plan_contraction
 from .acceleration import accelerate
-from .arguments import check_generator, check_indices, check_kind, check_number, check_tensor
-from .contraction import Contraction, Modes, plan_contraction
 from .gauge import least_norm
-from .network import GROUP, KernelNetwork
 
 DAMPING = 1e-12  # relative to the mean diagonal of the matrix
 RIDGE = 1e-3  # relative to the squared misfit

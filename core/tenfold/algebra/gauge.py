@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .contraction import Modes
-from .network import KernelNetwork
+from ..network import KernelNetwork, Modes
 from .svd import signs
 
 

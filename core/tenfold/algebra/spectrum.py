@@ -13,9 +13,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .arguments import check_kind, check_tensor
-from .contraction import Modes, check_modes
-from .network import GROUP, IN, OUT, spatial_modes
+from ..arguments import check_kind, check_tensor
+from ..network import GROUP, IN, OUT, Modes, check_modes, spatial_modes
 from .svd import gram
 
 LARGE = 64  # the side from which float32 is worth it, and exact enough to choose ranks by

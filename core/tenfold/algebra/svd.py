@@ -7,8 +7,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from .arguments import check_count, check_kind, check_tensor
-from .network import GROUP, KernelNetwork
+from ..arguments import check_count, check_kind, check_tensor
+from ..network import GROUP, KernelNetwork
 
 LARGE = 2**16  # elements from which only the Gram matrix is made; its rounding, 1e-8, is little
 CLEAR = 1e-8  # of the largest: kept eigenvalues above it give a basis that costs 1e-12 at most

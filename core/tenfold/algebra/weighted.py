@@ -15,11 +15,10 @@ from math import prod
 import torch
 from torch import Tensor
 
+from ..network import GROUP, IN, OUT, Contraction, KernelNetwork, Modes, plan_contraction
 from .acceleration import count_sweep
 from .als import balance, plan_update
-from .contraction import Contraction, Modes, plan_contraction
-from .moment import Moment
-from .network import GROUP, IN, OUT, KernelNetwork
+from .second_moment import SecondMoment
 
 STEPS = 4  # of conjugate gradients for a factor
 DIRECT = 512  # the side of the largest normal equations that are made
@@ -29,7 +28,7 @@ LARGE = 1024  # the moment's side from which float32 is worth it
 MOST = 2**33  # multiply-accumulates of a kernel times its moment: some seconds for all
 
 
-def affordable(moment: Moment, kernel: Tensor) -> bool:
+def affordable(moment: SecondMoment, kernel: Tensor) -> bool:
     """Whether the whole moment of a kernel `(out, in/groups, *k)` is worth its time.
 
     It has to be applied many times over; and one of fewer patches than it has rows says little of

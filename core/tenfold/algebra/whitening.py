@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .contraction import Modes
-from .network import GROUP, IN, spatial_modes
+from ..network import GROUP, IN, Modes, spatial_modes
 
 RIDGE = 1e-5  # of the mean diagonal
 

@@ -12,12 +12,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from .bench.command import bench
-from .command_line import check_plot, read_rank
-from .compression.command import compress, report
+from ..plugin import BAD, list_plugins
+from .bench import bench
+from .compress import compress, report
 from .doctor import doctor
-from .listing import BAD, list_plugins
-from .tuning.command import tune
+from .options import check_plot, read_rank
+from .tune import tune
 
 main = typer.Typer(
     no_args_is_help=True,
@@ -70,7 +70,7 @@ def demo(
     ] = None,
 ) -> None:
     """Compress a trained network by each installed pair, on real images."""
-    from .demo import run, show
+    from ..demo import run, show
 
     request = read_rank(rank)
     try:

@@ -12,14 +12,12 @@ from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .. import command_line as read
-from ..registry import factorizations, implementations
-from ..source import PLAIN, TRANSPOSED, read_config
-from ..tuning.tuner import device_name
-from ..workload import Seen, seen_inputs
-from . import show
-from .measure import Requests, Task, measure
-from .results import Results, Row
+from ..bench import Requests, Results, Row, Task, measure, show
+from ..layer import PLAIN, TRANSPOSED, read_config
+from ..model import Seen, seen_inputs
+from ..plugin import factorizations, implementations
+from ..tuning import device_name
+from . import options as read
 
 
 def bench(

@@ -13,12 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .. import command_line as read
-from .directory import check_free
-from .engine import compress as run
-from .files import load_report, save
-from .manifest import MANIFEST
-from .order import Order, read_order
+from ..compression import MANIFEST, Order, check_free, load_report, read_order, save
+from ..compression import compress as run
+from . import options as read
 
 Names = list[str] | None
 Option = typer.Option

@@ -17,11 +17,10 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from .conv import FactorizedConv
-from .decomposition import relative_error
-from .listing import BAD, list_plugins
-from .registry import implementations
-from .tuning.cache import CACHE, cache_folder
+from ..layer import FactorizedConv
+from ..plugin import BAD, implementations, list_plugins
+from ..solve import relative_error
+from ..tuning import CACHE, cache_folder
 
 REQUIRED = (
     *("tenfold", "torch", "numpy", "opt_einsum", "pluggy", "pydantic"),

@@ -16,11 +16,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
-from .catalogue import PluginError
-from .kernel import FactorizedKernel
-from .rank import Multiple
-from .registry import Registry
-from .source import PLAIN
+from ..layer import PLAIN, FactorizedKernel
+from ..network import Multiple
+from ..plugin import PluginError, Registry
 
 
 def read_rank(text: str) -> Any:

@@ -11,14 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from .. import command_line as read
-from ..conv import FactorizedConv
-from ..registry import factorizations
-from ..workload import Seen
-from .cache import cache_folder
-from .decision import Decision, way_in_words
-from .model import open_layers, seen_by
-from .tuner import device_name
+from ..layer import FactorizedConv
+from ..model import Seen, open_layers, seen_by
+from ..plugin import factorizations
+from ..tuning import Decision, cache_folder, device_name, way_in_words
+from . import options as read
 
 Task = tuple[str, FactorizedConv, Seen]
 

@@ -1,8 +1,22 @@
 """A whole trained network made smaller and faster by measured error and measured latency."""
 
 from .distillation import distill
-from .engine import Compression, compress
-from .files import load, save
-from .request import CompressionConfig
+from .engine import compress
+from .reporting import Compression, Report
+from .request import CompressionConfig, Order, read_order
+from .storage import MANIFEST, check_free, load, load_report, save
 
-__all__ = ["Compression", "CompressionConfig", "compress", "distill", "load", "save"]
+__all__ = [
+    "MANIFEST",
+    "Compression",
+    "CompressionConfig",
+    "Order",
+    "Report",
+    "check_free",
+    "compress",
+    "distill",
+    "load",
+    "load_report",
+    "read_order",
+    "save",
+]

@@ -13,46 +13,18 @@ import torch
 from torch import nn
 
 from ..arguments import check_batches
-from .calibration import divide
-from .correction import correct
-from .importance import Importance, importances
-from .inference import Batch, check_call, check_finite, copied, undisturbed
-from .latency import time_layer, time_networks
-from .measurement import Evaluate, Judge, Task, score
-from .moments import groups_within, measure
-from .normalisation import recalibrate, scaling
-from .plan import Choices, Plan, applied, assemble
-from .progress import Progress, shown
-from .refinement import Trial, refined, smallest
-from .report import Change, Point, Report
+from .candidates import Table, fingerprint, reject
+from .choice import Choices, Plan, Trial, applied, assemble, refined, smallest
+from .correction import correct, recalibrate, scaling
+from .measurement import Evaluate, Judge, Task, score, time_layer, time_networks
+from .moments import Importance, groups_within, importances, measure
+from .reporting import Change, Compression, Point, Report, summarise
 from .request import CompressionConfig
-from .standing import reject
-from .summary import summarise
-from .survey import Layer, chosen, select, survey
-from .table import Table, fingerprint
-from .workers import run_all
+from .running import Batch, Progress, check_call, check_finite, copied, run_all, shown, undisturbed
+from .survey import Layer, chosen, divide, select, survey
 
 TIGHTENINGS = 4  # of a latency budget that the whole network missed
 NOISE = 0.05  # of a measured latency
-
-
-@dataclass(frozen=True)
-class Compression:
-    """A compressed network, what was done to it, and what was measured on the way.
-
-    `model` is the network, `report` a `Report`. `table` given back as `compress(…, table=…)` makes
-    another budget a matter of seconds. Made by `compress`.
-
-    >>> net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3))
-    >>> x = torch.randn(4, 8, 12, 12)
-    >>> made = compress(net, budget=0.5, example_inputs=x, progress=False)
-    >>> isinstance(made, Compression), made.report.macs.after < made.report.macs.before
-    (True, True)
-    """
-
-    model: nn.Module
-    report: Report
-    table: Table
 
 
 def compress(

@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..catalogue import PluginError
-from ..conv import FactorizedConv
-from ..registry import factorizations, implementations
-from ..replace import replace_convolutions, substitute
-from ..rerun import rerun
-from ..tuning.timing import in_turn
+from ..layer import FactorizedConv, rerun
+from ..model import replace_convolutions, substitute
+from ..plugin import PluginError, factorizations, implementations
+from ..tuning import in_turn
 from .data import accuracy, load_cnn, load_images
 
 BATCH, SECONDS = 32, 0.15  # of one run, and at least for the runs of one pair

@@ -1,1 +1,29 @@
-"""."""
+"""The modules: `FactorizedConv`, `FactorizedKernel`, their arguments, sources and plain forms.
+
+Imports the rooms of kernels, solvers, plans and tuning. Used by all that works on whole models.
+"""
+
+from .achieved import Decomposition, decompose
+from .config import ConvConfig
+from .conv import FactorizedConv
+from .kernel import FactorizedKernel
+from .moment import Moment, products
+from .rerunning import rerun
+from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
+
+__all__ = [
+    "PLAIN",
+    "TRANSPOSED",
+    "ConvConfig",
+    "Decomposition",
+    "FactorizedConv",
+    "FactorizedKernel",
+    "Moment",
+    "copy_state",
+    "decompose",
+    "products",
+    "read_config",
+    "read_kernel",
+    "rerun",
+    "swap_channels",
+]

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .acceleration import counting_sweeps
-from .arguments import check_tensor
-from .contraction import Contraction, plan_contraction
-from .decomposition import relative_error
-from .factorization import Factorization
+from ..algebra import counting_sweeps
+from ..arguments import check_tensor
+from ..network import Contraction, KernelNetwork, plan_contraction
+from ..plugin import Factorization
+from ..solve import relative_error
 from .kernel import FactorizedKernel
 from .moment import Moment
-from .network import KernelNetwork
 
 
 @dataclass(frozen=True)

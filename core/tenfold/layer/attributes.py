@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from torch import nn
+
+from ..plugin import Choice, Implementation
 from .config import ConvConfig
+from .kernel import FactorizedKernel
 
 
 class ConvAttributes:
-    """The arguments of a convolution as attributes: `layer.out_channels`, `layer.stride`…
+    """The arguments of a layer as attributes: `layer.out_channels`, `layer.stride`, `layer.rank`…
 
     A linear layer, of order 0, has `in_features` and `out_features` too.
     """
 
     config: ConvConfig
+    weight: FactorizedKernel
+    bias: nn.Parameter | None
+    runner: Choice[Implementation]
+
+    @property
+    def order(self) -> int:
+        """The number of spatial axes."""
+        return self.config.order
+
+    @property
+    def rank(self) -> int | tuple[int, ...]:
+        """The realised rank; given as `rank=`, it makes a layer of the same shapes."""
+        return self.weight.rank
+
+    @property
+    def factorization(self) -> str:
+        """The name of the format."""
+        return self.weight.factorization
+
+    @property
+    def implementation(self) -> str:
+        """The name of the way it runs."""
+        return self.runner.name
 
     @property
     def in_channels(self) -> int:

@@ -15,8 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from .geometry import Geometry
-from .padding import Sides, same
+from ..network import Geometry
+from ..run import Sides, same
 
 MOST_ORDER = 16
 LARGEST = 2**31 - 1  # of a size, a stride, a padding or a dilation: what PyTorch's kernels count to

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from . import plain, source
-from .arguments import (
-    allocate,
-    check_device,
-    check_dtype,
-    check_flag,
-    check_generator,
-    check_sizes,
-    check_tensor,
-)
-from .attributes import ConvAttributes
+from ..arguments import check_sizes
+from ..plugin import Factorization, Implementation
+from ..run import Chain, EvalCache
+from ..tuning import Decision
+from . import assembly, plain
+from .assembly import Assembly
 from .config import ConvConfig
-from .convolve import LAID_OUT, in_format, is_channels_last
-from .decomposition import check_finite, with_options
-from .eval_cache import EvalCache
-from .factorization import Factorization
-from .fit import fit, structure
-from .implementation import Convolution, Implementation
-from .inputs import check_input, padding_for
+from .forward import Forward
+from .inputs import check_input
 from .kernel import FactorizedKernel
-from .layout import lay_out, surround
-from .moment import Moment, check_moment
-from .planning import ask, make_plan
-from .registry import Choice, factorizations, implementations
-from .stage import Chain
-from .tuning.decision import Decision
-from .tuning.layer import adopt, parse_decision, settle, tune
+from .moment import Moment
+from .source import copy_state
+from .tuned import adopt, parse_decision, tune
 
 
-class FactorizedConv(ConvAttributes, nn.Module):
+class FactorizedConv(Forward):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as
@@ -68,9 +53,6 @@ class FactorizedConv(ConvAttributes, nn.Module):
     (2, (19, 9), 'tucker', 'factorized')
     >>> layer.reset_parameters()
     """
-
-    weight: FactorizedKernel
-    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -108,15 +90,17 @@ class FactorizedConv(ConvAttributes, nn.Module):
             transposed=transposed,
             output_padding=output_padding,
         )
-        like = torch.empty(0, device=check_device(device), dtype=check_dtype(dtype))
-        check_generator(generator)
-        choice = factorizations.choose(factorization)
-        network = structure(choice.plugin, config.shape, rank, config.groups, None)
-        runner = implementations.choose(implementation)
-        plan = make_plan(choice, network, runner, config.geometry)
-        kernel = FactorizedKernel(network, allocate(network, like), choice)
-        undrawn = like.new_empty(config.out_channels)
-        self._assemble(config, kernel, runner, plan, undrawn if config.bias else None)
+        self._take(
+            assembly.fresh(
+                config,
+                rank=rank,
+                factorization=factorization,
+                implementation=implementation,
+                device=device,
+                dtype=dtype,
+                generator=generator,
+            )
+        )
         self.reset_parameters(generator)
 
     @classmethod
@@ -149,30 +133,20 @@ class FactorizedConv(ConvAttributes, nn.Module):
         >>> FactorizedConv.from_conv(conv, rank=4, factorization="cp")
         FactorizedConv(16, 32, (3, 3), stride=(2, 1), rank=4, factorization='cp')
         """
-        config = source.read_config(conv)
-        weight = source.read_kernel(conv)
-        check_flag("decompose_weights", decompose_weights)
-        check_generator(generator)
-        check_moment(moment)
-        choice = factorizations.choose(factorization)
-        runner = implementations.choose(implementation)
-        plugin = with_options(choice.plugin, decomposition_kwargs)
-        smallest = choice.plugin.network(config.shape, 1, config.groups)
-        ask(choice, smallest, runner, config.geometry)  # a refusal comes before the work
-        if decompose_weights:
-            check_finite(weight)
-            network, factors = fit(plugin, weight, rank, config.groups, generator, moment)
-        else:
-            network = structure(plugin, config.shape, rank, config.groups, None)
-            factors = [weight.new_empty(shape) for shape in network.shapes]
-        plan = make_plan(choice, network, runner, config.geometry)
-        kernel = FactorizedKernel(network, factors, choice)
-        if not decompose_weights:
-            kernel.reset_parameters(1 / (3 * config.fan_in), generator)
         layer = cls.__new__(cls)
-        bias = conv.bias
-        layer._assemble(config, kernel, runner, plan, None if bias is None else bias.detach())
-        source.copy_state(conv, layer)
+        layer._take(
+            assembly.converted(
+                conv,
+                rank=rank,
+                factorization=factorization,
+                implementation=implementation,
+                decompose_weights=decompose_weights,
+                decomposition_kwargs=decomposition_kwargs,
+                moment=moment,
+                generator=generator,
+            )
+        )
+        copy_state(conv, layer)
         return layer
 
     @classmethod
@@ -198,136 +172,39 @@ class FactorizedConv(ConvAttributes, nn.Module):
         >>> FactorizedConv.from_factorization(kernel, padding=1).weight is kernel
         True
         """
-        if not isinstance(kernel, FactorizedKernel):
-            raise TypeError(
-                f"kernel={type(kernel).__name__} must be a FactorizedKernel: make one by "
-                "FactorizedKernel.from_tensor"
-            )
-        out_channels, per_group, *kernel_size = kernel.shape
-        if bias is not None and tuple(check_tensor("bias", bias).shape) != (out_channels,):
-            raise ValueError(f"bias of shape {tuple(bias.shape)} must have ({out_channels},)")
-        config = ConvConfig.parse(
-            in_channels=per_group * kernel.groups,
-            out_channels=out_channels,
-            kernel_size=tuple(kernel_size),
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=kernel.groups,
-            bias=bias is not None,
-            padding_mode=padding_mode,
-            order=None,
-            transposed=transposed,
-            output_padding=output_padding,
-        )
-        runner = implementations.choose(implementation)
-        plan = make_plan(kernel.choice, kernel.network, runner, config.geometry)
         layer = cls.__new__(cls)
-        layer._assemble(config, kernel, runner, plan, None if bias is None else bias.detach())
+        layer._take(
+            assembly.around(
+                kernel,
+                implementation=implementation,
+                bias=bias,
+                stride=stride,
+                padding=padding,
+                dilation=dilation,
+                padding_mode=padding_mode,
+                transposed=transposed,
+                output_padding=output_padding,
+            )
+        )
         return layer
 
-    def _assemble(
-        self,
-        config: ConvConfig,
-        kernel: FactorizedKernel,
-        runner: Choice[Implementation],
-        plan: Convolution,
-        bias: Tensor | None,
-    ) -> None:
+    def _take(self, parts: Assembly) -> None:
         super().__init__()
-        self.config = config
-        self.weight = kernel
-        self.runner = runner
-        self.way = runner  # what made the plan: a decision may replace it
-        self.plan = plan
+        self.config = config = parts.config
+        self.weight = parts.kernel
+        self.runner = parts.runner
+        self.way = parts.runner
+        self.plan = parts.plan
         self.sides = config.sides
         self.channels_last = False
-        self.candidates = tuple(runner.plugin.candidates(kernel.network, config.geometry))
-        self.measures = bool(self.candidates)
-        self.decision: Decision | None = None
-        self.settled: object = None  # the kind of input that the decision was made for
+        ways = parts.runner.plugin.candidates(parts.kernel.network, config.geometry)
+        self.candidates = tuple(ways)
+        self.measures = bool(ways)
+        self.decision = None
+        self.settled = None
         self.eval_cache = EvalCache()
-        self.register_parameter("bias", None if bias is None else nn.Parameter(bias.clone()))
-
-    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it.
-
-        `(batch, in_channels, *size)` to `(batch, out_channels, *size)`, or both without a batch.
-        Raises `ValueError` for another shape or device, a size below the kernel's or an output size
-        that cannot be, `TypeError` for another dtype or layout; of order 0 an input may be sparse.
-        """
-        if output_size is None and not self.training:
-            way = self.eval_cache.ready(self, x)
-            if way is not None:
-                return way(x)
-        order = self.config.order
-        check_input(x, self.config, self.weight.factors[0])
-        if order == 0 and x.dim() > 2:
-            y = self.forward(x.flatten(0, -2))
-            return y.reshape(*x.shape[:-1], y.shape[-1])
-        if x.dim() == order + 1:
-            wanted = output_size
-            if isinstance(wanted, Sequence) and len(wanted) == order + 1:
-                wanted = wanted[1:]
-            return self.forward(x.unsqueeze(0), wanted).squeeze(0)
-        together = self.channels_last or is_channels_last(x)
-        settled = True
-        if self.measures and not torch.compiler.is_compiling():
-            settled = settle(self, x, together)
-        asked = self.plan.memory_format if isinstance(self.plan, Chain) else None
-        inside = together if asked is None else asked == "channels_last"
-        before = (inside, together, self.sides, self.config.padding_mode)
-        given, x = x, lay_out(x, *before)
-        try:
-            if output_size is not None:
-                return in_format(self._run_sized(x, output_size), together)
-            kept = None if self.training else self.eval_cache.kept(self, x)
-            if kept is None:
-                return in_format(self.plan(x, tuple(self.weight.factors), self.bias), together)
-            y, way = kept.follow(x)
-        except RuntimeError:
-            self.config.geometry.check_size(x.shape[2:])  # asked only then: it takes its time
-            raise
-        result = in_format(y, together)
-        if settled:
-            if x is not given or result is not y:
-                way = partial(surround, way, before)
-            kept.remember(self, given, way)
-        return result
-
-    def train(self, mode: bool = True) -> FactorizedConv:
-        """Set the training mode; what was kept for eval is forgotten. Raises as `nn.Module`'s."""
-        self.eval_cache.clear()
-        return super().train(mode)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FactorizedConv:
-        """As every module's; `.to(memory_format=…)` sets the layout of the output, as a dense
-        weight's would."""
-        if self.order in LAID_OUT:
-            probe = self.weight.factors[0].new_empty((1,) + (2,) * (self.order + 1))
-            self.channels_last = is_channels_last(fn(in_format(probe, self.channels_last)))
-        applied: FactorizedConv = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return applied
-
-    @property
-    def order(self) -> int:
-        """The number of spatial axes."""
-        return self.config.order
-
-    @property
-    def rank(self) -> int | tuple[int, ...]:
-        """The realised rank; given as `rank=`, it makes a layer of the same shapes."""
-        return self.weight.rank
-
-    @property
-    def factorization(self) -> str:
-        """The name of the format."""
-        return self.weight.factorization
-
-    @property
-    def implementation(self) -> str:
-        """The name of the way it runs."""
-        return self.runner.name
+        bias = None if parts.bias is None else nn.Parameter(parts.bias.detach().clone())
+        self.register_parameter("bias", bias)
 
     def tune(self, example_input: Tensor, again: bool = False) -> Decision:
         """Choose now how this layer runs, for inputs like `example_input`, and keep the choice.
@@ -407,15 +284,6 @@ class FactorizedConv(ConvAttributes, nn.Module):
         [(1, 1), (3, 3), (1, 1)]
         """
         return plain.to_sequential(self)
-
-    def _run_sized(self, x: Tensor, output_size: Sequence[int]) -> Tensor:
-        extra = padding_for(x, self.config, output_size)
-        factors = tuple(self.weight.factors)
-        if isinstance(self.plan, Chain):
-            return self.plan(x, factors, self.bias, extra)
-        geometry = self.config.geometry.padded(extra)
-        plan = make_plan(self.weight.choice, self.weight.network, self.way, geometry)
-        return plan(x, factors, self.bias)
 
     def __repr__(self) -> str:
         return plain.spell(self)

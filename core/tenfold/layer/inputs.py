@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .arguments import check_sizes
+from ..arguments import check_sizes
 from .config import ConvConfig
 
 SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)  # what a linear layer multiplies

@@ -10,15 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import interchange
-from .arguments import allocate, check_device, check_dtype, check_generator, check_tensor
-from .contraction import plan_contraction
-from .decomposition import check_finite, with_options
-from .factorization import Factorization
-from .fit import fit, structure
+from ..arguments import check_device, check_dtype, check_generator, check_tensor
+from ..network import KernelNetwork, plan_contraction
+from ..plugin import Choice, Factorization, factorizations
+from ..solve import check_finite, fit, read_tensorly, structure, with_options, write_tensorly
 from .moment import Moment, check_moment
-from .network import KernelNetwork
-from .registry import Choice, factorizations
 
 
 class FactorizedKernel(nn.Module):
@@ -115,7 +111,7 @@ class FactorizedKernel(nn.Module):
         >>> relative_error(kernel.to_tensor(), there_and_back.to_tensor()) < 1e-6
         True
         """
-        choice, network, factors = interchange.read(tensor)
+        choice, network, factors = read_tensorly(tensor)
         return cls(network, factors, choice)
 
     def to_tensorly(self) -> Any:
@@ -124,7 +120,7 @@ class FactorizedKernel(nn.Module):
         A Tucker whose spatial modes are whole gets identities for them. Raises `ValueError` for a
         format that TensorLy has not, for groups, or where TensorLy is not installed.
         """
-        return interchange.write(self.factorization, self.network, tuple(self.factors))
+        return write_tensorly(self.factorization, self.network, tuple(self.factors))
 
     @property
     def factorization(self) -> str:
@@ -219,6 +215,21 @@ class FactorizedKernel(nn.Module):
         shape, rank = tuple(self.shape), self.rank
         call = f"FactorizedKernel.new({shape}, rank={rank}, factorization={self.choice.spelled}"
         return call + (f", groups={self.groups})" if self.groups > 1 else ")")
+
+
+def allocate(network: KernelNetwork, like: Tensor) -> list[Tensor]:
+    """Undrawn factors of `network`, of the dtype and device of `like`.
+
+    Raises `ValueError` where they do not fit.
+    """
+    try:
+        return [like.new_empty(shape) for shape in network.shapes]
+    except (RuntimeError, TypeError, OverflowError):
+        raise ValueError(
+            f"in_channels, out_channels, kernel_size and rank ask for a kernel of shape "
+            f"{network.shape} with {network.numel} parameters, which {like.device} cannot hold: "
+            "ask for less"
+        ) from None
 
 
 def squared_norm(network: KernelNetwork, factors: Sequence[Tensor]) -> float:

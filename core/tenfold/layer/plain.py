@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .convolve import TORCH_ORDER, channels_last
-from .geometry import Geometry
+from ..network import Geometry
+from ..run import TORCH_ORDER, Chain, Permutation, channels_last
+from .parts import Parts
 from .source import PLAIN, TRANSPOSED, swap_channels
-from .stage import Chain, Permutation
-
-if TYPE_CHECKING:
-    from .conv import FactorizedConv
 
 _PADS: dict[str, tuple[Any, Any, Any]] = {
     "zeros": (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
@@ -25,7 +22,7 @@ _PADS: dict[str, tuple[Any, Any, Any]] = {
 
 
 @torch.no_grad()
-def to_conv(layer: FactorizedConv) -> nn.Module:
+def to_conv(layer: Parts) -> nn.Module:
     """The dense module with the layer's reconstructed kernel; see `FactorizedConv.to_conv`."""
     config, kernel = layer.config, layer.weight.to_tensor()
     _check_order(layer, "to_conv")
@@ -53,12 +50,12 @@ def to_conv(layer: FactorizedConv) -> nn.Module:
 
 
 @torch.no_grad()
-def to_sequential(layer: FactorizedConv) -> nn.Sequential:
+def to_sequential(layer: Parts) -> nn.Sequential:
     """The layer's stages as modules; see `FactorizedConv.to_sequential`."""
     _check_order(layer, "to_sequential")
     if not isinstance(layer.plan, Chain):
         raise ValueError(
-            f"implementation={layer.implementation!r} runs code of its own: use to_conv() instead"
+            f"implementation={layer.way.name!r} runs code of its own: use to_conv() instead"
         )
     config, factors = layer.config, tuple(layer.weight.factors)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
@@ -81,7 +78,7 @@ def to_sequential(layer: FactorizedConv) -> nn.Sequential:
     return nn.Sequential(modules).train(layer.training)
 
 
-def spell(layer: FactorizedConv) -> str:
+def spell(layer: Parts) -> str:
     """The call that makes a layer of these shapes, with the realised rank."""
     config, kernel = layer.config, layer.weight
     ones, zeros = (1,) * config.order, (0,) * config.order
@@ -109,7 +106,7 @@ def spell(layer: FactorizedConv) -> str:
     return f"FactorizedConv({', '.join(words)})"
 
 
-def _module(weight: Tensor, groups: int, geometry: Geometry, layer: FactorizedConv) -> nn.Module:
+def _module(weight: Tensor, groups: int, geometry: Geometry, layer: Parts) -> nn.Module:
     """One stage as a module without a bias."""
     made = {**_made(layer), "bias": False}
     if geometry.order == 0:
@@ -130,7 +127,7 @@ def _module(weight: Tensor, groups: int, geometry: Geometry, layer: FactorizedCo
     return _filled(make(*channels, geometry.kernel_size, **options, **made), weight, layer)
 
 
-def _permute(permutation: Permutation, layer: FactorizedConv) -> nn.Module:
+def _permute(permutation: Permutation, layer: Parts) -> nn.Module:
     """A permutation of the channels as a pointwise convolution, the one module that can be any."""
     total = 1
     for size in permutation.sizes:
@@ -145,7 +142,7 @@ def _block_diagonal(kernel: Tensor, groups: int) -> Tensor:
     return torch.block_diag(*kernel.chunk(groups)) if groups > 1 else kernel
 
 
-def _check_order(layer: FactorizedConv, name: str) -> None:
+def _check_order(layer: Parts, name: str) -> None:
     if layer.config.order > TORCH_ORDER:
         raise ValueError(
             f"{name}() of a layer of order {layer.config.order}: torch.nn has convolutions up to "
@@ -153,12 +150,12 @@ def _check_order(layer: FactorizedConv, name: str) -> None:
         )
 
 
-def _made(layer: FactorizedConv) -> dict[str, Any]:
+def _made(layer: Parts) -> dict[str, Any]:
     factor = layer.weight.factors[0]
     return {"bias": layer.config.bias, "device": factor.device, "dtype": factor.dtype}
 
 
-def _filled(module: Any, weight: Tensor, layer: FactorizedConv) -> nn.Module:
+def _filled(module: Any, weight: Tensor, layer: Parts) -> nn.Module:
     """Give `module` its weight and the layer's bias, state and memory format."""
     weight = weight.reshape(module.weight.shape).to(module.weight)
     if layer.channels_last and weight.dim() > 3:

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from torch import nn
 
-from .arguments import check_model
-from .conv import FactorizedConv
-from .stage import Chain
+from ..arguments import check_model
+from ..layer import FactorizedConv
+from ..run import Chain
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .convolve import LAID_OUT, channels_last, is_channels_last
+from ..run import LAID_OUT, channels_last, is_channels_last
 
 
 @dataclass(frozen=True)

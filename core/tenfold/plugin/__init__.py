@@ -1,1 +1,33 @@
-"""."""
+"""What a format, an implementation and a hook are; how they are found, named and blamed.
+
+Imports `network` and `algebra`. Used by whatever asks a plugin, and by the plugins themselves.
+"""
+
+from .blame import blamed
+from .catalogue import PluginError
+from .factorization import Factorization
+from .hooks import hookimpl, plugin_hooks
+from .implementation import Convolution, Fixed, Implementation, MemoryFormat
+from .listing import BAD, list_plugins
+from .plan import Plan, Prepared
+from .registry import Choice, Registry, factorizations, implementations
+
+__all__ = [
+    "BAD",
+    "Choice",
+    "Convolution",
+    "Factorization",
+    "Fixed",
+    "Implementation",
+    "MemoryFormat",
+    "Plan",
+    "PluginError",
+    "Prepared",
+    "Registry",
+    "blamed",
+    "factorizations",
+    "hookimpl",
+    "implementations",
+    "list_plugins",
+    "plugin_hooks",
+]

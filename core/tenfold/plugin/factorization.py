@@ -12,12 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .als import alternating_least_squares
+from ..algebra import alternating_least_squares, by_group, tails
+from ..network import GROUP, IN, OUT, KernelNetwork, Modes, is_budget, spatial_modes, spend
 from .blame import blamed
-from .contraction import Modes
-from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
-from .rank import is_budget, spend
-from .spectrum import by_group, tails
 
 
 @dataclass(frozen=True, kw_only=True)

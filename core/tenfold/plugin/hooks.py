@@ -128,6 +128,6 @@ def _empty_manager() -> pluggy.PluginManager:
     return manager
 
 
-def hooks() -> Any:
-    """The callable hooks: `hooks().tenfold_rank(request=…, …)`."""
+def plugin_hooks() -> Any:
+    """The callable hooks: `plugin_hooks().tenfold_rank(request=…, …)`."""
     return plugin_manager().hook

@@ -5,15 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
-from .geometry import Geometry
-from .network import KernelNetwork
-from .partition import Partition, is_partition
-from .stage import MemoryFormat
+from ..network import Geometry, KernelNetwork, Partition, is_partition
 
+MemoryFormat = Literal["contiguous", "channels_last"]
 Convolution = Callable[[Tensor, Sequence[Tensor], Tensor | None], Tensor]
 
 

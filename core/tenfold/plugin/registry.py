@@ -115,7 +115,7 @@ class Registry(Generic[T]):
         Raises `PluginError`, naming the distribution, version and target, where it does not import,
         is no such plugin or is not lower-case.
 
-        >>> from tenfold.catalogue import found
+        >>> from tenfold.plugin.catalogue import found
         >>> entries = found("tenfold.factorizations")
         >>> [factorizations.load(entry) for entry in entries if entry.name == "cp"]
         [<class 'tenfold_plugins.cp.CP'>]

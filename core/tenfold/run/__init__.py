@@ -1,1 +1,44 @@
-"""."""
+"""A partition becomes convolutions: stages, plans, padding and layouts, what is kept in eval.
+
+Imports `network` and `plugin`. Used by `tuning`, which times plans, and by layers, which run them.
+"""
+
+from .apart import with_apart
+from .chain import Chain
+from .convolve import (
+    LAID_OUT,
+    TORCH_ORDER,
+    channels_last,
+    in_format,
+    is_channels_last,
+    prepare,
+    tap,
+)
+from .eval_cache import EvalCache, Kept, is_transformed
+from .layout import lay_out, surround
+from .padding import Sides, pad, same
+from .planning import ask, make_plan
+from .stage import Permutation
+
+__all__ = [
+    "LAID_OUT",
+    "TORCH_ORDER",
+    "Chain",
+    "EvalCache",
+    "Kept",
+    "Permutation",
+    "Sides",
+    "ask",
+    "channels_last",
+    "in_format",
+    "is_channels_last",
+    "is_transformed",
+    "lay_out",
+    "make_plan",
+    "pad",
+    "prepare",
+    "same",
+    "surround",
+    "tap",
+    "with_apart",
+]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from math import inf, prod
 
-from .geometry import Geometry
-from .network import KernelNetwork
-from .partition import cheapest_partition, partition_macs
-from .stage import Apart, Chain, lower
+from ..network import Geometry, KernelNetwork, cheapest_partition, partition_macs
+from .chain import Apart, Chain, lower
 
 
 def with_apart(chain: Chain, network: KernelNetwork, geometry: Geometry) -> Chain:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Sequence
-from operator import is_
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from .plan import Plan, Prepared
+from ..plugin import Plan, Prepared
 from .prepared import PreparedChain
-
-if TYPE_CHECKING:
-    from .conv import FactorizedConv
 
 START = 256  # bytes of a factor that are compared on each call
 KINDS = 64  # of inputs whose way is remembered
+Parameters = Sequence[Tensor | None]  # the factors, and the bias
 
 
 class EvalCache:
@@ -35,39 +32,35 @@ class EvalCache:
     def __init__(self) -> None:
         self._kept: Kept | None = None
 
-    def ready(self, layer: FactorizedConv, x: Tensor) -> Prepared | None:
+    def ready(self, plan: object, given: Parameters, x: Tensor, together: bool) -> Prepared | None:
         """The way that an input of this kind went before, where nothing has changed since."""
         if torch.compiler.is_compiling() or is_transformed(x):
             return None
         kept = self._kept
-        if kept is None or kept.plan is not layer.plan:
+        if kept is None or kept.plan is not plan:
             return None
         try:
-            way = kept.ways.get(kind_of(x, layer))
+            way = kept.ways.get(kind_of(x, together))
         except RuntimeError:  # it has no strides: a nested tensor, or compressed rows
             return None
-        given = parameters_of(layer)
         if way is None or needs_gradients(x, given) or not kept.made_from(given):
             return None
         return way
 
-    def kept(self, layer: FactorizedConv, x: Tensor) -> Kept | None:
-        """The layer's plan on its factors, fixed; None where it must be run as it is.
+    def kept(self, plan: object, given: Parameters, x: Tensor) -> Kept | None:
+        """The plan on its parameters, fixed; None where it must be run as it is.
 
         That is where gradients are needed, where PyTorch is tracing or transforming, for sparse
         inputs, and where a change could not be noticed.
         """
         if torch.compiler.is_compiling() or is_transformed(x) or x.layout != torch.strided:
             return None
-        given = parameters_of(layer)
         if needs_gradients(x, given):
             return None
-        kept, plan = self._kept, layer.plan
+        kept = self._kept
         if kept is None or kept.plan is not plan or not kept.made_from(given):
             self._kept = kept = None  # frees the old one first
-            whole = (*layer.weight.factors, layer.bias)  # others than given where parametrized
-            same = len(given) == len(whole) and all(map(is_, given, whole))
-            if isinstance(plan, Plan) and same and all(map(can_watch, given)):
+            if isinstance(plan, Plan) and all(map(can_watch, given)):
                 self._kept = kept = Kept.make(plan, given)
         return kept
 
@@ -101,13 +94,13 @@ class Kept(NamedTuple):
             return self.run.follow(x)
         return self.run(x), self.run
 
-    def remember(self, layer: FactorizedConv, x: Tensor, way: Prepared) -> None:
+    def remember(self, x: Tensor, together: bool, way: Prepared) -> None:
         """Let inputs of the kind of `x` go this way, without any check."""
         if not any(x.stride()[1:]):  # as sparse tensors, and oneDNN's, say of theirs
             return
         if len(self.ways) >= KINDS:
             self.ways.clear()
-        self.ways[kind_of(x, layer)] = way
+        self.ways[kind_of(x, together)] = way
 
     def made_from(self, given: Sequence[Tensor | None]) -> bool:
         """Whether the parameters are still as they were; this runs on every call."""
@@ -176,26 +169,20 @@ def is_transformed(x: Tensor) -> bool:
     )
 
 
-def parameters_of(layer: FactorizedConv) -> tuple[Tensor | None, ...]:
-    """As `(*layer.weight.factors, layer.bias)`, in a third of the time."""
-    factors: Any = layer._modules["weight"]._modules["factors"]  # type: ignore[union-attr]
-    return (*factors._parameters.values(), layer._parameters.get("bias"))
-
-
 def needs_gradients(x: Tensor, given: Iterable[Tensor | None]) -> bool:
     return torch.is_grad_enabled() and (
         x.requires_grad or any(tensor is not None and tensor.requires_grad for tensor in given)
     )
 
 
-def kind_of(x: Tensor, layer: FactorizedConv) -> tuple[object, ...]:
-    """All that the way of an input depends on."""
+def kind_of(x: Tensor, together: bool) -> tuple[object, ...]:
+    """All that the way of an input depends on; `together` is the layout asked of the output."""
     return (
         x.shape,
         x.stride(),
         x.dtype,
         x.device,
-        layer.channels_last,
+        together,
         torch._C._get_mkldnn_enabled(),
         torch.is_autocast_enabled(x.device.type),
     )

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..network import Geometry
 from .convolve import channels_last, convolve, is_channels_last
-from .geometry import Geometry
 
 Way = Callable[[Tensor], Tensor]
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
+from ..network import Geometry, KernelNetwork, Partition, is_partition
+from ..plugin import Choice, Convolution, Factorization, Implementation, MemoryFormat, blamed
 from .apart import with_apart
-from .blame import blamed
+from .chain import lower
 from .convolve import LAID_OUT
-from .factorization import Factorization
-from .geometry import Geometry
-from .implementation import Convolution, Implementation
-from .network import KernelNetwork
-from .partition import Partition, is_partition
-from .registry import Choice
-from .stage import MemoryFormat, lower
 
 
 def ask(

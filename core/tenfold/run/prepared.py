@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..plugin import Prepared
 from .fixed import FixedConvolution, repeating_pays
-from .plan import Prepared
-
-if TYPE_CHECKING:
-    from .stage import Stage
+from .stage import Stage
 
 
 class PreparedChain:

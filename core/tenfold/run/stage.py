@@ -1,26 +1,17 @@
-"""Lower a partition to convolutions, and run them."""
+"""One convolution: some of a network's factors, contracted to its weight."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import prod
-from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from .contraction import Contraction, Modes
-from .convolve import convolve, is_traced
-from .geometry import Geometry
-from .network import GROUP, IN, OUT, KernelNetwork
-from .partition import Partition, Roles, roles
-from .plan import Plan
-from .prepared import PreparedChain, fixed_stages
+from ..network import Contraction, Geometry, Roles
+from .convolve import convolve
 
 BiasedConvolution = Callable[[Tensor, Tensor | None], Tensor]
-
-MemoryFormat = Literal["contiguous", "channels_last"]
 
 
 @dataclass(frozen=True)
@@ -99,163 +90,11 @@ class Stage:
         batch = x.shape[0]
         x = x.reshape(batch * self.passed, x.shape[1] // self.passed, *x.shape[2:])
         y = convolution(x, None)
-        return _add_bias(y.reshape(batch, self.out_channels, *y.shape[2:]), bias)
+        return add_bias(y.reshape(batch, self.out_channels, *y.shape[2:]), bias)
 
 
-@dataclass(frozen=True)
-class Chain(Plan):
-    """The convolutions that a partition makes of a network, one after another.
-
-    `memory_format` is the layout in which the activations are kept; None for that of the input.
-    `packed` lets the weights be packed for oneDNN in eval; else PyTorch's convolutions run. `apart`
-    runs in its place, in training, on inputs so small that to merge factors costs more.
-    """
-
-    partition: Partition
-    stages: tuple[Stage, ...]
-    permutation: Permutation | None  # of the last stage's channels to (group, out)
-    memory_format: MemoryFormat | None = None
-    packed: bool = True
-    apart: Apart | None = None
-
-    def __call__(
-        self,
-        x: Tensor,
-        factors: Sequence[Tensor],
-        bias: Tensor | None,
-        output_padding: Sequence[int] | None = None,
-    ) -> Tensor:
-        """Run it on `x`, `(batch, channels, *size)`; with another output padding, where given."""
-        if self.apart is not None and not is_traced() and x.numel() < self.apart.below:
-            return self.apart.chain(x, factors, bias, output_padding)
-        for stage in self.stages[:-1]:
-            x = stage(x, factors, None, output_padding)
-        last = self.stages[-1]
-        if self.permutation is None:
-            return last(x, factors, bias, output_padding)
-        return _add_bias(self.permutation(last(x, factors, None, output_padding)), bias)
-
-    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> PreparedChain:
-        """Contract every stage's weight once; returns `x -> y`."""
-        at_end, after = (bias, None) if self.permutation is None else (None, bias)
-        steps = fixed_stages(self.stages, factors, at_end, self.packed)
-        if self.permutation is not None:
-            steps.append(self.permutation)
-            steps.append(partial(_add_bias, bias=after))
-        return PreparedChain(steps)
-
-    def macs(self, size: Sequence[int]) -> int:
-        """Multiply-accumulates for one input of spatial size `size`."""
-        total = 0
-        for stage in self.stages:
-            total += stage.macs(size)
-            size = stage.geometry.output_size(size)
-        return total
-
-    def traffic(self, size: Sequence[int]) -> int:
-        """Elements that its convolutions read and write for one input of spatial size `size`."""
-        total = 0
-        for stage in self.stages:
-            total += stage.in_channels * prod(size)
-            size = stage.geometry.output_size(size)
-            total += stage.out_channels * prod(size)
-        return total
-
-
-class Apart(NamedTuple):
-    """A chain of single factors, and the number of an input's elements below which it runs."""
-
-    chain: Chain
-    below: float
-
-
-def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> Chain:
-    """Turn an ordered partition of a network's factors into convolutions.
-
-    The order of the channels between two stages is chosen by what later stages do with them, so
-    that an activation is permuted only where two stages contradict each other.
-
-    Raises `ValueError` where `partition` does not hold each factor once, or splits a spatial mode.
-    """
-    whole = list(range(len(network.factors)))
-    if not all(partition) or sorted(i for group in partition for i in group) != whole:
-        raise ValueError(
-            f"partition {partition} must hold each of the {len(whole)} factors once, "
-            "in groups of at least one"
-        )
-    plan: list[Roles] = []
-    done: tuple[int, ...] = ()
-    for group in partition:
-        role = roles(network, done, group, geometry)
-        if role is None:
-            raise ValueError(f"partition {partition} splits a spatial mode over two groups")
-        plan.append(role)
-        done += tuple(group)
-
-    stages = []
-    carried: Modes = tuple(mode for mode in (GROUP, IN) if mode in network.sizes)
-    for index, (group, role) in enumerate(zip(partition, plan, strict=True)):
-        new = tuple(sorted(role.new, key=lambda mode: _future(mode, plan[index + 1 :])))
-        passed, grouped, summed = (
-            tuple(m for m in carried if m in some)
-            for some in (role.passed, role.grouped, role.summed)
-        )
-        permutation = _permutation(network, carried, passed + grouped + summed)
-        stages.append(
-            _stage(network, group, role, geometry, (passed, grouped, summed, new), permutation)
-        )
-        carried = passed + grouped + new
-    wanted = tuple(mode for mode in (GROUP, OUT) if mode in network.sizes)
-    return Chain(
-        tuple(map(tuple, partition)), tuple(stages), _permutation(network, carried, wanted)
-    )
-
-
-def _stage(
-    network: KernelNetwork,
-    group: Sequence[int],
-    role: Roles,
-    geometry: Geometry,
-    ordered: tuple[Modes, Modes, Modes, Modes],
-    permutation: Permutation | None,
-) -> Stage:
-    passed, grouped, summed, new = ordered
-
-    def size(modes: Modes) -> int:
-        return prod(network.sizes[mode] for mode in modes)
-
-    here = geometry.on([network.spatial.index(mode) for mode in role.spatial])
-    heads = (summed, new) if geometry.transposed else (new, summed)
-    return Stage(
-        factors=tuple(group),
-        roles=role,
-        contraction=network.contraction(group, (*grouped, *heads[0], *heads[1], *role.spatial)),
-        weight_shape=(size(grouped) * size(heads[0]), size(heads[1]), *here.kernel_size),
-        passed=size(passed),
-        groups=size(grouped),
-        geometry=here,
-        permutation=permutation,
-    )
-
-
-def _future(mode: str, plan: Sequence[Roles]) -> tuple[int, ...]:
-    """How later stages want a channel mode placed: 0 passed, 1 grouped, 2 summed and gone."""
-    places = []
-    for role in plan:
-        places.append(0 if mode in role.passed else 1 if mode in role.grouped else 2)
-        if places[-1] == 2:
-            return tuple(places)
-    return (*places, 0 if mode == GROUP else 1)
-
-
-def _permutation(network: KernelNetwork, given: Modes, wanted: Modes) -> Permutation | None:
-    if given == wanted:
-        return None
-    sizes = tuple(network.sizes[mode] for mode in given)
-    return Permutation(sizes, tuple(given.index(mode) for mode in wanted))
-
-
-def _add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """Add a bias, one number for each channel, where there is one."""
     if bias is None:
         return y
     return y + bias.to(y.dtype).reshape(-1, *(1,) * (y.dim() - 2))

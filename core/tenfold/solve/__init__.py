@@ -1,1 +1,28 @@
-"""."""
+"""From a rank request and a kernel to a network and its factors: the one way in to every format.
+
+Imports `network`, `algebra` and `plugin`. Used by layers and by compression.
+"""
+
+from .decomposition import (
+    check_finite,
+    decompose,
+    relative_error,
+    whitening_of,
+    with_group,
+    with_options,
+)
+from .fitting import fit, structure
+from .interchange import read_tensorly, write_tensorly
+
+__all__ = [
+    "check_finite",
+    "decompose",
+    "fit",
+    "read_tensorly",
+    "relative_error",
+    "structure",
+    "whitening_of",
+    "with_group",
+    "with_options",
+    "write_tensorly",
+]

@@ -9,16 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .als import balance
-from .arguments import check_options, check_tensor
-from .contraction import Modes
-from .factorization import Factorization
-from .hooks import hooks
-from .moment import Moment
-from .network import GROUP, KernelNetwork
-from .spectrum import by_group, work_dtype
-from .weighted import affordable, weighted_least_squares
-from .whitening import Whitening, whiten
+from ..algebra import (
+    SecondMoment,
+    Whitening,
+    affordable,
+    balance,
+    by_group,
+    weighted_least_squares,
+    whiten,
+    work_dtype,
+)
+from ..arguments import check_options, check_tensor
+from ..network import GROUP, KernelNetwork, Modes
+from ..plugin import Factorization, plugin_hooks
 
 
 def with_options(factorization: Factorization, options: Mapping[str, Any] | None) -> Factorization:
@@ -49,7 +52,7 @@ def decompose(
     kernel: Tensor,  # (out, in/groups, *k)
     network: KernelNetwork,
     generator: torch.Generator | None = None,
-    moment: Moment | None = None,
+    moment: SecondMoment | None = None,
 ) -> list[Tensor]:
     """Find the factors of `network` for `kernel`, in the kernel's dtype and on its device.
 
@@ -88,14 +91,14 @@ def decompose(
     return min(stored, key=lambda one: moment.output_error(kernel, network.to_tensor(one)))
 
 
-def whitening_of(moment: Moment, kernel: Tensor, factors: Sequence[Modes]) -> Whitening:
+def whitening_of(moment: SecondMoment, kernel: Tensor, factors: Sequence[Modes]) -> Whitening:
     """Split a moment over the factors of a network for `kernel`, `(out, in/groups, *k)`.
 
     Raises `ValueError` for the moment of a convolution of another shape.
     """
-    if moment.config.shape != tuple(kernel.shape):
+    if moment.shape != tuple(kernel.shape):
         raise ValueError(
-            f"moment is of a convolution with a {moment.config.shape} kernel; this one has "
+            f"moment is of a convolution with a {moment.shape} kernel; this one has "
             f"{tuple(kernel.shape)}: give each layer its own"
         )
     seen = moment.matrix.to(device=kernel.device, dtype=work_dtype(kernel))
@@ -112,7 +115,7 @@ def _balanced(
     norms = kernel.flatten(1).norm(dim=1)
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     scale = norms.reshape(-1, *(1,) * (kernel.dim() - 1))
-    found = hooks().tenfold_decompose(
+    found = plugin_hooks().tenfold_decompose(
         factorization=factorization, kernel=kernel / scale, network=network, generator=generator
     )
     if not isinstance(found, Sequence) or not all(

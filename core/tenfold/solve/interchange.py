@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .factorization import Factorization
-from .network import KernelNetwork
-from .registry import Choice, factorizations
+from ..network import KernelNetwork
+from ..plugin import Choice, Factorization, factorizations
 
 Read = tuple[Choice[Factorization], KernelNetwork, list[Tensor]]
 
 
-def read(tensor: Any) -> Read:
+def read_tensorly(tensor: Any) -> Read:
     """The format, the network and copies of the factors of a TensorLy CP, Tucker or TT tensor.
 
     Raises `TypeError` for anything else, and `ValueError` for factors that fit no kernel.
@@ -83,7 +82,7 @@ def _read_tt(tensor: Any) -> tuple[str, tuple[int, ...], Any, list[Tensor]]:
     return "tt", (sizes[-1], *sizes[:-1]), rank, factors
 
 
-def write(name: str, network: KernelNetwork, factors: Sequence[Tensor]) -> Any:
+def write_tensorly(name: str, network: KernelNetwork, factors: Sequence[Tensor]) -> Any:
     """A kernel's factors, copied, as TensorLy's tensor of that format.
 
     Raises `ValueError` for a format that TensorLy has not, for groups, and without TensorLy.

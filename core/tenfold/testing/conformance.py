@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure, HypothesisException, Unsatisfiable
 
-from tenfold import Factorization, Implementation
-
+from .. import Factorization, Implementation
 from .example import Example
 from .laws import FORMAT_LAWS, RUNNER_LAWS, Law, Subject
 

@@ -16,14 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import tenfold
-from tenfold import (
-    FactorizedConv,
-    FactorizedKernel,
-    factorizations,
-    implementations,
-    relative_error,
-)
 
+from .. import FactorizedConv, FactorizedKernel, factorizations, implementations, relative_error
 from .example import Example
 from .strategies import Request, fractions, kernel_shapes, kernels, requests
 

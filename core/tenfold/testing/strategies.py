@@ -10,8 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tenfold import FactorizedConv
-
+from .. import FactorizedConv
 from .dense import dense_convolution
 
 DEFAULTS = {

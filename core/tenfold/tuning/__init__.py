@@ -1,1 +1,21 @@
-"""Choose how a layer runs by measuring, and keep the choices."""
+"""Which way of running is fastest here: measured, decided, and kept between runs.
+
+Imports `network`, `plugin` and `run`. Used by layers, and by all that times something.
+"""
+
+from .cache import CACHE, cache_folder
+from .decision import Decision, way_in_words
+from .timing import in_turn
+from .tuner import Subject, decide, device_name, may_measure
+
+__all__ = [
+    "CACHE",
+    "Decision",
+    "Subject",
+    "cache_folder",
+    "decide",
+    "device_name",
+    "in_turn",
+    "may_measure",
+    "way_in_words",
+]

@@ -6,8 +6,8 @@ import hashlib
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..partition import Partition
-from ..stage import MemoryFormat
+from ..network import Partition
+from ..plugin import MemoryFormat
 
 
 class Situation(BaseModel):

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..convolve import LAID_OUT, in_format, is_channels_last
-from ..eval_cache import is_transformed
-from ..implementation import Fixed
-from ..rerun import rerun
-from ..stage import MemoryFormat
+from ..network import Geometry, KernelNetwork, Partition
+from ..plugin import Fixed, MemoryFormat
+from ..run import LAID_OUT, in_format, is_channels_last, is_transformed
 from .cache import recall, remember
 from .decision import Decision, Measured, Situation
 from .timing import Run, Timing, in_turn, simplest_of_the_fastest
 
-if TYPE_CHECKING:
-    from ..conv import FactorizedConv
-
 LITTLE = 0.15  # a gain over dense below which it is measured again
 
 _measuring = threading.Lock()  # two measurements at once would disturb each other
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is decided: which of a network's partitions runs a convolution of `geometry` fastest.
+
+    `padding` names what is padded before it; `channels_last` asks that of the output whatever the
+    input. `trial` gives the same convolution run so, with an output in its input's memory format.
+    """
+
+    network: KernelNetwork
+    geometry: Geometry
+    padding: str
+    candidates: tuple[Partition, ...]
+    channels_last: bool
+    trial: Callable[[Fixed], Callable[[Tensor], Tensor]]
 
 
 def may_measure(x: Tensor) -> bool:
@@ -40,21 +51,19 @@ def may_measure(x: Tensor) -> bool:
     return not x.is_meta and x.numel() > 0
 
 
-def decide(
-    layer: FactorizedConv, x: Tensor, again: bool = False, wait: bool = True
-) -> Decision | None:
-    """Recall or measure the fastest way of running `layer` on `x`, `(batch, in_channels, *size)`.
+def decide(subject: Subject, x: Tensor, again: bool = False, wait: bool = True) -> Decision | None:
+    """Recall or measure the fastest way of running it on `x`, `(batch, in_channels, *size)`.
 
     `again` measures what is known too. None where another thread is measuring and `wait` is False.
     """
-    situation = describe(layer, x)
+    situation = describe(subject, x)
     known = None if again else recall(situation)
     if known is not None:
         return known
     if not _measuring.acquire(blocking=wait):
         return None
     try:
-        decision = _measure(layer, x, situation)
+        decision = _measure(subject, x, situation)
     finally:
         _measuring.release()
     remember(situation, decision)
@@ -62,9 +71,9 @@ def decide(
 
 
 @torch.no_grad()
-def _measure(layer: FactorizedConv, x: Tensor, situation: Situation) -> Decision:
-    ways = _ways(layer, situation)
-    runs = _runs(layer, x, ways, situation.channels_last)
+def _measure(subject: Subject, x: Tensor, situation: Situation) -> Decision:
+    ways = _ways(subject, situation)
+    runs = _runs(subject, x, ways, situation.channels_last)
     timings = in_turn(runs, x.device)
     best = _choose(ways, runs, timings, x.device)
     measured = [
@@ -91,29 +100,27 @@ def _choose(
     return (dense, best)[simplest_of_the_fastest(both, [1, levels[best]])]
 
 
-def _ways(layer: FactorizedConv, situation: Situation) -> list[Fixed]:
+def _ways(subject: Subject, situation: Situation) -> list[Fixed]:
     """Each candidate in the input's memory format and in the other.
 
     Dense also as PyTorch alone runs it, where the weights would be packed.
     """
     formats: list[MemoryFormat | None] = [None]
-    if layer.order in LAID_OUT:
+    if subject.network.order in LAID_OUT:
         formats.append("contiguous" if situation.channels_last else "channels_last")
-    ways = [Fixed(partition, one) for one in formats for partition in layer.candidates]
-    if layer.order in LAID_OUT and situation.onednn and situation.dtype == "float32":
+    ways = [Fixed(partition, one) for one in formats for partition in subject.candidates]
+    if subject.network.order in LAID_OUT and situation.onednn and situation.dtype == "float32":
         dense = [way for way in ways if len(way.partition) == 1]
         ways += [replace(way, packed=False) for way in dense]
     return ways
 
 
-def _runs(layer: FactorizedConv, x: Tensor, ways: Sequence[Fixed], together: bool) -> list[Run]:
+def _runs(subject: Subject, x: Tensor, ways: Sequence[Fixed], together: bool) -> list[Run]:
     """What to time: each partition's weights are computed once, for both memory formats."""
-    trials = {way: rerun(layer, way) for way in ways if way.memory_format is None}
-    for trial in trials.values():
-        trial.channels_last = False
-    x = in_format(x, together) if layer.order in LAID_OUT else x
+    trials = {way: subject.trial(way) for way in ways if way.memory_format is None}
+    x = in_format(x, together) if subject.network.order in LAID_OUT else x
 
-    def converted(trial: FactorizedConv) -> Tensor:
+    def converted(trial: Callable[[Tensor], Tensor]) -> Tensor:
         return in_format(trial(in_format(x, not together)), together)
 
     return [
@@ -128,9 +135,9 @@ def _fields(way: Fixed) -> dict[str, Any]:
     return {"partition": way.partition, "memory_format": way.memory_format, "packed": way.packed}
 
 
-def describe(layer: FactorizedConv, x: Tensor) -> Situation:
-    """The situation of `layer` that sees `x`."""
-    config, network = layer.config, layer.weight.network
+def describe(subject: Subject, x: Tensor) -> Situation:
+    """The situation of a convolution that sees `x`."""
+    network = subject.network
     dtype = x.dtype
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
@@ -142,12 +149,12 @@ def describe(layer: FactorizedConv, x: Tensor) -> Situation:
         onednn=torch.backends.mkldnn.enabled,
         dtype=str(dtype).removeprefix("torch."),
         input_shape=tuple(x.shape),
-        channels_last=layer.channels_last or is_channels_last(x),
+        channels_last=subject.channels_last or is_channels_last(x),
         factors=network.factors,
         sizes=dict(network.sizes),
-        geometry=asdict(config.geometry),
-        padding="zeros" if config.sides is None else f"{config.padding_mode} {config.sides}",
-        candidates=layer.candidates,
+        geometry=asdict(subject.geometry),
+        padding=subject.padding,
+        candidates=subject.candidates,
     )
 
 

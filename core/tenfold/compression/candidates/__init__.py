@@ -1,1 +1,28 @@
-"""."""
+"""What a layer could become: fits in every format and rank, what they cost, and the table of them.
+
+Imports `survey` and `moments`. Used by `measurement` and `choice`, which build from it.
+"""
+
+from .building import build, evened, put
+from .candidate import Candidate, candidates, dense
+from .fitting import Fitted, alignment, fits
+from .standing import reject
+from .table import LayerTable, Table, fingerprint
+from .turned import Turned
+
+__all__ = [
+    "Candidate",
+    "Fitted",
+    "LayerTable",
+    "Table",
+    "Turned",
+    "alignment",
+    "build",
+    "candidates",
+    "dense",
+    "evened",
+    "fingerprint",
+    "fits",
+    "put",
+    "reject",
+]

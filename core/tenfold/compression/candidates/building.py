@@ -9,12 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import source
-from ..conv import FactorizedConv
-from ..kernel import FactorizedKernel
-from ..registry import factorizations
-from .candidates import Candidate
-from .survey import Layer
+from ...layer import FactorizedConv, FactorizedKernel, copy_state
+from ...plugin import factorizations
+from ..survey import Layer
+from .candidate import Candidate
 from .truncation import leading
 
 
@@ -41,7 +39,7 @@ def build(
         transposed=config.transposed,
         output_padding=config.output_padding,
     )
-    source.copy_state(conv, made)
+    copy_state(conv, made)
     for name in HOOKS:
         setattr(made, name, copy.copy(getattr(conv, name)))
     return made

@@ -8,14 +8,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from ..decomposition import relative_error
-from ..planning import make_plan
-from ..registry import implementations
-from ..spectrum import by_group
-from ..stage import Chain
+from ...algebra import by_group
+from ...plugin import implementations
+from ...run import Chain, make_plan
+from ...solve import relative_error
+from ..moments import Norm
+from ..survey import Layer
 from .fitting import Fitted, Rank
-from .norm import Norm
-from .survey import Layer
 
 
 class Candidate(BaseModel):

@@ -10,14 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..budget import clip
-from ..decomposition import check_finite
-from ..factorization import Factorization
-from ..network import KernelNetwork
-from ..rank import Multiple
-from ..registry import Choice, factorizations
-from .norm import Norm
-from .survey import Layer
+from ...network import KernelNetwork, Multiple, clip
+from ...plugin import Choice, Factorization, factorizations
+from ...solve import check_finite
+from ..moments import Norm
+from ..survey import Layer
 from .truncation import centre, kept, leading, ordered
 from .turned import Turned
 

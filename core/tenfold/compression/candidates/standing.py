@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..planning import make_plan
-from ..registry import factorizations, implementations
+from ...plugin import factorizations, implementations
+from ...run import make_plan
+from ..request import CompressionConfig
+from ..running import Batch, call, evaluating, hooked
+from ..survey import Layer
 from .building import build, put
-from .candidates import Candidate
+from .candidate import Candidate
 from .fitting import rank_of
-from .inference import Batch, call, evaluating, hooked
-from .request import CompressionConfig
-from .survey import Layer
 
 BYPASSED = "the model calls it by a reference that is none of its submodules"
 

@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..arguments import check_path
-from .candidates import Candidate
-from .inference import Batch
-from .request import CompressionConfig
+from ...arguments import check_path
+from ..request import CompressionConfig
+from ..running import Batch
+from .candidate import Candidate
 
 FORMAT = "tenfold-table-3"
 MATTERS = (

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..network import GROUP, KernelNetwork
-from ..svd import gram, signs
+from ...algebra import gram, signs
+from ...network import GROUP, KernelNetwork
 
 
 def centre(network: KernelNetwork) -> int | None:

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..decomposition import decompose, with_group
-from ..factorization import Factorization
-from ..network import KernelNetwork
-from ..spectrum import by_group
-from ..weighted import weighted_least_squares
-from .norm import Norm
+from ...algebra import by_group, weighted_least_squares
+from ...network import KernelNetwork
+from ...plugin import Factorization
+from ...solve import decompose, with_group
+from ..moments import Norm
 
 SWEEPS = 8  # of weighted least squares, at most
 

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from ..candidates import Candidate, LayerTable, Table, build, put
+from ..measurement import interpolated
+from ..request import CompressionConfig
+from ..survey import Layer
 from .allocation import allocate, uniform
-from .building import build, put
-from .candidates import Candidate
-from .measurement import interpolated
-from .request import CompressionConfig
-from .survey import Layer
-from .table import LayerTable, Table
 
 Choices = dict[str, Candidate]
 ELEMENT = 24  # multiply-accumulates that take as long as one element: tests/benchmarks/traffic.py

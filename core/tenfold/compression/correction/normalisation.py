@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .inference import Batch, call, evaluating
-from .measurement import Judge
+from ..measurement import Judge
+from ..running import Batch, call, evaluating
 
 
 def scaling(norm: Any, groups: int) -> Tensor:

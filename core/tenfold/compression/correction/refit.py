@@ -8,19 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..conv import FactorizedConv
-from ..source import TRANSPOSED, read_kernel, swap_channels
-from ..spectrum import by_group
-from .building import evened
-from .importance import Importance
-from .inference import Batch
-from .measurement import Judge
-from .moments import is_wide
-from .norm import Norm, Seen
+from ...algebra import by_group
+from ...layer import TRANSPOSED, FactorizedConv, read_kernel, swap_channels
+from ..candidates import Turned, evened
+from ..measurement import Judge
+from ..moments import Importance, Norm, Seen, is_wide
+from ..running import Batch
+from ..survey import Layer
 from .regression import features, offset, refit, regress, solved
 from .response import Response, respond
-from .survey import Layer
-from .turned import Turned
 
 TOWARDS = 0.1  # of the mean diagonal: the pull to the original kernel
 WORK = 2**35  # multiply-accumulates, roughly, of weighted least squares

@@ -8,8 +8,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..network import GROUP, OUT, KernelNetwork
-from ..spectrum import by_group
+from ...algebra import by_group
+from ...network import GROUP, OUT, KernelNetwork
 from .response import Response
 
 RIDGE = 1e-3  # of the mean diagonal, towards the present factor of the output

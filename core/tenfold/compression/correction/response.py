@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..moment import Moment
-from .importance import Importance
-from .inference import Batch, batched, call, evaluating, hooked
-from .moments import effective
-from .sampling import FEW, Sampling, plenty
-from .survey import Layer
+from ...layer import Moment
+from ..moments import FEW, Importance, Sampling, effective, plenty
+from ..running import Batch, batched, call, evaluating, hooked
+from ..survey import Layer
 
 
 class Reached(Exception):  # noqa: N818 - it is no error

@@ -1,1 +1,10 @@
-"""."""
+"""A compressed network trained towards the original's outputs, in one process or several.
+
+Imports `running`. Used by the public `distill`.
+"""
+
+from .training import distill
+
+__all__ = [
+    "distill",
+]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .inference import Batch, call, tensors
+from ..running import Batch, call, tensors
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

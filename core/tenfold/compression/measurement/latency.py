@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.backends import mha
 
-from ..convolve import channels_last, is_channels_last
-from ..tuning.timing import in_turn
-from .building import build
-from .inference import Batch, call, evaluating
-from .survey import Layer
-from .table import LayerTable
+from ...run import channels_last, is_channels_last
+from ...tuning import in_turn
+from ..candidates import LayerTable, build
+from ..running import Batch, call, evaluating
+from ..survey import Layer
 
 
 def time_layer(model: nn.Module, layer: Layer, table: LayerTable) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .inference import Batch, call, evaluating, hooked
+from ..running import Batch, call, evaluating, hooked
 
 
 class Replay:

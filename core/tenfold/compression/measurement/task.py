@@ -12,12 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..source import read_kernel
-from ..spectrum import by_group
-from .building import build, put
-from .candidates import Candidate, candidates, dense
-from .fitting import Fitted, alignment, fits
-from .inference import (
+from ...algebra import by_group
+from ...layer import read_kernel
+from ..candidates import (
+    Candidate,
+    Fitted,
+    LayerTable,
+    alignment,
+    build,
+    candidates,
+    dense,
+    fits,
+    put,
+)
+from ..moments import Norm, Seen
+from ..request import CompressionConfig
+from ..running import (
     Batch,
     Difference,
     call,
@@ -28,11 +38,8 @@ from .inference import (
     tensors,
     undisturbed,
 )
-from .norm import Norm, Seen
+from ..survey import Layer
 from .replay import Replay
-from .request import CompressionConfig
-from .survey import Layer
-from .table import LayerTable
 
 Evaluate = Callable[[nn.Module], float]
 LEAST = 1e-6  # of an error, in the layer's own: among those that measure nothing it still counts

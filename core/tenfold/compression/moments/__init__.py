@@ -1,1 +1,23 @@
-"""."""
+"""What the layers see: sampled patches, their moments, the norm these make, what outputs are worth.
+
+Imports `running` and `survey`. Used by `candidates` and `correction`.
+"""
+
+from .gathering import effective, groups_within, is_wide, measure
+from .importance import Importance, importances
+from .norm import Norm, Seen
+from .sampling import FEW, Sampling, plenty
+
+__all__ = [
+    "FEW",
+    "Importance",
+    "Norm",
+    "Sampling",
+    "Seen",
+    "effective",
+    "groups_within",
+    "importances",
+    "is_wide",
+    "measure",
+    "plenty",
+]

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..moment import Moment, products
+from ...layer import Moment, products
+from ..running import Batch, call, evaluating, hooked
+from ..survey import Layer
 from .importance import Importance
-from .inference import Batch, call, evaluating, hooked
 from .norm import Seen
 from .sampling import FEW, Sampling, plenty
-from .survey import Layer
 
 WIDE = 5000  # inputs of one output: from there on work with a moment takes minutes
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .inference import Batch, batched, call, evaluating, hooked, tensors
-from .survey import Layer
+from ..running import Batch, batched, call, evaluating, hooked, tensors
+from ..survey import Layer
 
 FLOOR = 0.1  # of a place's mean importance: what a first-order gradient does not know
 

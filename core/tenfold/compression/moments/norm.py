@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..contraction import Modes
-from ..network import IN, OUT, spatial_modes
-from ..spectrum import work_dtype
-from ..whitening import RIDGE, Whitening, square_root, whiten
+from ...algebra import RIDGE, Whitening, square_root, whiten, work_dtype
+from ...network import IN, OUT, Modes, spatial_modes
 
 SKETCH = 512  # columns
 WORTH_RIDGE = 0.03  # of the mean diagonal: what a first-order gradient does not know

@@ -8,9 +8,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..moment import Moment
-from .inference import batched
-from .survey import Layer
+from ...layer import Moment
+from ..running import batched
+from ..survey import Layer
 
 Places = Sequence[Sequence[Tensor]]  # of each batch and call, `(batch, *size)`
 ENOUGH = 10  # patches for each of a moment's rows

@@ -1,1 +1,18 @@
-"""."""
+"""What was done, as data; and the data as tables, charts and a page.
+
+Imports `choice` and what is before it. Used by the engine and by `storage`.
+"""
+
+from .findings import Change, LayerReport, Point
+from .report import Report
+from .result import Compression
+from .summary import summarise
+
+__all__ = [
+    "Change",
+    "Compression",
+    "LayerReport",
+    "Point",
+    "Report",
+    "summarise",
+]

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from . import words
-from .report import LayerReport, Report
+from .findings import Findings, LayerReport
 
 BEFORE, AFTER, ERROR = "#cbd5e1", "#0f766e", "#b45309"
 MOST = 40  # layers in a chart; of more, those that cost most
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
-def plot(report: Report, path: Path) -> None:
+def plot(report: Findings, path: Path) -> None:
     """Draw all charts to a PNG, PDF or SVG file.
 
     Raises `ValueError` for another kind of file, and `ImportError` without matplotlib.
@@ -32,21 +32,21 @@ def plot(report: Report, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def svg_layers(report: Report) -> str:
+def svg_layers(report: Findings) -> str:
     """Where the budget went, as an SVG element."""
     figure = _figure(len(_shown(report)))
     draw_layers(report, figure)
     return _svg(figure, "layers")
 
 
-def svg_curve(report: Report) -> str:
+def svg_curve(report: Findings) -> str:
     """Error against budget, as an SVG element."""
     figure = _figure(5)
     draw_curve(report, figure)
     return _svg(figure, "curve")
 
 
-def draw_layers(report: Report, figure: Any) -> None:
+def draw_layers(report: Findings, figure: Any) -> None:
     """For each layer, its cost before and after, and its error, side by side."""
     layers = _shown(report)
     metric = report.metric if all(words.cost(one, report.metric) for one in layers) else "macs"
@@ -69,7 +69,7 @@ def draw_layers(report: Report, figure: Any) -> None:
         _plain(axes)
 
 
-def draw_curve(report: Report, figure: Any) -> None:
+def draw_curve(report: Findings, figure: Any) -> None:
     """The error of the output at each budget, and the score where there is one."""
     axes = figure.subplots()
     points = sorted(report.curve, key=lambda point: point.budget)
@@ -87,7 +87,7 @@ def draw_curve(report: Report, figure: Any) -> None:
         _plain(second)
 
 
-def _shown(report: Report) -> list[LayerReport]:
+def _shown(report: Findings) -> list[LayerReport]:
     """The layers of the chart, in the network's order."""
 
     def before(layer: LayerReport) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from html import escape
 
 from . import chart, words
-from .report import Change, LayerReport, Report
+from .findings import Change, Findings, LayerReport
 
 STYLE = """
 :root { color-scheme: light; --ink: #0f172a; --soft: #64748b; --line: #e2e8f0; --teal: #0f766e; }
@@ -43,7 +43,7 @@ ERRORS = ("Kernel error", "Output error", "Network's error")
 TITLES = (*LEFT, "Parameters", "MACs", "ms", *ERRORS)
 
 
-def page(report: Report) -> str:
+def page(report: Findings) -> str:
     """The whole document. Raises `ImportError` without matplotlib, which draws the charts."""
     curve = ""
     if report.curve:
@@ -70,7 +70,7 @@ def page(report: Report) -> str:
 """
 
 
-def _headline(report: Report) -> str:
+def _headline(report: Findings) -> str:
     change = {"parameters": report.parameters, "macs": report.macs, "latency": report.milliseconds}
     counted = change[report.metric]
     if counted is None:
@@ -79,7 +79,7 @@ def _headline(report: Report) -> str:
     return f"{words.fewer(counted)} {words_[report.metric]}"
 
 
-def _cards(report: Report) -> str:
+def _cards(report: Findings) -> str:
     cards = [
         _card("Parameters", words.fewer(report.parameters), _pair(report.parameters, words.short)),
         _card("MACs", words.fewer(report.macs), _pair(report.macs, words.short)),
@@ -106,7 +106,7 @@ def _pair(change: Change, write: Callable[[float], str]) -> str:
     return f"{write(change.before)} → {write(change.after)}"
 
 
-def _table(report: Report) -> str:
+def _table(report: Findings) -> str:
     titles = "".join(f"<th{'' if title in LEFT else ' class=n'}>{title}" for title in TITLES)
     rows = "".join(map(_row, report.layers))
     return (
@@ -134,7 +134,7 @@ def _row(layer: LayerReport) -> str:
     return f"<tr{' class=dense' if dense else ''}>{''.join(cells)}"
 
 
-def _totals(report: Report) -> str:
+def _totals(report: Findings) -> str:
     cells = (
         "<td>Network<td><td>",
         _change(report.parameters, words.short),
@@ -158,7 +158,7 @@ def _error(error: float, dense: bool) -> str:
     return f"<td class=n>{'' if dense else words.error(error)}"
 
 
-def _note(report: Report) -> str:
+def _note(report: Findings) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))
     return (
         "Kernel error and output error are relative changes of the layer's own kernel and output; "

@@ -7,10 +7,11 @@ from importlib.metadata import version
 
 import torch
 
-from .plan import Choices, Plan
-from .report import Change, LayerReport, Point, Report
-from .request import CompressionConfig
-from .survey import Layer
+from ..choice import Choices, Plan
+from ..request import CompressionConfig
+from ..survey import Layer
+from .findings import Change, LayerReport, Point
+from .report import Report
 
 
 def summarise(

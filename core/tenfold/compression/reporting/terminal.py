@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from . import words
-from .report import LayerReport, Report
+from .findings import Findings, LayerReport
 
 
-def table(report: Report) -> Table:
+def table(report: Findings) -> Table:
     """One row for each layer that was factorized, and the totals of all."""
     changed = [layer for layer in report.layers if layer.factorization is not None]
     runs = Counter(layer.implementation for layer in changed).most_common(1)
@@ -55,7 +55,7 @@ def _row(layer: LayerReport, usual: str | None) -> tuple[str, ...]:
     )
 
 
-def _title(report: Report) -> str:
+def _title(report: Findings) -> str:
     numbers = [
         f"{words.short(report.parameters.before)} → {words.short(report.parameters.after)} params",
         f"{words.short(report.macs.before)} → {words.short(report.macs.after)} MACs",
@@ -68,7 +68,7 @@ def _title(report: Report) -> str:
     return " · ".join(numbers)
 
 
-def _caption(report: Report, dense: int, usual: str | None) -> str:
+def _caption(report: Findings, dense: int, usual: str | None) -> str:
     lines = [f"Asked for: {words.aim(report)}; {words.WEIGHED[report.objective]}."]
     if usual is not None:
         lines.append(f"Run by {usual!r} where nothing else is said.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .report import Change, LayerReport, Report
+from .findings import Change, Findings, LayerReport
 
 METRICS = {"parameters": "parameters", "macs": "MACs", "latency": "milliseconds"}
 
@@ -48,7 +48,7 @@ def rank(layer: LayerReport) -> str:
     return ", ".join(map(str, layer.rank)) if isinstance(layer.rank, tuple) else str(layer.rank)
 
 
-def aim(report: Report) -> str:
+def aim(report: Findings) -> str:
     """What was asked for, as a phrase."""
     metric = METRICS[report.metric]
     if report.budget is None:
@@ -72,7 +72,7 @@ def cost(layer: LayerReport, metric: str) -> Change | None:
     }[metric]
 
 
-def advice(report: Report) -> str | None:
+def advice(report: Findings) -> str | None:
     """What to ask for instead, where the network came out no faster on this machine."""
     time = report.milliseconds
     if report.metric == "latency" or time is None or time.after < time.before:

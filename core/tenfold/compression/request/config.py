@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..registry import factorizations, implementations
-from .report import Metric, Objective
+from ...plugin import factorizations, implementations
+
+Metric = Literal["parameters", "macs", "latency"]
+Objective = Literal["measured", "energy", "uniform"]
 
 
 class CompressionConfig(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from .request import CompressionConfig
+from .config import CompressionConfig
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -1,1 +1,41 @@
-"""."""
+"""A user's network run without disturbing it: calls, copies, outputs compared, workers, progress.
+
+Imports nothing of ours. Used by every stage of a compression.
+"""
+
+from .inference import (
+    Batch,
+    Difference,
+    batched,
+    call,
+    change,
+    check_call,
+    check_finite,
+    copied,
+    evaluating,
+    hooked,
+    outputs,
+    tensors,
+    undisturbed,
+)
+from .progress import Progress, shown
+from .workers import run_all
+
+__all__ = [
+    "Batch",
+    "Difference",
+    "Progress",
+    "batched",
+    "call",
+    "change",
+    "check_call",
+    "check_finite",
+    "copied",
+    "evaluating",
+    "hooked",
+    "outputs",
+    "run_all",
+    "shown",
+    "tensors",
+    "undisturbed",
+]

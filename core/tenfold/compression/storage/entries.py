@@ -7,14 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..catalogue import PluginError
-from ..config import ConvConfig
-from ..conv import FactorizedConv
-from ..fit import structure
-from ..kernel import FactorizedKernel
-from ..network import KernelNetwork
-from ..registry import Choice, Registry, factorizations, implementations
-from ..source import read_config
+from ...layer import ConvConfig, FactorizedConv, FactorizedKernel, read_config
+from ...network import KernelNetwork
+from ...plugin import Choice, PluginError, Registry, factorizations, implementations
+from ...solve import structure
 from .manifest import Entry
 from .weights import DTYPES, Stored
 

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..arguments import check_model, check_path
+from ...arguments import check_model, check_path
+from ..reporting import Compression, Report
 from .directory import written_whole
-from .engine import Compression
 from .entries import build, entries, find
 from .manifest import MANIFEST, REPORT, WEIGHTS, Manifest, read_bounded, read_manifest
-from .report import Report
 from .weights import check_whole, fill, fingerprint, read_stored, write_weights
 
 

@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from ..config import ConvConfig
-from ..tuning.decision import Decision
-from .validation import first_fault
+from ...layer import ConvConfig
+from ...tuning import Decision
+from ..request import first_fault
 
 FORMAT = 1
 MANIFEST, WEIGHTS, REPORT = "tenfold.json", "model.safetensors", "report.json"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .inference import Batch, Difference, outputs
+from ..running import Batch, Difference, outputs
 
 ALIKE = 1e-2  # what rounding may change, in narrow floats and random draws too
 

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from ..config import ConvConfig
-from ..hooks import hooks
-from ..source import PLAIN, TRANSPOSED, read_config
-from .inference import Batch, call, evaluating
+from ...layer import PLAIN, TRANSPOSED, ConvConfig, read_config
+from ...plugin import plugin_hooks
+from ..running import Batch, call, evaluating
 
 KINDS = (*PLAIN, *TRANSPOSED, nn.Linear)
 REQUESTS = ("factorization", "rank", "implementation")  # of a hook
@@ -223,7 +222,9 @@ def select(
         elif layer.reason is None and layer in unwanted:
             layer.reason = "excluded"
         elif layer.reason is None:
-            answer = hooks().tenfold_select(name=layer.name, module=model.get_submodule(layer.name))
+            answer = plugin_hooks().tenfold_select(
+                name=layer.name, module=model.get_submodule(layer.name)
+            )
             if answer is False:
                 layer.reason = "left out by a hook"
             elif answer is not None and answer is not True:

@@ -1,0 +1,88 @@
+"""What a compression did, layer by layer and in all, as data."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+from ..request import Metric, Objective
+
+
+def _in_json(value: float) -> float | str:
+    """Infinity is no number of JSON's; as a string it is read back."""
+    return value if math.isfinite(value) else str(value)
+
+
+Number = Annotated[float, PlainSerializer(_in_json, when_used="json")]
+
+
+class Change(BaseModel):
+    """A number of the original network, and the same of the compressed one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    before: Number
+    after: Number
+
+
+class LayerReport(BaseModel):
+    """One layer. Parameters are its own; MACs and milliseconds those of all its calls.
+
+    `error` is the relative change of the network's output when this layer alone is replaced,
+    `output_error` that of the layer's own output, `kernel_error` that of its kernel.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: str  # the class of the original, as "Conv2d"
+    shape: tuple[int, ...]  # of the kernel, (out, in/groups, *k)
+    calls: int  # in one run of the network
+    factorization: str | None  # None where it stays dense
+    implementation: str | None
+    rank: int | tuple[int, ...] | None
+    parameters: Change
+    macs: Change
+    milliseconds: Change | None  # None where latency was not measured
+    kernel_error: Number
+    output_error: Number
+    error: Number
+    reason: str | None = None  # why it was not to be compressed
+
+
+class Point(BaseModel):
+    """One budget of several, and what it buys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: Number
+    parameters: Number
+    macs: Number
+    milliseconds: Number | None
+    error: Number
+    score: Number | None
+
+
+class Findings(BaseModel):
+    """A whole compression, as data: what a `Report` holds.
+
+    `error` is the relative change of the network's output on held-out inputs; `score` what the
+    user's `evaluate` gave. `curve` has a point for each budget that was asked for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: Metric
+    objective: Objective
+    budget: Number | None  # None where an error or a score was asked for
+    layers: tuple[LayerReport, ...]
+    parameters: Change
+    macs: Change
+    milliseconds: Change | None
+    error: Number
+    score: Change | None
+    curve: tuple[Point, ...] = ()
+    threads: int
+    versions: dict[str, str]

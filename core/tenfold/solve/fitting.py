@@ -1,0 +1,156 @@
+"""From a rank request to a network and its factors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..algebra import SecondMoment, by_group
+from ..network import (
+    GROUP,
+    IN,
+    OUT,
+    WANTED,
+    Energy,
+    Error,
+    KernelNetwork,
+    Multiple,
+    check_size,
+    spatial_modes,
+)
+from ..plugin import Factorization, plugin_hooks
+from .decomposition import decompose, relative_error, whitening_of
+
+Fitted = tuple[KernelNetwork, Sequence[Tensor]]
+HALVINGS = 8  # of the interval in which the least rank is looked for
+
+
+def structure(
+    factorization: Factorization,
+    shape: tuple[int, ...],
+    rank: Any,
+    groups: int,
+    kernel: Tensor | None,
+) -> KernelNetwork:
+    """The network that a rank request buys for a kernel `(out, in/groups, *k)`.
+
+    A request that core does not know is put to the hook `tenfold_rank`, with the kernel if there
+    is one. Raises `ValueError` or `TypeError` for a request that nobody knows.
+    """
+    if isinstance(rank, Error | Energy):
+        raise ValueError(f"rank={rank!r} needs a kernel to decompose: use from_conv or from_tensor")
+    if isinstance(rank, Tensor | np.ndarray):
+        raise TypeError(f"rank={type(rank).__name__} must be {WANTED}: use .tolist() or .item()")
+    if isinstance(rank, Sequence) and not isinstance(rank, str):
+        rank = tuple(check_size(one) for one in rank)
+    if kernel is not None and kernel.device.type == "meta":
+        kernel = None
+    known = isinstance(rank, Real | Multiple) or (
+        isinstance(rank, Sequence) and not isinstance(rank, str)
+    )
+    if not known and not (isinstance(rank, str) and rank == "same"):
+        seen = None if kernel is None else by_group(kernel, groups)
+        answer = plugin_hooks().tenfold_rank(
+            request=rank, shape=shape, factorization=factorization, kernel=seen
+        )
+        if answer is None:
+            raise ValueError(f"rank={rank!r} is not understood: it must be {WANTED}")
+        try:
+            return factorization.network(shape, answer, groups, kernel)
+        except (ValueError, TypeError) as fault:
+            raise ValueError(
+                f"a tenfold_rank hook answered rank={rank!r} with {answer!r}: {fault}"
+            ) from fault
+    return factorization.network(shape, rank, groups, kernel)
+
+
+def fit(
+    factorization: Factorization,
+    kernel: Tensor,  # (out, in/groups, *k)
+    rank: Any,
+    groups: int,
+    generator: torch.Generator | None = None,
+    moment: SecondMoment | None = None,
+) -> Fitted:
+    """Choose the network that `rank` asks for, and its factors for `kernel`.
+
+    With a `moment`, ranks and factors are those for the output's error.
+    """
+    weighed = kernel if moment is None else turned(factorization, kernel, rank, groups, moment)
+    if isinstance(rank, Error | Energy):
+        most = rank.most if isinstance(rank, Error) else (1 - rank.kept) ** 0.5
+        if kernel.device.type == "meta":
+            raise ValueError(f"rank={rank!r} needs the kernel's values; it is on the meta device")
+        return Search(factorization, kernel, weighed, groups, most, generator, moment).least()
+    network = structure(factorization, tuple(kernel.shape), rank, groups, weighed)
+    return network, decompose(factorization, kernel, network, generator, moment)
+
+
+def turned(
+    factorization: Factorization, kernel: Tensor, rank: Any, groups: int, moment: SecondMoment
+) -> Tensor:
+    """The kernel whose plain error is, up to the split of the moment, the output's."""
+    named = factorization.factors(kernel.dim() - 2, rank)
+    factors = [(GROUP, *factor) for factor in named]
+    opens = (GROUP, OUT, IN, *spatial_modes(kernel.dim() - 2))
+    whitening = whitening_of(moment, kernel, factors)
+    return whitening.turned(by_group(kernel, groups), opens).flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The smallest network whose kernel is within a relative error, found by decomposing."""
+
+    factorization: Factorization
+    kernel: Tensor
+    weighed: Tensor  # the kernel by which ranks are chosen
+    groups: int
+    most: float
+    generator: torch.Generator | None
+    moment: SecondMoment | None
+
+    def least(self) -> Fitted:
+        """Halve the budgets between nothing and exact, then lower one bond after another.
+
+        Raises `ValueError` where even exact ranks do not reach the error in the kernel's dtype.
+        """
+        best = self.tried(10**9)
+        if best is None:
+            raise ValueError(
+                f"rank=Error({self.most}) cannot be reached in {self.kernel.dtype}: "
+                "ask for a larger error, or convert the layer to float64"
+            )
+        low, high = 0.0, min(1.0, best[0].numel / self.kernel.numel())
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            found = self.tried(middle)
+            low, high = (low, middle) if found else (middle, high)
+            best = smaller(found, best)
+        lowered = True
+        while lowered:
+            lowered = False
+            for bond in best[0].bonds:
+                ranks = {b: best[0].sizes[b] - (b == bond) for b in best[0].bonds}
+                found = self.tried(tuple(ranks.values())) if ranks[bond] else None
+                if found and found[0].numel < best[0].numel:
+                    best, lowered = found, True
+        return best
+
+    def tried(self, rank: Any) -> Fitted | None:
+        """Decompose at `rank`; None where the error is too large."""
+        shape = tuple(self.kernel.shape)
+        network = self.factorization.network(shape, rank, self.groups, self.weighed)
+        factors = decompose(self.factorization, self.kernel, network, self.generator, self.moment)
+        measure = relative_error if self.moment is None else self.moment.output_error
+        error = measure(self.kernel, network.to_tensor(factors))
+        return (network, factors) if error <= self.most else None
+
+
+def smaller(one: Fitted | None, other: Fitted) -> Fitted:
+    return one if one is not None and one[0].numel <= other[0].numel else other

@@ -1,0 +1,244 @@
+"""The commands `tenfold compress` and `tenfold report`: from a line, from a file, interrupted."""
+
+import itertools
+import re
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from typer.testing import CliRunner
+
+from tenfold import FactorizedConv, load
+from tenfold.commands.app import main
+from tenfold.compression.reporting.report import Report
+from tenfold.compression.request.config import CompressionConfig
+from tenfold.compression.request.order import Order, read_order
+from tenfold.compression.storage.files import load_report
+
+SOURCE = """
+import torch
+from torch import nn
+
+def net():
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4),
+    )
+
+def batches():
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(4):
+        yield torch.randn(8, 3, 10, 10, generator=generator)
+
+calls, stop_at = [], None
+
+def score(model):
+    calls.append(1)
+    if len(calls) == stop_at:
+        raise KeyboardInterrupt
+    with torch.no_grad():
+        return -float(model(next(batches())).square().mean())
+
+nothing, none = 3, []
+"""
+numbers = itertools.count()
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module of the folder at hand, with a network and its data."""
+    name = f"mine{next(numbers)}"
+    (tmp_path / f"{name}.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield name
+    sys.modules.pop(name, None)
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def compress(module, *arguments, model="net"):
+    common = ("--data", f"{module}:batches", "--no-progress", "-o", "small")
+    return call("compress", f"{module}:{model}", *common, *arguments)
+
+
+def flat(done):
+    """All that was printed, without the frame that it is drawn in."""
+    return re.sub(r"[│╭╮╰╯─\s]+", " ", done.output)
+
+
+class TestCompress:
+    def test_it_writes_a_network_within_the_budget_and_shows_the_report(self, module, tmp_path):
+        done = compress(module, "--budget", 0.5)
+        assert done.exit_code == 0, done.output
+        found = load_report("small")
+        assert found.macs.after <= 0.5 * found.macs.before
+        assert "spatial_svd" in done.stdout or "tucker" in done.stdout or "channel" in done.stdout
+        back = load(tmp_path / "small", sys.modules[module].net()).eval()
+        assert any(isinstance(layer, FactorizedConv) for layer in back.modules())
+        x = next(sys.modules[module].batches())
+        dense = sys.modules[module].net().eval()
+        with torch.no_grad():
+            gap = (back(x) - dense(x)).norm() / dense(x).norm()
+        assert gap < 5 * found.error + 0.05
+
+    def test_weights_are_read(self, module, tmp_path):
+        __import__(module)
+        other = sys.modules[module].net()
+        nn.init.constant_(other[6].bias, 7.0)
+        save_file(other.state_dict(), tmp_path / "w.safetensors")
+        torch.save(other.state_dict(), tmp_path / "w.pt")
+        for path in ("w.safetensors", "w.pt"):
+            done = compress(module, "--budget", 0.6, "--weights", path, "--no-correct")
+            assert done.exit_code == 0, done.output
+            back = load("small", sys.modules[module].net())
+            assert torch.equal(back[6].bias, torch.full((4,), 7.0))
+
+    def test_a_file_says_the_same_as_a_line_and_the_line_comes_first(self, module, tmp_path):
+        (tmp_path / "c.toml").write_text(
+            f'model = "{module}:net"\ndata = "{module}:batches"\noutput = "other"\n'
+            'budget = 0.5\nmetric = "parameters"\nfactorizations = ["tucker"]\nexclude = "6"\n'
+            "progress = false\n"
+        )
+        assert call("compress", "--config", "c.toml").exit_code == 0
+        line = ("--metric", "parameters", "--factorization", "tucker", "--exclude", "6")
+        assert compress(module, "--budget", 0.5, *line).exit_code == 0
+        one, other = load_report("other"), load_report("small")
+        assert [layer.rank for layer in one.layers] == [layer.rank for layer in other.layers]
+        assert {layer.factorization for layer in one.layers} <= {"tucker", None}
+        assert call("compress", "-c", "c.toml", "--budget", "0.7", "-o", "third").exit_code == 0
+        assert load_report("third").budget == 0.7
+
+    def test_interrupted_it_goes_on_where_it_was(self, module):
+        __import__(module)
+        mine = sys.modules[module]
+        arguments = ("--budget", 0.5, "--evaluate", f"{module}:score")
+        done = compress(module, *arguments)
+        assert done.exit_code == 0, done.output
+        whole, report = len(mine.calls), load_report("small")
+        assert whole > 8
+        mine.calls.clear()
+        mine.stop_at = 8
+        elsewhere = ("--table", "table", "-o", "again")
+        done = compress(module, *arguments, *elsewhere)
+        assert done.exit_code == 130
+        assert "the same command goes on from table" in done.output
+        mine.calls.clear()
+        mine.stop_at = None
+        assert compress(module, *arguments, *elsewhere).exit_code == 0
+        assert len(mine.calls) < whole
+        again = load_report("again")
+        assert [layer.rank for layer in again.layers] == [layer.rank for layer in report.layers]
+
+    def test_another_budget_measures_nothing_anew(self, module, tmp_path):
+        assert compress(module, "--budget", 0.5).exit_code == 0
+        kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "small.measured").iterdir()}
+        assert kept
+        assert compress(module, "--budget", 0.7).exit_code == 0
+        assert {p: p.stat().st_mtime_ns for p in (tmp_path / "small.measured").iterdir()} == kept
+        assert load_report("small").budget == 0.7
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ((), "give one of them, as budget=0.25"),
+            (("--budget", 2), "budget=2.0: "),
+            (("--budget", 0.5, "--metric", "flops"), "metric='flops'"),
+            (("--budget", 0.5, "--factorization", "banana"), "'banana' is not installed"),
+            (("--budget", 0.5, "--include", "nope*"), "nope*"),
+            (("--budget", 0.01), "cannot be reached"),
+            (("--min-score", 0.5), "needs evaluate="),
+            (("--budget", 0.5, "--data", "{m}:nothing"), "gives a int: it must give batches"),
+            (("--budget", 0.5, "--data", "{m}:none"), "gives no batch"),
+            (("--budget", 0.5, "--data", "{m}"), "must be module:loader"),
+            (("--budget", 0.5, "--evaluate", "{m}:nope"), "is not found"),
+            (("--budget", 0.5, "--weights", "w.pt"), "No such file"),
+            (("--budget", 0.5, "--input", "1,x"), "'1,x' must be"),
+            (("--budget", 0.5, "--threads", 0), "threads"),
+        ],
+    )
+    def test_a_bad_option(self, module, tmp_path, arguments, message):
+        given = [str(argument).replace("{m}", module) for argument in arguments]
+        done = compress(module, *given)
+        assert done.exit_code == 2
+        assert message in flat(done)
+        assert not (tmp_path / "small").exists()
+
+    def test_a_model_that_is_none_or_not_given(self, module):
+        done = compress(module, "--budget", 0.5, model="nothing")
+        assert done.exit_code == 2
+        assert "gives a int: it must give an nn.Module" in flat(done)
+        done = call("compress", "--budget", 0.5, "-o", "small")
+        assert "model is missing: give it on the line" in flat(done)
+        done = call("compress", f"{module}:net", "--budget", 0.5)
+        assert "output is missing" in flat(done)
+        done = call("compress", f"{module}:net", "--budget", 0.5, "-o", "small")
+        assert "give batches of inputs, or --input" in flat(done)
+
+    def test_a_directory_of_other_things(self, module, tmp_path):
+        (tmp_path / "small").mkdir()
+        (tmp_path / "small" / "thesis.tex").write_text("mine")
+        done = compress(module, "--budget", 0.5)
+        assert done.exit_code == 2
+        assert "holds other things than a saved network" in flat(done)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("budget = ", "cannot be read"),
+            ("a = " + "[" * 100_000, "cannot be read"),
+            (f"budget = {'9' * 5000}", "cannot be read"),
+            (f'budget = 0.5\nmodel = "m"\noutput = "o"\nseed = {10**30}', "seed=10000"),
+            (
+                'bugdet = 0.5\nmodel = "m"\noutput = "o"',
+                "bugdet=0.5: is no option: the options are",
+            ),
+            ('budget = "much"\nmodel = "m"\noutput = "o"', "budget='much'"),
+            ('budget = 0.5\nmodel = "m"\noutput = "o"\ninput = [[1, "x"]]', "input.0.1='x'"),
+        ],
+    )
+    def test_a_bad_file(self, tmp_path, text, message):
+        path = tmp_path / "c.toml"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            read_order(path, {})
+
+    def test_every_option_of_a_compression_is_on_the_line_and_in_the_file(self):
+        line = {option.name for option in typer_command("compress").params}
+        names = set(Order.model_fields) - {"input"} | {"inputs", "config"}
+        assert line == names
+        assert set(CompressionConfig.model_fields) <= set(Order.model_fields)
+
+
+def typer_command(name):
+    from typer.main import get_command
+
+    return get_command(main).commands[name]
+
+
+class TestReport:
+    def test_it_shows_and_writes_what_was_saved(self, module, tmp_path):
+        assert compress(module, "--budget", 0.5).exit_code == 0
+        done = call("report", "small", "--html", "r.html", "--plot", "r.svg")
+        assert done.exit_code == 0
+        assert "network" in done.stdout
+        assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+        assert (tmp_path / "r.svg").exists()
+        as_json = call("report", "small", "--json")
+        assert Report.from_json(as_json.stdout) == load_report("small")
+
+    def test_what_is_not_there_or_damaged(self, tmp_path):
+        done = call("report", tmp_path / "none")
+        assert done.exit_code == 2
+        assert "does not exist" in flat(done)
+        (tmp_path / "report.json").write_text("{}")
+        assert "is damaged" in flat(call("report", tmp_path))
+        assert "must end in" in flat(call("report", tmp_path, "--plot", "r.jpeg"))
+        assert "does not exist" in flat(call("report", tmp_path, "--html", "no/r.html"))

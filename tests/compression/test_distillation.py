@@ -1,0 +1,273 @@
+"""Fine-tuning against the original: it comes nearer, can be interrupted, and runs in parallel."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tenfold import distill
+from tenfold.compression.distillation.matching import relative
+from tenfold.compression.distillation.training import rate
+from tenfold.model.replace import replace_convolutions, substitute
+
+QUIET = {"progress": False}
+
+
+def pair():
+    """A teacher with a normalisation and a dropout, and a student with a factorized layer."""
+    torch.manual_seed(0)
+    teacher = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.Flatten(),
+        nn.Linear(8 * 36, 5),
+    )
+    student = copy.deepcopy(teacher)
+    return substitute(student, replace_convolutions(student, ["4"], rank=0.3)), teacher
+
+
+def inputs(count=12, size=8, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(size, 3, 6, 6, generator=generator) for _ in range(count)]
+
+
+@torch.no_grad()
+def gap(student, teacher, batches, part=None):
+    student, teacher = student.eval()[:part], teacher.eval()[:part]
+    found, wanted = (torch.cat([model(x) for x in batches]) for model in (student, teacher))
+    return float(relative(found, wanted))
+
+
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+class TestTraining:
+    def test_the_student_comes_nearer_on_unseen_inputs(self):
+        student, teacher = pair()
+        before = gap(student, teacher, inputs(4, seed=2))
+        assert distill(student, teacher, inputs(), lr=1e-3, epochs=8, **QUIET) is student
+        assert gap(student, teacher, inputs(4, seed=2)) < 0.6 * before
+
+    def test_features_come_nearer_than_without(self):
+        found = []
+        for features in ((), ("4",)):
+            student, teacher = pair()
+            distill(student, teacher, inputs(), lr=1e-3, features=features, **QUIET)
+            found.append(gap(student, teacher, inputs(4, seed=2), part=5))
+        assert found[1] < found[0]
+
+    def test_the_teacher_the_statistics_the_flags_and_what_is_frozen_stay(self):
+        student, teacher = pair()
+        student[6].requires_grad_(False)
+        student.train()
+        student[0].eval()
+        teacher.train()
+        flags = [module.training for module in (*student.modules(), *teacher.modules())]
+        before, after = state(teacher), state(student)
+        distill(student, teacher, inputs(3), **QUIET)
+        assert same(before, state(teacher))
+        assert [module.training for module in (*student.modules(), *teacher.modules())] == flags
+        changed = {
+            name for name, value in after.items() if not torch.equal(value, state(student)[name])
+        }
+        factors = {name for name in after if name.startswith("4.")}
+        assert changed == {"0.weight", "0.bias", "1.weight", "1.bias"} | factors
+        assert all(parameter.grad is None for parameter in student.parameters())
+        assert not any(module._forward_hooks for module in (*student.modules(), *teacher.modules()))
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_in_a_narrow_dtype(self, dtype):
+        student, teacher = pair()
+        before = gap(student, teacher, inputs(4, seed=2))
+        distill(student, teacher, inputs(), lr=1e-3, epochs=8, amp=dtype, **QUIET)
+        assert gap(student, teacher, inputs(4, seed=2)) < 0.6 * before
+        assert student[0].weight.dtype == torch.float32
+
+    def test_batches_of_arguments_and_of_keywords(self):
+        class Two(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = nn.Linear(4, 4)
+
+            def forward(self, x, shift):
+                return {"y": self.layer(x + shift), "n": 3}
+
+        found = []
+        for wrap in (lambda x, s: (x, s), lambda x, s: {"x": x, "shift": s}):
+            torch.manual_seed(0)
+            teacher, student = Two(), Two()
+            batches = [wrap(torch.randn(2, 4), torch.randn(4)) for _ in range(3)]
+            distill(student, teacher, batches, **QUIET)
+            found.append(state(student))
+        assert same(*found)
+
+    def test_the_rate_rises_and_falls(self):
+        rates = [rate(step, 40) for step in range(40)]
+        top = rates.index(max(rates))
+        assert max(rates) <= 1
+        assert rates[: top + 1] == sorted(rates[: top + 1])
+        assert rates[top:] == sorted(rates[top:], reverse=True)
+        assert 0 < rates[-1] < 0.01
+        assert rate(0, 1) == 1
+
+
+class InterruptionError(Exception):
+    """What a test interrupts with."""
+
+
+class Stopping:
+    """Batches that end in an exception after some."""
+
+    def __init__(self, batches, after):
+        self.batches, self.left = batches, after
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        for batch in self.batches:
+            if self.left == 0:
+                raise InterruptionError
+            self.left -= 1
+            yield batch
+
+
+class TestCheckpoint:
+    @pytest.mark.parametrize("after", [1, 5, 8])
+    def test_an_interrupted_training_ends_as_an_uninterrupted_one(
+        self, after, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr("tenfold.compression.distillation.distill.SAVED_EVERY", 2)
+        student, teacher = pair()
+        whole = distill(copy.deepcopy(student), teacher, inputs(6), epochs=2, **QUIET)
+        place = tmp_path / "new" / "distill.pt"
+        request = {"epochs": 2, "checkpoint": place, **QUIET}
+        with pytest.raises(InterruptionError):
+            distill(copy.deepcopy(student), teacher, Stopping(inputs(6), after), **request)
+        assert place.exists() is (after >= 2)
+        resumed = distill(copy.deepcopy(student), teacher, inputs(6), **request)
+        assert same(state(whole), state(resumed))
+        again = distill(copy.deepcopy(student), teacher, inputs(6), **request)
+        assert same(state(whole), state(again))
+        assert [path.name for path in place.parent.iterdir()] == ["distill.pt"]
+
+    def test_a_checkpoint_of_another_training_is_refused(self, tmp_path):
+        student, teacher = pair()
+        place = tmp_path / "distill.pt"
+        distill(copy.deepcopy(student), teacher, inputs(2), checkpoint=place, **QUIET)
+        with pytest.raises(ValueError, match=r"written with lr=0\.0001, not lr=0\.1"):
+            distill(student, teacher, inputs(2), lr=0.1, checkpoint=place, **QUIET)
+        with pytest.raises(ValueError, match="is of another student"):
+            distill(copy.deepcopy(teacher), teacher, inputs(2), checkpoint=place, **QUIET)
+
+    def test_a_damaged_or_foreign_checkpoint_is_refused(self, tmp_path):
+        student, teacher = pair()
+        place = tmp_path / "distill.pt"
+        for write in (
+            lambda: place.write_bytes(b""),
+            lambda: place.write_bytes(b"nothing of the kind"),
+            lambda: torch.save([1], place),
+            lambda: torch.save({"lr": Path("x")}, place),
+        ):
+            write()
+            with pytest.raises(ValueError, match=r"checkpoint=.*distill\.pt is (damaged|no check)"):
+                distill(student, teacher, inputs(2), checkpoint=place, **QUIET)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"epochs": 0}, "epochs=0 must be"),
+            ({"epochs": 2, "batches": iter(inputs(2))}, "gone through once only"),
+            ({"batches": []}, "batches has none"),
+            ({"lr": 0}, "lr=0 must be above 0"),
+            ({"amp": torch.int8}, "amp=torch.int8 must be"),
+            ({"features": ["4", "nine"]}, "features has 'nine', which the student has not"),
+        ],
+    )
+    def test_a_bad_argument(self, change, message):
+        student, teacher = pair()
+        before = state(student)
+        request = {"batches": inputs(2), **QUIET, **change}
+        with pytest.raises(ValueError, match=message):
+            distill(student, teacher, **request)
+        assert same(before, state(student))
+        assert not any(module._forward_hooks for module in student.modules())
+
+    def test_shared_parameters_and_nothing_to_train(self):
+        student, teacher = pair()
+        with pytest.raises(ValueError, match="share parameters"):
+            distill(teacher, teacher, inputs(2), **QUIET)
+        with pytest.raises(ValueError, match="nothing to train"):
+            distill(student.requires_grad_(False), teacher, inputs(2), **QUIET)
+        with pytest.raises(TypeError, match="teacher=int must be"):
+            distill(student, 3, inputs(2), **QUIET)
+
+    def test_a_loss_that_is_not_finite(self):
+        student, teacher = pair()
+        batches = inputs(3)
+        batches[1] = batches[1] / 0
+        with pytest.raises(FloatingPointError, match="the loss of step 2 is nan"):
+            distill(student, teacher, batches, **QUIET)
+
+
+SCRIPT = """
+import sys
+import torch
+sys.path.insert(0, {here!r})
+from test_distillation import inputs, pair, state
+from tenfold.compression.distillation.training import distill
+
+student, teacher = pair()
+loss = torch.nn.functional.mse_loss
+distill(student, teacher, inputs({count}, {size}), lr=1e-3, loss=loss, checkpoint={place!r})
+torch.save(state(student), sys.argv[1] + "." + __import__("os").environ.get("RANK", "alone"))
+"""
+
+
+def run(tmp_path, name, *launcher, count, size):
+    """Run the script, which is the same whether alone or not; what it saved."""
+    script = tmp_path / f"{name}.py"
+    place = str(tmp_path / f"{name}.pt")
+    here = str(Path(__file__).parent)
+    script.write_text(SCRIPT.format(here=here, count=count, size=size, place=place))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, *launcher, str(script), str(tmp_path / name)],
+        check=True,
+        env=environment,
+        timeout=120,
+        capture_output=True,
+    )
+    return [torch.load(path) for path in sorted(tmp_path.glob(f"{name}.[0-9a]*"))]
+
+
+def test_two_processes_train_as_one_with_batches_twice_as_large(tmp_path):
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    first, second = run(tmp_path, "two", *torchrun, count=8, size=4)
+    assert same(first, second)
+    student, teacher = pair()
+    pieces = inputs(8, 4)
+    batches = [torch.cat(pieces[n : n + 2]) for n in range(0, 8, 2)]
+    mse = nn.functional.mse_loss
+    alone = state(distill(student, teacher, batches, lr=1e-3, loss=mse, **QUIET))
+    start = state(pair()[0])
+    assert not same(alone, start)
+    for name, value in alone.items():
+        torch.testing.assert_close(first[name], value, atol=1e-5, rtol=1e-4)
+    saved = torch.load(tmp_path / "two.pt")
+    assert saved["steps"] == 4

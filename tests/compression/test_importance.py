@@ -1,0 +1,195 @@
+"""What counts in a layer's inputs and outputs, and what is made of it."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tenfold import Moment, compress
+from tenfold.algebra.spectrum import by_group
+from tenfold.compression.candidates.turned import Turned
+from tenfold.compression.moments.gathering import effective, measure
+from tenfold.compression.moments.importance import FLOOR, Importance, importances
+from tenfold.compression.moments.norm import Norm, Seen, definite
+from tenfold.compression.moments.sampling import Sampling
+from tenfold.compression.running.inference import copied
+from tenfold.compression.survey.layers import survey
+from tenfold.layer.moment import products
+from tenfold.plugin.registry import factorizations
+
+X = torch.randn(12, 4, 9, 9, generator=torch.Generator().manual_seed(0))
+
+
+class Half(nn.Module):
+    """Only the left columns reach the output."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(4, 6, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x)[..., :4].relu().sum((2, 3))
+
+
+def test_places_that_do_not_reach_the_output_count_for_the_floor_alone():
+    model = Half().eval()
+    found = importances(model, survey(model, X), [X], 0, 2**20)
+    ((places,),) = found.places["conv"]
+    assert places.shape == (12, 9, 9)
+    assert float(places.mean()) == pytest.approx(1)
+    torch.testing.assert_close(places[..., 4:], torch.full((12, 9, 5), FLOOR / (1 + FLOOR)))
+    assert float(places[..., :4].mean()) > 2
+
+
+def test_places_that_take_more_memory_than_there_is_are_not_kept():
+    model = Half().eval()
+    found = importances(model, survey(model, X), [X], 0, 100)
+    assert found.places == {}
+    assert set(found.channels) == {"conv"}
+
+
+def test_the_moment_is_that_of_the_patches_as_often_as_their_places_count():
+    model = Half().eval()
+    layers = survey(model, X)
+    worth = importances(model, layers, [X], 0, 2**20)
+    seen = measure(model, layers, [X], 1, 2**30, 0, worth)["conv"]
+    (patches,) = Moment(model.conv).patches_of(X)
+    weights = worth.places["conv"][0][0].flatten()
+    wanted = (patches * weights) @ patches.mT
+    torch.testing.assert_close(seen.whole, wanted.double(), rtol=1e-4, atol=1e-3)
+    assert seen.count == round(float(weights.sum() ** 2 / weights.square().sum()))
+
+
+@settings(deadline=None, max_examples=40)
+@given(share=st.floats(0.05, 0.9), seed=st.integers(0, 99))
+def test_few_patches_are_drawn_and_places_count_on_average_what_they_are_worth(share, seed):
+    model = Half().eval()
+    (layer,) = survey(model, X)
+    places = torch.rand(12, 9, 9, generator=torch.Generator().manual_seed(seed)) ** 2
+    places /= places.mean()
+    sampling = Sampling(layer, 1, round(share * 12 * 81), [[places]], seed)
+    totals = torch.stack([sampling.counts((12, 9, 9), 0, 0) for _ in range(200)])
+    drawn = (totals > 0).double().mean()
+    assert 0.5 * share < float(drawn) < 1.1 * share + 0.01
+    mean, few = totals.mean(0).flatten(), (places < places.median()).flatten()
+    little, much = (mean[some].sum() / places.flatten()[some].sum() for some in (few, ~few))
+    assert float(little / much) == pytest.approx(1, abs=0.35)
+
+
+def test_equal_samples_are_as_many_as_they_are():
+    assert effective(5 * 2.0, 5 * 4.0) == 5
+    assert effective(0.0, 0.0) == 0
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    groups=st.integers(1, 2),
+    count=st.integers(2, 40),
+    level=st.floats(0, 1e4),
+    seed=st.integers(0, 99),
+)
+def test_products_keep_what_is_small_beside_the_mean(groups, count, level, seed):
+    generator = torch.Generator().manual_seed(seed)
+    patches = level + torch.randn(groups, 5, count, generator=generator)
+    wide = patches.double()
+    gap = products(patches) - wide @ wide.mT
+    assert float(gap.abs().max()) <= 1e-5 * count * (1 + level * 1e-3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    format_=st.sampled_from(["spatial_svd", "tucker", "tt", "cp"]),
+    groups=st.sampled_from([1, 2]),
+    rank=st.integers(1, 4),
+    worth=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_refined_factors_are_nearer_to_the_kernel_in_the_norm(format_, groups, rank, worth, seed):
+    generator = torch.Generator().manual_seed(seed)
+    kernel = torch.randn(6, 8 // groups, 3, 3, generator=generator, dtype=torch.float64)
+    size = 72 // groups
+    root = torch.randn(groups, size, size, generator=generator, dtype=torch.float64)
+    outs = torch.randn(groups, 6 // groups, 6 // groups, generator=generator, dtype=torch.float64)
+    norm = Norm.of(Seen(root @ root.mT, count=10**6), outs @ outs.mT if worth else None, kernel)
+    plugin = factorizations.choose(format_).plugin
+    turned = Turned(plugin, kernel, norm, groups)
+    network = turned.network(rank)
+    factors = turned.factors(network, torch.Generator().manual_seed(0))
+    refined = turned.refined(network, factors, 2**33)
+
+    def error(found):
+        return norm.squared(by_group(kernel - network.to_tensor(found), groups))[0]
+
+    energy = norm.squared(by_group(kernel, groups))[0]
+    assert error(refined) <= error(factors) * (1 + 1e-3) + 1e-12 * energy
+
+
+def test_a_moment_of_fewer_patches_than_rows_refines_nothing():
+    kernel = torch.randn(6, 8, 3, 3, dtype=torch.float64)
+    norm = Norm.of(Seen(torch.eye(72, dtype=torch.float64)[None], count=20), None, kernel)
+    turned = Turned(factorizations.choose("tucker").plugin, kernel, norm, 1)
+    network = turned.network(2)
+    factors = turned.factors(network, torch.Generator().manual_seed(0))
+    assert turned.refined(network, factors, 2**33) is None
+
+
+def net():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(400, 3)).eval()
+
+
+def squeezed(model, **fields):
+    options = {"budget": 0.4, "example_inputs": X[:2], "calibration": X.split(2)}
+    return compress(model, **options, progress=False, **fields)
+
+
+def test_dense_layers_after_what_changed_are_fitted_and_excluded_ones_stay():
+    model = net()
+    kept = squeezed(model, exclude="5")
+    assert torch.equal(kept.model[5].weight, model[5].weight)
+    before = copied(model)
+    made = squeezed(model, factorizations="tucker", include=("2", "5"), multiple=16)
+    plain = squeezed(model, factorizations="tucker", include=("2", "5"), correct=False)
+    assert torch.equal(made.model[0].weight, model[0].weight)
+    assert made.report.error < plain.report.error
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True)
+    )
+
+
+def test_the_survey_refines_candidates_that_may_be_chosen():
+    found = squeezed(net())
+    better = 0
+    for layer in found.table.layers.values():
+        parts = {(c.factorization, c.rank): c for c in layer.candidates if c.part_of is not None}
+        for one in layer.candidates:
+            part = parts.get((one.factorization, one.rank))
+            if part is not None and one.part_of is None:
+                assert one.weighted <= part.weighted * (1 + 1e-3)
+                better += one.weighted < 0.99 * part.weighted
+    assert better
+
+
+def test_a_moment_that_rounding_made_indefinite_is_ridged_and_others_are_not():
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(1, 40, 12, generator=generator, dtype=torch.float64)
+    moment = root @ root.mT / 12 - 1e-6 * torch.eye(40, dtype=torch.float64)
+    assert torch.linalg.cholesky_ex(moment)[1].any()
+    kernel = torch.randn(4, 40, 1, generator=generator)
+    whole = Norm.of(Seen(moment, count=10**9), None, kernel).seen.whole
+    assert not torch.linalg.cholesky_ex(whole)[1].any()
+    one = moment + torch.eye(40, dtype=torch.float64)
+    assert definite(one) is one
+
+
+def test_nothing_known_counts_everything_the_same():
+    model = Half().eval()
+    layers = survey(model, X)
+    seen = measure(model, layers, [X], 1, 2**30, 0, Importance())["conv"]
+    moment = Moment(model.conv)
+    moment.update(X)
+    torch.testing.assert_close(seen.whole, moment.matrix)
+    assert seen.count == moment.patches

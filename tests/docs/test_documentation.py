@@ -1,0 +1,143 @@
+"""The code in the documentation runs."""
+
+import doctest
+import importlib
+import importlib.util
+import inspect
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from tests.public import LISTED, public_names
+from torch import nn
+
+import tenfold
+import tenfold.testing
+from tenfold.testing import laws
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def _registered_names_are_forgotten(monkeypatch):
+    for registry in (tenfold.factorizations, tenfold.implementations):
+        monkeypatch.setattr(registry, "_registered", {})
+
+
+@pytest.mark.usefixtures("_registered_names_are_forgotten")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_code_of_a_page_runs_and_prints_what_it_says(page, capsys):
+    scope = {"__name__": page.stem}
+    blocks = BLOCK.findall(page.read_text())
+    for index, (language, code) in enumerate(blocks):
+        if language != "python":
+            continue
+        exec(compile(code, f"{page.name}, block {index}", "exec"), scope)
+        printed = capsys.readouterr().out
+        follows = blocks[index + 1 : index + 2]
+        if printed and follows and follows[0][0] == "text":
+            assert printed == follows[0][1]
+
+
+KNOWN = {name.rpartition(".")[2]: one for name, one in public_names().items()}
+
+
+@pytest.mark.usefixtures("_registered_names_are_forgotten")
+@pytest.mark.parametrize(
+    "name", [module.name for module in pkgutil.walk_packages(tenfold.__path__, "tenfold.")]
+)
+def test_the_examples_of_docstrings_run(name):
+    module = importlib.import_module(name)
+    assert doctest.testmod(module, extraglobs={**KNOWN, "torch": torch, "nn": nn}).failed == 0
+
+
+PACKAGE = ROOT / "tests/third_party/tenfold-tensor-ring"
+
+
+def test_the_readme_and_the_third_party_package_show_the_same_format():
+    body = (PACKAGE / "tenfold_tensor_ring.py").read_text().split("def factors")[1]
+    assert body.strip() in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "most"),
+    [("tenfold_tensor_ring.py", 20), ("pyproject.toml", 11), ("tests/test_laws.py", 6)],
+)
+def test_the_page_of_plugins_shows_the_whole_package_as_it_is(file, most):
+    text = (PACKAGE / file).read_text()
+    assert f"\n{text}```\n" in (ROOT / "docs/plugins.md").read_text()
+    assert len([line for line in text.splitlines() if line.strip()]) <= most
+
+
+def test_the_page_of_plugins_has_every_law():
+    page = (ROOT / "docs/plugins.md").read_text()
+    for law in laws.FORMAT_LAWS:
+        kind = "both" if law in laws.RUNNER_LAWS else "formats"
+        first = law.__doc__.strip().splitlines()[0]
+        assert f"| `{law.__name__}` | {kind} | {first} |" in page
+
+
+def script(name):
+    path = ROOT / "docs/scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_drawings_show_the_networks_and_plans_as_they_are():
+    drawings = script("drawings")
+    for name in drawings.FORMATS:
+        tree = ElementTree.parse(drawings.IMAGES / f"{name}.svg")
+        (shown,) = tree.iter("{http://purl.org/dc/elements/1.1/}description")
+        assert json.loads(shown.text) == drawings.describe(name), "run docs/scripts/drawings.py"
+        assert f"images/{name}.svg" in (ROOT / "docs/how-it-works.md").read_text()
+
+
+def test_every_public_name_is_in_the_reference():
+    names = [f"tenfold.{name}" for name in tenfold.__all__]
+    names += [f"tenfold.testing.{name}" for name in tenfold.testing.__all__]
+    rooms = ("tenfold.network.", "tenfold.algebra.", "tenfold.plugin.")
+    assert sorted(name for name in LISTED if not name.startswith(rooms)) == sorted(names)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_public_name_has_a_docstring(name):
+    public = public_names()[name]
+    kinds = (type, types.FunctionType)
+    of_its_own = isinstance(public, kinds) and not get_args(public)  # Python 3.10: an alias is one
+    assert len(inspect.getdoc(public if of_its_own else type(public)) or "") > 20
+
+
+def test_every_name_of_the_peer_has_a_line_in_its_page():
+    if importlib.util.find_spec("tltorch") is None:
+        pytest.skip("tensorly-torch is not installed")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PEERS_NAMES],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    page = (ROOT / "docs/tensorly-torch.md").read_text()
+    covered = "ComplexCPTensor` and the other complex ones"
+    assert covered in page
+    missing = [name for name in done.stdout.split() if name not in page]
+    assert [name for name in missing if not name.startswith("Complex")] == []
+
+
+PEERS_NAMES = """
+import inspect, tltorch
+for name in dir(tltorch):
+    if not name.startswith("_") and not inspect.ismodule(getattr(tltorch, name)):
+        print(name)
+"""
