@@ -87,7 +87,9 @@ def respond(
     answers = capture(original, layer, batches, inputs=False)
     given = capture(compressed, layer, batches, inputs=True)
     for batch, calls in enumerate(zip(answers, given, strict=True)):
-        for index, (y, x) in enumerate(zip(*calls, strict=True)):
+        for index, (y, x) in enumerate(zip(*calls, strict=False)):
+            if not x.numel() or len(x) != len(y):  # each picked its own items
+                continue
             rows = _rows(layer, x, y)
             for patches, where, weights in sampling.draw(moment, x, batch, index):
                 p = patches if features is None else features.to(patches) @ patches

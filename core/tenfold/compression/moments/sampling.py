@@ -51,6 +51,8 @@ class Sampling:
 
         These are `(groups, n, few)`, places in the flattened output `(few,)`, and `(few,)`.
         """
+        if not x.numel():
+            return
         config = self.layer.config
         x = batched(x, config.order) if config.order else x.reshape(-1, x.shape[-1])
         size = config.geometry.output_size(x.shape[2:])

@@ -124,7 +124,7 @@ def _row(layer: LayerReport) -> str:
     run = "" if below is None else f"<small>{escape(below)}</small>"
     cells = (
         f"<td><code>{escape(layer.name)}</code>{kind}",
-        f"<td>{escape(layer.factorization or 'dense')}{run}",
+        f"<td>{escape(layer.factorization or ('dense' if layer.shape else '–'))}{run}",
         f"<td style='white-space:nowrap'>{words.rank(layer)}",
         _change(layer.parameters, words.short),
         _change(layer.macs, words.short),

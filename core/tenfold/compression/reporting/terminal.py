@@ -19,7 +19,7 @@ def table(report: Findings) -> Table:
     usual = runs[0][0] if runs else None
     shown = Table(
         title=_title(report),
-        caption=_caption(report, len(report.layers) - len(changed), usual),
+        caption=_caption(report, usual),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_footer=True,
@@ -68,10 +68,15 @@ def _title(report: Findings) -> str:
     return " · ".join(numbers)
 
 
-def _caption(report: Findings, dense: int, usual: str | None) -> str:
+def _caption(report: Findings, usual: str | None) -> str:
     lines = [f"Asked for: {words.aim(report)}; {words.WEIGHED[report.objective]}."]
     if usual is not None:
         lines.append(f"Run by {usual!r} where nothing else is said.")
+    kept = [layer for layer in report.layers if layer.factorization is None]
+    dense = len([layer for layer in kept if layer.shape])
+    outside = sum(layer.macs.before for layer in kept if not layer.shape)
+    if outside:
+        lines.append(f"{words.short(outside)} MACs are in no layer, and stay.")
     if dense:
         lines.append(f"{dense} other layer{'s' if dense > 1 else ''} stayed dense.")
     advice = words.advice(report)

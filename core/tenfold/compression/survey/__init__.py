@@ -3,13 +3,17 @@
 Imports `running`. Used by every later stage.
 """
 
-from .calibration import divide
-from .layers import Layer, chosen, select, survey
+from .behaviour import observe
+from .calibration import divide, filled
+from .layers import Layer, chosen, select, staying, survey
 
 __all__ = [
     "Layer",
     "chosen",
     "divide",
+    "filled",
+    "observe",
     "select",
+    "staying",
     "survey",
 ]
