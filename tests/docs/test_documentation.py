@@ -104,6 +104,15 @@ def test_the_drawings_show_the_networks_and_plans_as_they_are():
         assert f"images/{name}.svg" in (ROOT / "docs/how-it-works.md").read_text()
 
 
+def test_the_pictures_of_the_rooms_show_them_as_they_are():
+    rooms = script("rooms")
+    for name in rooms.PICTURES:
+        tree = ElementTree.parse(rooms.IMAGES / f"{name}.svg")
+        (shown,) = tree.iter("{http://purl.org/dc/elements/1.1/}description")
+        assert json.loads(shown.text) == rooms.describe(name), "run docs/scripts/rooms.py"
+        assert f"images/{name}.svg" in (ROOT / "docs/rooms.md").read_text()
+
+
 def test_every_public_name_is_in_the_reference():
     names = [f"tenfold.{name}" for name in tenfold.__all__]
     names += [f"tenfold.testing.{name}" for name in tenfold.testing.__all__]
