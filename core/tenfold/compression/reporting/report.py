@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
-from rich.table import Table
 
 from ..request import first_fault
-from . import chart, page, terminal, words
+from . import chart, page, words
 from .findings import Findings
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Report(Findings):
@@ -34,9 +37,13 @@ class Report(Findings):
 
     def table(self) -> Table:
         """The factorized layers and the totals, for a terminal of 80 columns."""
+        from . import terminal  # rich is imported when asked for
+
         return terminal.table(self)
 
     def __str__(self) -> str:
+        from . import terminal
+
         return terminal.text(self.table())
 
     def __repr__(self) -> str:
