@@ -15,6 +15,7 @@ from .inference import (
     evaluating,
     hooked,
     outputs,
+    shapes,
     tensors,
     undisturbed,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "hooked",
     "outputs",
     "run_all",
+    "shapes",
     "shown",
     "tensors",
     "undisturbed",
