@@ -15,6 +15,7 @@ from ..algebra import (
     affordable,
     balance,
     by_group,
+    on_one_thread,
     weighted_least_squares,
     whiten,
     work_dtype,
@@ -67,6 +68,22 @@ def decompose(
     """
     if kernel.device.type == "meta":
         return [kernel.new_empty(shape) for shape in network.shapes]
+    with on_one_thread(largest(kernel, moment)):
+        return _decompose(factorization, kernel, network, generator, moment)
+
+
+def largest(kernel: Tensor, moment: SecondMoment | None) -> int:
+    """Elements of the largest matrix in decomposing a kernel, in the norm of a moment or not."""
+    return kernel.numel() if moment is None else max(kernel.numel(), moment.matrix.numel())
+
+
+def _decompose(
+    factorization: Factorization,
+    kernel: Tensor,
+    network: KernelNetwork,
+    generator: torch.Generator | None,
+    moment: SecondMoment | None,
+) -> list[Tensor]:
     grouped = with_group(network)
     work = by_group(kernel, grouped.groups)
     found = [_balanced(factorization, work, grouped, generator)]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..algebra import SecondMoment, by_group
+from ..algebra import SecondMoment, by_group, on_one_thread
 from ..network import (
     GROUP,
     IN,
@@ -25,7 +25,7 @@ from ..network import (
     spatial_modes,
 )
 from ..plugin import Factorization, plugin_hooks
-from .decomposition import decompose, relative_error, whitening_of
+from .decomposition import decompose, largest, relative_error, whitening_of
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for
@@ -82,6 +82,18 @@ def fit(
 
     With a `moment`, ranks and factors are those for the output's error.
     """
+    with on_one_thread(largest(kernel, moment)):
+        return _fit(factorization, kernel, rank, groups, generator, moment)
+
+
+def _fit(
+    factorization: Factorization,
+    kernel: Tensor,
+    rank: Any,
+    groups: int,
+    generator: torch.Generator | None,
+    moment: SecondMoment | None,
+) -> Fitted:
     weighed = kernel if moment is None else turned(factorization, kernel, rank, groups, moment)
     if isinstance(rank, Error | Energy):
         most = rank.most if isinstance(rank, Error) else (1 - rank.kept) ** 0.5
