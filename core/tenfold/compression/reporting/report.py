@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
-from rich.table import Table
 
 from ..request import first_fault
-from . import chart, page, terminal
 from .findings import Findings
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Report(Findings):
@@ -33,6 +35,8 @@ class Report(Findings):
 
     def table(self) -> Table:
         """The factorized layers and the totals, for a terminal of 80 columns."""
+        from . import terminal  # rich, and matplotlib below: imported when asked for
+
         return terminal.table(self)
 
     def plot(self, path: str | Path) -> None:
@@ -40,6 +44,8 @@ class Report(Findings):
 
         Raises `ValueError` for another kind of file, and `ImportError` without matplotlib.
         """
+        from . import chart
+
         chart.plot(self, Path(path))
 
     def to_html(self, path: str | Path | None = None) -> str:
@@ -47,6 +53,8 @@ class Report(Findings):
 
         Raises `ImportError` without matplotlib.
         """
+        from . import page
+
         text = page.page(self)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
