@@ -14,6 +14,7 @@ from ..algebra import (
     Whitening,
     affordable,
     balance,
+    on_one_thread,
     weighted_least_squares,
     whiten,
 )
@@ -114,9 +115,10 @@ def _balanced(
     norms = kernel.flatten(1).norm(dim=1)
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     scale = norms.reshape(-1, *(1,) * (kernel.dim() - 1))
-    found = plugin_hooks().tenfold_decompose(
-        factorization=factorization, kernel=kernel / scale, network=network, generator=generator
-    )
+    with on_one_thread(kernel.numel()):
+        found = plugin_hooks().tenfold_decompose(
+            factorization=factorization, kernel=kernel / scale, network=network, generator=generator
+        )
     if not isinstance(found, Sequence) or not all(
         isinstance(factor, Tensor) and factor.is_floating_point() for factor in found
     ):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..algebra import SecondMoment, by_group
+from ..algebra import SecondMoment, by_group, on_one_thread
 from ..network import (
     GROUP,
     IN,
@@ -82,16 +82,20 @@ def fit(
     With a `moment`, ranks and factors are those for the output's error. The kernel is brought to
     its groups, and to the dtype that is computed in, here and nowhere below.
     """
-    work = by_group(kernel, groups)
-    weighed = work if moment is None else turned(factorization, work, rank, moment)
-    if isinstance(rank, Error | Energy):
-        most = rank.most if isinstance(rank, Error) else (1 - rank.kept) ** 0.5
-        if kernel.device.type == "meta":
-            raise ValueError(f"rank={rank!r} needs the kernel's values; it is on the meta device")
-        search = Search(factorization, work, weighed, kernel.dtype, most, generator, moment)
-        return search.least()
-    network = structure(factorization, tuple(kernel.shape), rank, groups, weighed)
-    return network, decompose(factorization, work, network, kernel.dtype, generator, moment)
+    largest = kernel.numel() if moment is None else max(kernel.numel(), moment.matrix.numel())
+    with on_one_thread(largest):
+        work = by_group(kernel, groups)
+        weighed = work if moment is None else turned(factorization, work, rank, moment)
+        if isinstance(rank, Error | Energy):
+            most = rank.most if isinstance(rank, Error) else (1 - rank.kept) ** 0.5
+            if kernel.device.type == "meta":
+                raise ValueError(
+                    f"rank={rank!r} needs the kernel's values; it is on the meta device"
+                )
+            search = Search(factorization, work, weighed, kernel.dtype, most, generator, moment)
+            return search.least()
+        network = structure(factorization, tuple(kernel.shape), rank, groups, weighed)
+        return network, decompose(factorization, work, network, kernel.dtype, generator, moment)
 
 
 def turned(factorization: Factorization, kernel: Tensor, rank: Any, moment: SecondMoment) -> Tensor:
