@@ -505,6 +505,8 @@ def report():
         milliseconds=None,
         error=float("inf"),
         score=None,
+        inputs=((1, 3, 8, 8),),
+        device="Acme 9000",
         threads=2,
         versions={"torch": "2"},
     )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..algebra import on_one_thread
 from ..arguments import check_number, check_tensor
 from ..run import pad, prepare, tap
 from .config import ConvConfig
@@ -147,12 +148,13 @@ def products(patches: Tensor) -> Tensor:
     Taken about their mean, which is often the most of them: in float32 its rounding would hide the
     directions in which there is little.
     """
-    mean = patches.mean(2, keepdim=True)
-    apart = patches - mean
-    wide, left = mean.double(), apart.sum(2, keepdim=True, dtype=torch.float64)
-    crossed = left @ wide.mT
-    whole = wide @ (patches.shape[2] * wide.mT)
-    return (apart @ apart.mT).double() + crossed + crossed.mT + whole
+    with on_one_thread(patches.numel()):
+        mean = patches.mean(2, keepdim=True)
+        apart = patches - mean
+        wide, left = mean.double(), apart.sum(2, keepdim=True, dtype=torch.float64)
+        crossed = left @ wide.mT
+        whole = wide @ (patches.shape[2] * wide.mT)
+        return (apart @ apart.mT).double() + crossed + crossed.mT + whole
 
 
 def check_moment(moment: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...algebra import by_group
+from ...algebra import by_group, on_one_thread
 from ...layer import TRANSPOSED, FactorizedConv, read_kernel, swap_channels
 from ..candidates import Turned, evened
 from ..measurement import Judge
@@ -86,14 +87,21 @@ def fits_of(
     if response is None:
         return
     kernel = read_kernel(original.get_submodule(layer.name))
+    worth = importance.channels.get(layer.name)
+    tries: list[Callable[[], Fit]]
     if not factorized:
-        yield dense(made, kernel, layer, response)
+        tries = [partial(dense, made, kernel, layer, response)]
     elif seeds is not None:
-        yield factors(made, *solved(made.weight.network, present(made), response))
+        tries = [lambda: factors(made, *solved(made.weight.network, present(made), response))]
     else:
-        yield factors(made, *refit(made.weight.network, present(made), response))
-        worth = importance.channels.get(layer.name)
-        yield factors(made, *nearer(made, kernel, response, worth, seed))
+        tries = [
+            lambda: factors(made, *refit(made.weight.network, present(made), response)),
+            lambda: factors(made, *nearer(made, kernel, response, worth, seed)),
+        ]
+    for found in tries:
+        with on_one_thread(max(kernel.numel(), response.seen.numel())):
+            fit = found()
+        yield fit
 
 
 def dense(made: Any, kernel: Tensor, layer: Layer, response: Response) -> Fit:

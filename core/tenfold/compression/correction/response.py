@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...algebra import on_one_thread
 from ...layer import Moment
 from ..moments import FEW, Importance, Sampling, effective, plenty
 from ..running import Batch, batched, call, evaluating, hooked
@@ -93,7 +94,8 @@ def respond(
             rows = _rows(layer, x, y)
             for patches, where, weights in sampling.draw(moment, x, batch, index):
                 p = patches if features is None else features.to(patches) @ patches
-                sums.add(p, rows[:, :, where.to(rows.device)].to(p), weights)
+                with on_one_thread(patches.numel()):
+                    sums.add(p, rows[:, :, where.to(rows.device)].to(p), weights)
     return sums.response() if sums.weight else None
 
 

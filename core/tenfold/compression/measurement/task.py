@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...algebra import by_group
+from ...algebra import by_group, on_one_thread
 from ...layer import read_kernel
 from ..candidates import (
     Candidate,
@@ -143,9 +143,18 @@ class Task:
         if self.shared:
             with undisturbed():
                 return replace(self, model=copied(self.model), shared=False)()
-        layer, config = self.layer, self.config
-        conv = self.model.get_submodule(layer.name)
+        conv = self.model.get_submodule(self.layer.name)
         kernel = read_kernel(conv)
+        largest = [kernel.numel(), *(one.numel() for one in (self.seen.whole,) if one is not None)]
+        with on_one_thread(max(largest)), torch.no_grad():
+            table = self.decomposed(kernel)
+        if self.judge is not None:
+            self.measure(table, conv, self.judge)
+        return table
+
+    def decomposed(self, kernel: Tensor) -> LayerTable:
+        """The layer in every way that it can be decomposed."""
+        layer, config = self.layer, self.config
         norm = Norm.of(self.seen, self.worth, kernel)
         table = LayerTable(layer.name, [dense(layer)], {})
         base = alignment(layer, config.multiple)
@@ -159,15 +168,12 @@ class Task:
                 table.factors[one.key] = fitted.source or fitted.factors
                 made.append(fitted)
 
-        with torch.no_grad():
-            for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
-                add(fitted)
-            for index in promising(table.candidates, config.metric):
-                refined = made[index - 1].refined()
-                if refined is not None:
-                    add(refined)
-        if self.judge is not None:
-            self.measure(table, conv, self.judge)
+        for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
+            add(fitted)
+        for index in promising(table.candidates, config.metric):
+            refined = made[index - 1].refined()
+            if refined is not None:
+                add(refined)
         return table
 
     def measure(self, table: LayerTable, conv: nn.Module, judge: Judge) -> None:

@@ -16,6 +16,7 @@ from .inference import (
     hooked,
     members,
     outputs,
+    shapes,
     tensors,
     undisturbed,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "members",
     "outputs",
     "run_all",
+    "shapes",
     "shown",
     "tensors",
     "undisturbed",

@@ -169,6 +169,11 @@ def tensors(output: Any) -> list[Tensor]:
     return real or found
 
 
+def shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    """Those of all tensors in a batch, in a fixed order."""
+    return tuple(tuple(one.shape) for one in members(batch))
+
+
 def members(output: Any) -> Iterator[Tensor]:
     """The tensors in what a network takes or gives, in a fixed order."""
     if isinstance(output, Tensor):
