@@ -26,7 +26,8 @@ class Contraction:
 
     Each of the `steps` takes the tensors at its positions off the list, contracts them by its
     equation and puts the result at the end. `macs` are the
-    multiply-accumulates of all steps. Made by `plan_contraction`.
+    multiply-accumulates of all steps. `order` is that of the axes where one tensor is permuted, and
+    nothing else is done. Made by `plan_contraction`.
 
     >>> Contraction((((0, 1), "ab,bc->ac"),), 24)([torch.ones(4, 2), torch.ones(2, 3)]).shape
     torch.Size([4, 3])
