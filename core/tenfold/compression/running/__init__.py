@@ -3,13 +3,13 @@
 Imports nothing of ours. Used by every stage of a compression.
 """
 
+from .batches import Part, check_call, check_part, check_runs, parted, tensors_of
 from .inference import (
     Batch,
     Difference,
     batched,
     call,
     change,
-    check_call,
     check_finite,
     copied,
     evaluating,
@@ -24,18 +24,23 @@ from .workers import run_all
 __all__ = [
     "Batch",
     "Difference",
+    "Part",
     "Progress",
     "batched",
     "call",
     "change",
     "check_call",
     "check_finite",
+    "check_part",
+    "check_runs",
     "copied",
     "evaluating",
     "hooked",
     "outputs",
+    "parted",
     "run_all",
     "shown",
     "tensors",
+    "tensors_of",
     "undisturbed",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -30,22 +29,6 @@ def arguments_of(batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(batch, Mapping):
         return (), dict(batch)
     return (tuple(batch), {}) if isinstance(batch, tuple | list) else ((batch,), {})
-
-
-def check_call(model: nn.Module, batch: Batch, name: str) -> None:
-    """Refuse, with a `TypeError`, a batch that is not what the model's `forward` takes."""
-    arguments, keywords = arguments_of(batch)
-    try:
-        signature = inspect.signature(model.forward)
-    except ValueError:
-        return
-    try:
-        signature.bind(*arguments, **keywords)
-    except TypeError as fault:
-        raise TypeError(
-            f"{name} is not what the model takes ({fault}): give a tensor, a tuple of arguments or "
-            "a dict of keywords, without labels; a dict that is one argument as ({…},)"
-        ) from None
 
 
 def check_finite(model: nn.Module, batch: Batch, name: str) -> None:

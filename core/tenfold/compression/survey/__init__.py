@@ -4,12 +4,14 @@ Imports `running`. Used by every later stage.
 """
 
 from .calibration import divide
+from .doubts import doubts
 from .layers import Layer, chosen, select, survey
 
 __all__ = [
     "Layer",
     "chosen",
     "divide",
+    "doubts",
     "select",
     "survey",
 ]
