@@ -20,7 +20,17 @@ from .measurement import Evaluate, Judge, Task, score, time_layer, time_networks
 from .moments import Importance, groups_within, importances, measure
 from .reporting import Change, Compression, Point, Report, summarise
 from .request import CompressionConfig
-from .running import Batch, Progress, check_call, check_finite, copied, run_all, shown, undisturbed
+from .running import (
+    Batch,
+    Progress,
+    check_call,
+    check_finite,
+    copied,
+    run_all,
+    shapes,
+    shown,
+    undisturbed,
+)
 from .survey import Layer, chosen, divide, select, survey
 
 TIGHTENINGS = 4  # of a latency budget that the whole network missed
@@ -333,6 +343,8 @@ class Run:
             error=made.error,
             score=None if made.score is None else Change(before=self.final.best, after=made.score),
             curve=curve,
+            inputs=shapes(self.example),
+            device=next(self.model.parameters()).device,
         )
 
 

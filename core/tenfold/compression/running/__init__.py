@@ -15,6 +15,7 @@ from .inference import (
     evaluating,
     hooked,
     outputs,
+    shapes,
     tensors,
     undisturbed,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "outputs",
     "parted",
     "run_all",
+    "shapes",
     "shown",
     "tensors",
     "tensors_of",
