@@ -70,7 +70,8 @@ class Findings(BaseModel):
 
     MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
-    user's `evaluate` gave. `curve` has a point for each budget that was asked for.
+    user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
+    `warnings` say why these numbers are to be doubted, if they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,6 +86,7 @@ class Findings(BaseModel):
     error: Number
     score: Change | None
     curve: tuple[Point, ...] = ()
+    warnings: tuple[str, ...] = ()
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str
     threads: int

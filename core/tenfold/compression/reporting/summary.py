@@ -27,6 +27,7 @@ def summarise(
     error: float,
     score: Change | None,
     curve: Sequence[Point],
+    warnings: tuple[str, ...],
     inputs: tuple[tuple[int, ...], ...],
     device: torch.device,
 ) -> Report:
@@ -45,6 +46,7 @@ def summarise(
         error=error,
         score=score,
         curve=tuple(curve),
+        warnings=warnings,
         inputs=inputs,
         device=device_name(device),
         threads=torch.get_num_threads(),

@@ -116,3 +116,10 @@ def advice(report: Findings) -> str | None:
         f"No faster on this machine, for all that it has fewer {METRICS[report.metric]}: "
         "metric='latency' takes only what is measured to be."
     )
+
+
+def doubt(report: Findings) -> str | None:
+    """Why its numbers are to be doubted, if they are."""
+    if not report.warnings:
+        return None
+    return f"Take care: {'; '.join(report.warnings)}. Give a few hundred real inputs."

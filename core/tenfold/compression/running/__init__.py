@@ -3,7 +3,7 @@
 Imports nothing of ours. Used by every stage of a compression.
 """
 
-from .batches import Part, check_call, check_part, check_runs, parted, tensors_of
+from .batches import Part, check_call, check_part, check_runs, parted
 from .inference import (
     Batch,
     Difference,
@@ -11,6 +11,7 @@ from .inference import (
     call,
     change,
     check_finite,
+    check_weights,
     copied,
     evaluating,
     hooked,
@@ -18,6 +19,7 @@ from .inference import (
     shapes,
     tensors,
     undisturbed,
+    walk,
 )
 from .progress import Progress, shown
 from .workers import run_all
@@ -34,6 +36,7 @@ __all__ = [
     "check_finite",
     "check_part",
     "check_runs",
+    "check_weights",
     "copied",
     "evaluating",
     "hooked",
@@ -43,6 +46,6 @@ __all__ = [
     "shapes",
     "shown",
     "tensors",
-    "tensors_of",
     "undisturbed",
+    "walk",
 ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from .inference import Batch, arguments_of, call, evaluating
+from .inference import Batch, arguments_of, call, evaluating, walk
 
 Part = int | str | Callable[[Any], Any] | None
 LABELS = ("label", "labels", "target", "targets", "y")  # keys that a dict has them under
@@ -58,8 +57,8 @@ def check_call(model: nn.Module, batch: Batch, name: str) -> None:
     except TypeError as fault:
         raise TypeError(
             f"{name} is not what the model takes ({fault}): give a tensor, a tuple of arguments or "
-            "a dict of keywords; inputs=0 says that only the first part is meant; a dict that is "
-            "one argument goes as ({…},)"
+            "a dict of keywords, with inputs=0 where the first part alone is meant; a dict that is "
+            "one argument as ({…},)"
         ) from None
 
 
@@ -76,30 +75,26 @@ def check_tensors(batch: Batch, name: str) -> None:
 def check_runs(model: nn.Module, batches: Mapping[str, Batch]) -> None:
     """Refuse, with a `ValueError`, a batch that does not run through the model, by its name.
 
-    One is run of each shape and dtype. It tells of the axis of the batch where that is missing.
+    One is run of each shape and dtype. It says what runs instead, where that is known.
     """
-    known = set()
+    known: dict[Any, str] = {}
     for name, batch in batches.items():
-        kind = tuple((one.shape[1:], one.dtype) for one in tensors_of(batch))
+        kind = tuple((one.shape[1:], one.dtype) for one in walk(batch))
         fault = None if kind in known else _fault(model, batch)
-        known.add(kind)
         if fault is not None:
-            shapes = ", ".join(str(tuple(one.shape)) for one in tensors_of(batch)) or "none"
             remedy = "give what the model takes"
             if isinstance(batch, Tensor) and batch.dim() and _fault(model, batch[None]) is None:
                 remedy = f"the axis of the batch is missing: give {(1, *batch.shape)}"
+            elif known:
+                remedy = f"give more of shape {next(iter(known.values()))}"
             raise ValueError(
-                f"{name} do not run through the model ({fault}); of shape {shapes}: {remedy}"
+                f"{name} do not run through the model ({fault}); of shape {_shape(batch)}: {remedy}"
             )
+        known[kind] = _shape(batch)
 
 
-def tensors_of(batch: Any) -> Iterator[Tensor]:
-    """The tensors that a batch holds."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping | tuple | list):
-        for value in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from tensors_of(value)
+def _shape(batch: Batch) -> str:
+    return ", ".join(str(tuple(one.shape)) for one in walk(batch)) or "none"
 
 
 def _fault(model: nn.Module, batch: Batch) -> str | None:
@@ -150,5 +145,5 @@ def _chosen(batch: Any, name: str, inputs: Part) -> Batch:
 def _rest(model: nn.Module, batch: Any, inputs: Part) -> Any:
     """The labels, where `inputs` says what they are not."""
     if isinstance(batch, tuple | list) and len(batch) == 2 and inputs in (0, 1, -1, -2):
-        return batch[1 - inputs % 2]  # type: ignore[operator]
+        return batch[1 - inputs % 2]
     return _rest_of(batch)[1] if isinstance(batch, Mapping) else None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.backends import mha
+from torch.nn.parameter import is_lazy
 
 Batch = Any  # a tensor, a tuple or list of arguments, or a mapping of keywords
 
@@ -31,9 +32,19 @@ def arguments_of(batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (tuple(batch), {}) if isinstance(batch, tuple | list) else ((batch,), {})
 
 
+@torch.no_grad()
+def check_weights(model: nn.Module) -> None:
+    """Refuse, with a `ValueError`, a model with NaN or infinite parameters, naming one."""
+    for name, value in model.named_parameters():
+        if not value.is_meta and not is_lazy(value) and not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                f"model has NaN or infinite values in {name!r}: repair or re-train it first"
+            )
+
+
 def check_finite(model: nn.Module, batch: Batch, name: str) -> None:
     """Refuse, with a `ValueError`, a batch whose NaN comes out of the model."""
-    given = [x for x in _walk(batch) if x.is_floating_point()]
+    given = [x for x in walk(batch) if x.is_floating_point()]
     if any(bool(x.isnan().any()) for x in given):
         (found,) = outputs(model, [batch])
         if any(bool(y.isnan().any()) for y in found):
@@ -126,7 +137,7 @@ def tensors(output: Any) -> list[Tensor]:
 
     Raises `TypeError` where there is none.
     """
-    found = list(_walk(output))
+    found = list(walk(output))
     real = [one for one in found if one.is_floating_point()]
     if not found:
         raise TypeError(
@@ -138,10 +149,11 @@ def tensors(output: Any) -> list[Tensor]:
 
 def shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
     """Those of all tensors in a batch, in a fixed order."""
-    return tuple(tuple(one.shape) for one in _walk(batch))
+    return tuple(tuple(one.shape) for one in walk(batch))
 
 
-def _walk(output: Any) -> Iterator[Tensor]:
+def walk(output: Any) -> Iterator[Tensor]:
+    """All tensors in what a network takes or returns, in a fixed order."""
     if isinstance(output, Tensor):
         yield output
         return
@@ -151,7 +163,7 @@ def _walk(output: Any) -> Iterator[Tensor]:
         output = [getattr(output, one.name) for one in fields(output)]
     if isinstance(output, Sequence) and not isinstance(output, str):
         for value in output:
-            yield from _walk(value)
+            yield from walk(value)
 
 
 class Difference:

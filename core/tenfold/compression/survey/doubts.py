@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..running import Batch, tensors_of
+from ..running import Batch, walk
 from .layers import Layer
 
 FEW = 8  # samples held out, below which an error is one of these few
@@ -19,7 +19,7 @@ KNOWN = 4  # standard deviations from which neighbours have to do with each othe
 def doubts(
     given: bool, fitted: Sequence[Batch], held: Sequence[Batch], layers: Sequence[Layer]
 ) -> tuple[str, ...]:
-    """The reasons to doubt what is measured on some batches, each with its remedy.
+    """The reasons to doubt what is measured on some batches.
 
     `given` is whether there was a calibration; `layers` are those that may be replaced.
     """
@@ -43,8 +43,7 @@ def doubts(
         )
     if all(map(is_noise, [*fitted, *held])):
         found.append("the inputs are noise, on which a trained network does not show what it does")
-    remedy = "a few hundred real inputs as calibration= do"
-    return tuple(f"{one}: {remedy}" for one in found)
+    return tuple(found)
 
 
 def patches(layer: Layer, batches: Sequence[Batch]) -> int:
@@ -56,13 +55,13 @@ def patches(layer: Layer, batches: Sequence[Batch]) -> int:
 
 def samples(batch: Batch) -> int:
     """How many samples a batch has, by the first axis of its first tensor."""
-    first = next(tensors_of(batch), None)
+    first = next(walk(batch), None)
     return 1 if first is None or not first.dim() else len(first)
 
 
 def is_noise(batch: Batch) -> bool:
     """Whether no value of a batch of maps or sequences has to do with its neighbours."""
-    found = [x for x in tensors_of(batch) if x.dim() > 2 and x.is_floating_point()]
+    found = [x for x in walk(batch) if x.dim() > 2 and x.is_floating_point()]
     return bool(found) and all(map(_unrelated, found))
 
 
