@@ -34,9 +34,13 @@ def arguments_of(batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 @torch.no_grad()
 def check_weights(model: nn.Module) -> None:
-    """Refuse, with a `ValueError`, a model with NaN or infinite parameters, naming one."""
+    """Refuse, with a `ValueError`, a model whose parameters are not made yet, or not finite."""
     for name, value in model.named_parameters():
-        if not value.is_meta and not is_lazy(value) and not bool(torch.isfinite(value).all()):
+        if is_lazy(value):
+            raise ValueError(
+                "the model has parameters that are not made yet: run it on an input first"
+            )
+        if not value.is_meta and not bool(torch.isfinite(value).all()):
             raise ValueError(
                 f"model has NaN or infinite values in {name!r}: repair or re-train it first"
             )
