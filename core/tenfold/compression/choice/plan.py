@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from ..candidates import Candidate, LayerTable, Table, build, put
-from ..measurement import interpolated
+from ..measurement import calibrated, interpolated
 from ..request import CompressionConfig
 from ..survey import Layer
 from .allocation import allocate, uniform
@@ -33,8 +33,9 @@ class Plan:
         self.names = [layer.name for layer in layers]
         self.candidates = [self._kept(one) for one in self.tables]
         self.costs = [[cost(one, config.metric) for one in found] for found in self.candidates]
+        gain = calibrated(table)
         self.errors = [
-            _errors(table, found, config)
+            _errors(table, found, config, gain)
             for table, found in zip(self.tables, self.candidates, strict=True)
         ]
         self.scales = [1.0] * len(layers)
@@ -88,6 +89,11 @@ class Plan:
         picked = zip(self.names, self.candidates, chosen, strict=True)
         return {name: found[index] for name, found, index in picked}
 
+    def rescale(self, names: Sequence[str], by: float) -> None:
+        """Take some layers' errors to be so many times what they are predicted to be."""
+        for name in names:
+            self.scales[self.names.index(name)] *= by
+
     def spent(self, choices: Mapping[str, Candidate]) -> float:
         """What some choices cost, in all."""
         return self.fixed + sum(cost(one, self.config.metric) for one in choices.values())
@@ -118,10 +124,10 @@ def effort(candidate: Candidate) -> int:
 
 
 def _errors(
-    table: LayerTable, found: Sequence[Candidate], config: CompressionConfig
+    table: LayerTable, found: Sequence[Candidate], config: CompressionConfig, gain: float
 ) -> list[float]:
     if config.objective == "measured":
-        read = dict(zip(map(id, table.candidates), interpolated(table), strict=True))
+        read = dict(zip(map(id, table.candidates), interpolated(table, gain), strict=True))
         return [read[id(one)] for one in found]
     return [one.output_error for one in found]
 

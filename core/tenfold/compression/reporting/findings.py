@@ -69,7 +69,8 @@ class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 
     `error` is the relative change of the network's output on held-out inputs; `score` what the
-    user's `evaluate` gave. `curve` has a point for each budget that was asked for.
+    user's `evaluate` gave. `curve` has a point for each budget that was asked for. `passes` says
+    how often the network was run on the whole calibration, in all; `device` is what was timed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,5 +85,7 @@ class Findings(BaseModel):
     error: Number
     score: Change | None
     curve: tuple[Point, ...] = ()
+    passes: Number = 0.0
+    device: str = ""
     threads: int
     versions: dict[str, str]

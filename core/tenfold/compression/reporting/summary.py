@@ -25,6 +25,8 @@ def summarise(
     error: float,
     score: Change | None,
     curve: Sequence[Point],
+    passes: float,
+    device: str,
 ) -> Report:
     """Gather what every layer became, and the totals."""
     rows = [_row(layer, plan, choices) for layer in layers]
@@ -41,6 +43,8 @@ def summarise(
         error=error,
         score=score,
         curve=tuple(curve),
+        passes=passes,
+        device=device,
         threads=torch.get_num_threads(),
         versions={name: version(name) for name in ("tenfold", "torch")},
     )

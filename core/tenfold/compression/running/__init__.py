@@ -3,6 +3,7 @@
 Imports nothing of ours. Used by every stage of a compression.
 """
 
+from .counting import Runs, counted, size
 from .inference import (
     Batch,
     Difference,
@@ -25,17 +26,20 @@ __all__ = [
     "Batch",
     "Difference",
     "Progress",
+    "Runs",
     "batched",
     "call",
     "change",
     "check_call",
     "check_finite",
     "copied",
+    "counted",
     "evaluating",
     "hooked",
     "outputs",
     "run_all",
     "shown",
+    "size",
     "tensors",
     "undisturbed",
 ]

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.backends import mha
 
+from .counting import count
+
 Batch = Any  # a tensor, a tuple or list of arguments, or a mapping of keywords
 
 
@@ -21,6 +23,7 @@ def call(model: nn.Module, batch: Batch) -> Any:
 
     It is given copies: a network may work in place on what it gets.
     """
+    count(batch)
     arguments, keywords = arguments_of(fresh(batch))
     return model(*arguments, **keywords)
 

@@ -3,13 +3,16 @@
 Imports `running`. Used by every later stage.
 """
 
-from .calibration import divide
+from .calibration import divide, thinned
 from .layers import Layer, chosen, select, survey
+from .neighbours import neighbours
 
 __all__ = [
     "Layer",
     "chosen",
     "divide",
+    "neighbours",
     "select",
     "survey",
+    "thinned",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
@@ -59,13 +59,18 @@ class Layer:
 
     def maps(self) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
         """Of each call how many inputs there are, and the spatial sizes of one and its output."""
-        config, found = self.config, []
+        found = []
         for shape in self.shapes:
             batch, size = self.positions(shape)
-            if config.sides is not None:
-                size = tuple(s + sum(p) for s, p in zip(size, config.sides, strict=True))
-            found.append((batch, size, config.geometry.output_size(size)))
+            if self.config.sides is not None:
+                size = tuple(s + sum(p) for s, p in zip(size, self.config.sides, strict=True))
+            found.append((batch, size, self.config.geometry.output_size(size)))
         return found
+
+    def places(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Of one call's input the number of inputs, and the spatial sizes of the output."""
+        ((batch, _, output),) = replace(self, shapes=[tuple(shape)]).maps()
+        return (batch, *output)
 
     @property
     def macs(self) -> int:
