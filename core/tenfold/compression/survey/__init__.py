@@ -5,7 +5,7 @@ Imports `running`. Used by every later stage.
 
 from .calibration import divide, thinned
 from .layers import Layer, chosen, select, survey
-from .neighbours import neighbours
+from .parting import neighbours
 
 __all__ = [
     "Layer",
