@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from ..arguments import check_batches
-from ..tuning import device_name
 from .candidates import Table, fingerprint, reject
 from .choice import Choices, Plan, Trial, applied, assemble, refined, smallest
 from .correction import correct, recalibrate
@@ -41,6 +40,7 @@ from .running import (
     copied,
     counted,
     run_all,
+    shapes,
     shown,
     size,
     undisturbed,
@@ -364,7 +364,8 @@ class Run:
             score=None if made.score is None else Change(before=self.final.best, after=made.score),
             curve=curve,
             passes=self.runs.items / sum(map(size, self.batches)),
-            device=device_name(next(self.model.parameters()).device),
+            inputs=shapes(self.example),
+            device=next(self.model.parameters()).device,
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..algebra import symmetric_product
+from ..algebra import on_one_thread, symmetric_product
 from ..arguments import check_number, check_tensor
 from ..run import pad, prepare, tap
 from .config import ConvConfig
@@ -149,12 +149,13 @@ def products(patches: Tensor) -> Tensor:
     Taken about their mean, which is often the most of them: in float32 its rounding would hide the
     directions in which there is little.
     """
-    mean = patches.mean(2, keepdim=True)
-    apart = patches - mean
-    wide, left = mean.double(), apart.sum(2, keepdim=True, dtype=torch.float64)
-    half = left + patches.shape[2] / 2 * wide
-    around = torch.cat([half, wide], 2), torch.cat([wide, half], 2)  # two outer products
-    return torch.baddbmm(symmetric_product(apart).double(), around[0], around[1].mT)
+    with on_one_thread(patches.numel()):
+        mean = patches.mean(2, keepdim=True)
+        apart = patches - mean
+        wide, left = mean.double(), apart.sum(2, keepdim=True, dtype=torch.float64)
+        half = left + patches.shape[2] / 2 * wide
+        around = torch.cat([half, wide], 2), torch.cat([wide, half], 2)  # two outer products
+        return torch.baddbmm(symmetric_product(apart).double(), around[0], around[1].mT)
 
 
 def check_moment(moment: Any) -> None:

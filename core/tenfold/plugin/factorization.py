@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algebra import alternating_least_squares, by_group, tails
+from ..algebra import alternating_least_squares, tails
 from ..network import GROUP, IN, OUT, KernelNetwork, Modes, is_budget, spatial_modes, spend
 from .blame import blamed
 
@@ -110,17 +110,16 @@ class Factorization(ABC):
         shape: Sequence[int],
         rank: Any,
         groups: int = 1,
-        kernel: Tensor | None = None,  # of that shape
+        kernel: Tensor | None = None,  # (groups, out, in, *k)
     ) -> KernelNetwork:
         """The network for a kernel of shape `(out, in/groups, *k)`; not to be overridden.
 
-        With groups, every factor gets the mode `group`: one network of this format for each.
+        With groups, every factor gets the mode `group`: one network of this format for each. By
+        `kernel`, where there is one, a budget is spent; it comes as in `ranks`.
         Raises `ValueError` or `TypeError` for a request that is not understood.
         """
         order = len(shape) - 2
         inner = (shape[0] // groups, *shape[1:])
-        if kernel is not None:
-            kernel = by_group(kernel, groups)
         with blamed(self):
             factors = self._named(order, rank)
             bonds = _bonds(factors, order)

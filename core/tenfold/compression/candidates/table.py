@@ -34,7 +34,7 @@ MATTERS = (
 )
 
 
-@dataclass
+@dataclass(repr=False)
 class LayerTable:
     """The candidates of one layer, the dense one first, and the factors of those decomposed.
 
@@ -48,8 +48,11 @@ class LayerTable:
     sensitivity: float = 0.0
     items: int = 0
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {len(self.candidates)} candidates>"
 
-@dataclass
+
+@dataclass(repr=False)
 class Table:
     """The layers measured so far, of one network, calibration and configuration.
 
@@ -60,6 +63,12 @@ class Table:
     fingerprint: str
     directory: Path | None = None
     layers: dict[str, LayerTable] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        candidates = sum(len(one.candidates) for one in self.layers.values())
+        place = "" if self.directory is None else f", kept in {self.directory}"
+        layers = f"{len(self.layers)} layers, {candidates} candidates"
+        return f"<{type(self).__name__} of {layers}{place}>"
 
     @classmethod
     def open(cls, place: Table | str | os.PathLike[str] | None, fingerprint: str) -> Table:

@@ -29,7 +29,7 @@ class Turned:
         work = by_group(kernel, groups)
         for turning in self.whitenings:
             work = turning.turned(work, smallest.open_modes)
-        self.turned = work.flatten(0, 1)
+        self.turned = work  # (groups, out, in, *k)
         self.norm = norm
 
     def network(self, rank: Any, weighed: bool = True) -> KernelNetwork:
@@ -39,7 +39,7 @@ class Turned:
 
     def solve(self, network: KernelNetwork, generator: torch.Generator) -> list[Tensor]:
         """Factors of the turned kernel."""
-        return decompose(self.format, self.turned, network, generator)
+        return decompose(self.format, self.turned, network, self.turned.dtype, generator)
 
     def restore(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Factors of the kernel from those of the turned one, in the kernel's dtype."""
@@ -85,7 +85,6 @@ class Turned:
         found = [factor.to(self.turned).reshape(shape) for factor, shape in pairs]
         for turning in self.whitenings:
             found = replace(turning, inverses=turning.roots).restored(found)
-        kernel = by_group(self.turned, self.groups)
-        found = weighted_least_squares(kernel, grouped, found, self.seen, sweeps)
+        found = weighted_least_squares(self.turned, grouped, found, self.seen, sweeps)
         pairs = zip(found, network.shapes, strict=True)
         return self.restore([factor.reshape(shape) for factor, shape in pairs])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...algebra import by_group
+from ...algebra import by_group, on_one_thread
 from ...layer import TRANSPOSED, FactorizedConv, read_kernel, swap_channels
 from ..candidates import Turned, evened
 from ..measurement import Judge
@@ -141,10 +141,11 @@ def fits_of_one(
     network = made.weight.network
     if by_features:
         return [factors(made, *solved(network, present(made), response))]
-    return [
-        factors(made, *refit(network, present(made), response)),
-        factors(made, *nearer(made, kernel, response, worth, seed)),
-    ]
+    with on_one_thread(max(kernel.numel(), response.seen.numel())):
+        return [
+            factors(made, *refit(network, present(made), response)),
+            factors(made, *nearer(made, kernel, response, worth, seed)),
+        ]
 
 
 def dense(made: Any, kernel: Tensor, layer: Layer, response: Response) -> Fit:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ...algebra import symmetric_product
+from ...algebra import on_one_thread, symmetric_product
 from ..moments import Importance, Patches, Sampling, effective
 from ..running import Batch, batched, call, evaluating, hooked
 from ..survey import Layer
@@ -106,7 +106,8 @@ def responses(
         linear = features[name]
         for seen, some in patches[name].at(x, where):
             p = seen if linear is None else linear.to(seen) @ seen
-            sums[name].add(p, rows[:, :, some].to(p), weights[some].to(p))
+            with on_one_thread(p.numel()):
+                sums[name].add(p, rows[:, :, some].to(p), weights[some].to(p))
 
     _watched(compressed, layers, batches, take)
     return {name: one.response() for name, one in sums.items() if one.weight}

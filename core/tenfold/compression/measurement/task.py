@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...algebra import by_group
+from ...algebra import by_group, on_one_thread
 from ...layer import read_kernel
 from ..candidates import (
     Candidate,
@@ -143,8 +143,10 @@ class Task:
             with undisturbed():
                 return replace(self, model=copied(self.model), shared=False)()
         conv = self.model.get_submodule(self.layer.name)
-        with torch.no_grad():
-            table = self.decomposed(read_kernel(conv))
+        kernel = read_kernel(conv)
+        largest = [kernel.numel(), *(one.numel() for one in (self.seen.whole,) if one is not None)]
+        with on_one_thread(max(largest)), torch.no_grad():
+            table = self.decomposed(kernel)
         if self.judge is not None:
             with counted() as runs:
                 self.measure(table, conv, self.judge)

@@ -16,6 +16,7 @@ from .inference import (
     evaluating,
     hooked,
     outputs,
+    shapes,
     tensors,
     undisturbed,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "hooked",
     "outputs",
     "run_all",
+    "shapes",
     "shown",
     "size",
     "tensors",

@@ -156,6 +156,11 @@ def tensors(output: Any) -> list[Tensor]:
     return real or found
 
 
+def shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    """Those of all tensors in a batch, in a fixed order."""
+    return tuple(tuple(one.shape) for one in _walk(batch))
+
+
 def _walk(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output

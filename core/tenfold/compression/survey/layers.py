@@ -157,7 +157,7 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
     reason = None
     if not name:
         reason = "it is the whole model: put it in an nn.Sequential"
-    elif "weight" not in module._parameters:
+    elif not {"weight", "bias"} <= module._parameters.keys():
         reason = "its weight is computed from others (a parametrization, a weight norm, pruning)"
     elif isinstance(parent, READERS):
         reason = f"its {type(parent).__name__} reads its weight without calling it"
