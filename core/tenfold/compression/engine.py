@@ -45,7 +45,7 @@ from .running import (
     size,
     undisturbed,
 )
-from .survey import Layer, chosen, divide, select, survey
+from .survey import Layer, chosen, divide, filled, observe, select, staying, survey
 
 TIGHTENINGS = 4  # of a latency budget that the whole network missed
 NOISE = 0.05  # of a measured latency
@@ -125,12 +125,16 @@ class Run:
             check_call(model, batch, f"calibration[{index}]")
         self.model = copied(model)
         self.every = survey(self.model, example)
+        self.outside = observe(self.model, example, self.every, evaluate is not None)
         select(self.model, self.every, config.include, config.exclude)
         reject(self.model, chosen(self.every), example, config)
         self.layers = chosen(self.every)
         check_finite(self.model, example, "example_inputs")
         for index, batch in enumerate(self.batches):
             check_finite(self.model, batch, f"calibration[{index}]")
+        self.batches = filled(self.batches)
+        if not self.batches:
+            raise ValueError("calibration has only batches of no items: give some inputs")
         self.fitted, self.held = divide(self.batches, config.holdout, self.model)
         step = max(1, len(self.fitted) // config.probes)
         self.probes = self.fitted[::step][: config.probes]
@@ -213,7 +217,8 @@ class Run:
     def compressed(self, table: Table) -> Compression:
         """Choose, build, correct and report."""
         config = self.config
-        plan = Plan(self.layers, table, config, self.fixed(table))
+        kept = staying(self.every, self.outside)
+        plan = Plan(self.layers, table, config, self.fixed(table), kept)
         budgets: list[float | None] = [*config.budgets]
         if config.budget is not None and config.budget not in budgets:
             budgets.append(config.budget)
@@ -229,7 +234,8 @@ class Run:
             own = sum(layer.parameters for layer in self.layers)
             return float(sum(p.numel() for p in self.model.parameters()) - own)
         if config.metric == "macs":
-            return float(sum(layer.macs for layer in self.every if layer.reason is not None))
+            kept = sum(layer.macs for layer in self.every if layer.reason is not None)
+            return float(kept + self.outside)
         (whole,) = time_networks([self.model], self.example)
         tables = (table.layers[layer.name] for layer in self.layers)
         return max(0.0, whole - sum(one.candidates[0].milliseconds or 0.0 for one in tables))
@@ -355,6 +361,7 @@ class Run:
             plan,
             made.choices,
             self.config,
+            outside=self.outside,
             parameters=Change(
                 before=sum(p.numel() for p in self.model.parameters()),
                 after=sum(p.numel() for p in made.model.parameters()),

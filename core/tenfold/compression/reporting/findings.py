@@ -30,6 +30,8 @@ class Change(BaseModel):
 class LayerReport(BaseModel):
     """One layer. Parameters are its own; MACs and milliseconds those of all its calls in one run.
 
+    One without a shape stands for all that is in no layer: functional calls, attention.
+
     `error` is the relative change of the network's output when this layer alone is replaced,
     `output_error` that of the layer's own output, `kernel_error` that of its kernel.
     """
