@@ -20,6 +20,11 @@ def spatial_modes(order: int) -> Modes:
     return tuple(f"k{axis}" for axis in range(order))
 
 
+def is_spatial(mode: str) -> bool:
+    """Whether it is the name of a spatial mode."""
+    return mode[:1] == "k" and mode[1:].isdecimal()
+
+
 @dataclass(frozen=True)
 class KernelNetwork:
     """The structure of a factorized kernel, without the numbers.

@@ -70,7 +70,8 @@ class Factorization(ABC):
         """
         factors = self._named(len(shape) - 2, rank)
         bonds = _bonds(factors, len(shape) - 2)
-        lost = None if kernel is None or not is_budget(rank) else tails(kernel, factors, bonds)
+        looks = kernel is not None and is_budget(rank) and len(bonds) > 1
+        lost = tails(kernel, factors) if looks and kernel is not None else None
         return spend(factors, bonds, shape, rank, lost)
 
     def decompose(
