@@ -19,8 +19,8 @@ from .network import is_spatial
 
 Array = NDArray[np.float64]
 Losses = Mapping[Modes, Sequence[float]]
-POINTS = 100_000  # of the grid on which bonds are chosen together by a kernel,
-FEW = 2_000  # and without one, where no loss has steps
+POINTS = 100_000  # of the grid on which bonds are chosen together
+SMALL = 4  # times smaller than the largest is a bond that may be kept whole
 MANY = 5  # bonds besides one, around which fewer points are tried
 TINY = 1e-12  # what a bond that keeps nothing is taken to keep
 
@@ -56,27 +56,57 @@ class Purse:
     def clip(self, ranks: Sizes) -> Sizes:
         return clip(self.factors, self.bonds, self.sizes, ranks)
 
-    def spread(self, lost: Losses | None) -> Sizes:
+    def in_proportion(self) -> Sizes:
+        """Grow all bonds together, then one by one, the one furthest behind first.
+
+        A bond that is small beside another keeps its exact size where that keeps more of a kernel
+        which loses the same by each step: it costs little, and else rounds to next to nothing.
+        """
+        most = self.most
+        small = [b for b in self.bonds if SMALL * most[b] <= max(most.values())]
+        whole: Sizes = {}
+        best = self._together(whole)
+        kept = self._kept(None) if small else {}
+        for bond in sorted(small, key=lambda bond: most[bond]):
+            tried = self._together({**whole, bond: most[bond]})
+            if self.cost(tried) <= self.budget and self._loss(kept, tried) < self._loss(kept, best):
+                whole, best = {**whole, bond: most[bond]}, tried
+        return best
+
+    def _together(self, whole: Sizes) -> Sizes:
+        """All bonds but those that are `whole`, grown in proportion to their exact sizes."""
+        most = self.most
+
+        def scaled(fraction: float) -> Sizes:
+            part = {bond: max(1, int(fraction * most[bond])) for bond in self.bonds}
+            return self.clip({**part, **whole})
+
+        low, high = 0.0, 1.0
+        if self.cost(scaled(high)) <= self.budget:
+            low = high
+        while high - low > 0.5 / max(most.values(), default=1):
+            middle = (low + high) / 2
+            fits = self.cost(scaled(middle)) <= self.budget
+            low, high = (middle, high) if fits else (low, middle)
+        return self.grown(scaled(low), 1)
+
+    def by_losses(self, lost: Losses) -> Sizes:
         """Choose all bonds together, so that most of the kernel is kept on the budget.
 
-        `lost` says of the bonds of each cut what each product of them loses; without it a kernel is
-        taken that loses the same by each step. What all cuts keep together lies between the product
-        of what each keeps and the least of them; their geometric mean is what counts here, which
-        came out best on trained kernels. All bonds but one are tried on a grid of sizes, the last
-        gets what the budget leaves, in which the cost is linear. Around the best point the steps
-        are halved down to one.
+        `lost` says of the bonds of each cut what each product of them loses. What all cuts keep
+        together lies between the product of what each keeps and the least of them; their geometric
+        mean is what counts here, which came out best on trained kernels. All bonds but one are
+        tried on a grid of sizes, the last gets what the budget leaves, in which the cost is linear.
+        Around the best point the steps are halved down to one. Where bonds are cut together, and so
+        need more than the cuts tell, what is left goes to the one furthest behind.
         """
         ones = self.clip(dict.fromkeys(self.bonds, 1))
-        if not self.bonds or self.cost(ones) >= self.budget:
+        if self.cost(ones) >= self.budget:
             return ones
-        most = self.most
-        if len(self.bonds) == 1 or (self.cost(most) <= self.budget and lost is None):
-            return self.grown(self._alone() if len(self.bonds) == 1 else most, 1)
+        most, kept = self.most, self._kept(lost)
         slack = max(self.bonds, key=lambda bond: most[bond])
         others = [bond for bond in self.bonds if bond != slack]
-        kept = self._kept(lost)
-        points = FEW if lost is None else POINTS
-        count = max(2, int(points ** (1 / len(others))))
+        count = max(2, int(POINTS ** (1 / len(others))))
         axes = [_spread(most[bond], count) for bond in others]
         best = self._best(kept, axes, others, slack)
         step = max(int(np.diff(axis).max(initial=1)) for axis in axes)
@@ -85,15 +115,8 @@ class Purse:
             step = (step + 1) // 2
             axes = [np.unique(np.clip(best[bond] + step * near, 1, most[bond])) for bond in others]
             best = self._best(kept, axes, others, slack)
-        whole = lost is not None and all(len(bonds) == 1 for bonds in kept)
-        return best if whole else self.grown(self.clip(best), 1)
-
-    def _alone(self) -> Sizes:
-        """The one bond, as large as the budget allows."""
-        (bond,) = self.bonds
-        empty = self.cost({bond: 0})
-        room = (self.budget - empty) // (self.cost({bond: 1}) - empty)
-        return {bond: min(room, self.most[bond])}
+        apart = all(len(bonds) == 1 for bonds in kept)
+        return best if apart else self.grown(self.clip(best), 1)
 
     def _kept(self, lost: Losses | None) -> dict[Modes, Array]:
         """The logarithm of what each product of the bonds of each cut keeps."""
@@ -120,16 +143,20 @@ class Purse:
         each = self._costs({**flat, slack: np.ones(())}) - empty
         room = np.floor((self.budget - empty) / each)
         size = {**flat, slack: np.minimum(room, self._limit(slack, flat))}
-        every: dict[str, Any] = {**self.sizes, **size}
-        logs = []
-        for bonds, values in kept.items():
-            held = reduce(mul, (every[bond] for bond in bonds))
-            logs.append(values[np.clip(held, 0, len(values) - 1).astype(int)])
-        loss = -(sum(logs) + reduce(np.minimum, logs))
+        loss = self._loss(kept, size)
         within = np.all([size[b] <= self._limit(b, size) for b in others], axis=0)
         loss = np.where(within & (size[slack] >= 1), loss, np.inf)
         best = np.where(loss == loss.min(), self._costs(size), np.inf).argmin()
         return {bond: int(np.ravel(size[bond])[best]) for bond in self.bonds}
+
+    def _loss(self, kept: Mapping[Modes, Array], ranks: Mapping[str, Any]) -> Array:
+        """How little is kept with these bonds, of many networks at once: see `by_losses`."""
+        size: dict[str, Any] = {**self.sizes, **ranks}
+        logs = []
+        for bonds, values in kept.items():
+            held = reduce(mul, (size[bond] for bond in bonds))
+            logs.append(values[np.clip(held, 0, len(values) - 1).astype(int)])
+        return -np.asarray(sum(logs) + reduce(np.minimum, logs))
 
     def _costs(self, ranks: Mapping[str, Array]) -> Array:
         """`cost`, of many networks at once."""

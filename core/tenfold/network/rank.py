@@ -87,9 +87,9 @@ def spend(
     """Turn a request into bond sizes, clipped to what is exact and never below 1.
 
     `shape` is the kernel's, `(out, in, *k)`. An int gives every bond that size, a tuple each bond
-    its own. `"same"` and a float are budgets, as a fraction of the kernel's numel. The bonds are
-    chosen together to keep most of a kernel, of which `lost` says what the bonds of each cut lose
-    (`tails`), or of any. Every bond is 1 where nothing fits.
+    its own. `"same"` and a float are budgets, as a fraction of the kernel's numel. Where `lost`
+    says what the bonds of each cut lose (`tails`), they are chosen together to keep most; else they
+    grow together, in proportion to their exact sizes. Every bond is 1 where nothing fits.
 
     Raises `ValueError` or `TypeError` where `rank` is none of these.
     """
@@ -109,7 +109,7 @@ def spend(
             )
         budget = int(float(request) * prod(shape) * (1 + 1e-12))
         purse = Purse(factors, bonds, sizes, budget)
-        found = purse.spread(lost)
+        found = purse.in_proportion() if lost is None else purse.by_losses(lost)
         return _values(found if base == 1 else purse.rounded(found, base))
     if isinstance(request, Sequence):
         if len(request) != len(bonds):
