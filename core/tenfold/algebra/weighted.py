@@ -101,14 +101,15 @@ def weigh(kernel: Tensor, moment: Tensor) -> Tensor:
 def _narrowed(
     problem: Problem, network: KernelNetwork, factors: Sequence[Tensor], index: int
 ) -> Tensor:
-    """Solve for a factor, in fewer outputs where another factor alone mixes them.
+    """Solve for a factor, in fewer outputs where another factor, which alone has them, mixes them.
 
     Of a factor `Q R` with the outputs on one side, the others see `Qᵀ K` and `R` alone.
     """
+    owners = [place for place, modes in enumerate(network.factors) if OUT in modes]
     for place, modes in enumerate(network.factors):
         bonds = [mode for mode in modes if mode not in (GROUP, OUT)]
         rank = prod(network.sizes[mode] for mode in bonds)
-        leaf = OUT in modes and all(mode in network.bonds for mode in bonds)
+        leaf = owners == [place] and all(mode in network.bonds for mode in bonds)
         if leaf and place != index and rank < network.sizes[OUT]:
             order = (GROUP, OUT, *bonds)
             flat = factors[place].permute([modes.index(mode) for mode in order]).flatten(2)
