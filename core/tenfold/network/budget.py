@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .contraction import Modes
 from .cut import cuts
-from .exact import Sizes, clip, exact
+from .exact import Sizes, clip, exact, limiting
 from .network import is_spatial
 
 Array = NDArray[np.float64]
@@ -33,11 +33,17 @@ class Purse:
     bonds: Modes
     sizes: Mapping[str, int]  # of the open modes
     budget: int
+    constants: tuple[int, ...] = ()  # factors that cost nothing
+
+    @cached_property
+    def paid(self) -> tuple[Modes, ...]:
+        """The factors that are parameters."""
+        return tuple(f for index, f in enumerate(self.factors) if index not in self.constants)
 
     @cached_property
     def most(self) -> Sizes:
         """The bond sizes at which the network can hold every kernel."""
-        return exact(self.factors, self.bonds, self.sizes)
+        return exact(self.factors, self.bonds, self.sizes, self.constants)
 
     @cached_property
     def _cuts(self) -> dict[Modes, int]:
@@ -51,10 +57,10 @@ class Purse:
     def cost(self, ranks: Sizes) -> int:
         """The parameters of the network with these bonds."""
         size = {**self.sizes, **ranks}
-        return sum(prod(size[mode] for mode in factor) for factor in self.factors)
+        return sum(prod(size[mode] for mode in factor) for factor in self.paid)
 
     def clip(self, ranks: Sizes) -> Sizes:
-        return clip(self.factors, self.bonds, self.sizes, ranks)
+        return clip(self.factors, self.bonds, self.sizes, ranks, self.constants)
 
     def in_proportion(self) -> Sizes:
         """Grow all bonds together, then one by one, the one furthest behind first.
@@ -141,7 +147,7 @@ class Purse:
         flat = {bond: values.ravel().astype(np.float64) for bond, values in mesh.items()}
         empty = self._costs({**flat, slack: np.zeros(())})
         each = self._costs({**flat, slack: np.ones(())}) - empty
-        room = np.floor((self.budget - empty) / each)
+        room = np.floor((self.budget - empty) / np.maximum(each, TINY))
         size = {**flat, slack: np.minimum(room, self._limit(slack, flat))}
         loss = self._loss(kept, size)
         within = np.all([size[b] <= self._limit(b, size) for b in others], axis=0)
@@ -162,7 +168,7 @@ class Purse:
         """`cost`, of many networks at once."""
         size: dict[str, Any] = {**self.sizes, **ranks}
         total = np.zeros(())
-        for factor in self.factors:
+        for factor in self.paid:
             total = total + reduce(mul, (size[mode] for mode in factor))
         return total
 
@@ -171,11 +177,8 @@ class Purse:
         most = self.most
         size: dict[str, Any] = {**self.sizes, **most, **ranks}
         least = np.asarray(float(most[bond]))
-        owners = [factor for factor in self.factors if bond in factor]
-        shared = set(owners[0]).intersection(*owners)
-        for factor in owners if len(owners) == 2 else []:
-            side = [size[mode] for mode in factor if mode not in shared]
-            least = np.minimum(least, reduce(mul, side, 1.0))
+        for side in limiting(self.factors, bond, self.constants)[0]:
+            least = np.minimum(least, reduce(mul, (size[mode] for mode in side), 1.0))
         return least
 
     def rounded(self, ranks: Sizes, base: int) -> Sizes:

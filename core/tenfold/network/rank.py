@@ -83,6 +83,7 @@ def spend(
     shape: Sequence[int],
     rank: Any,
     lost: Losses | None = None,
+    constants: Sequence[int] = (),
 ) -> tuple[int, ...]:
     """Turn a request into bond sizes, clipped to what is exact and never below 1.
 
@@ -90,6 +91,7 @@ def spend(
     its own. `"same"` and a float are budgets, as a fraction of the kernel's numel. Where `lost`
     says what the bonds of each cut lose (`tails`), they are chosen together to keep most; else they
     grow together, in proportion to their exact sizes. Every bond is 1 where nothing fits.
+    Factors whose indices are in `constants` cost nothing.
 
     Raises `ValueError` or `TypeError` where `rank` is none of these.
     """
@@ -101,14 +103,14 @@ def spend(
         raise TypeError(f"rank={rank!r} must be {WANTED}")
     if isinstance(request, Integral):
         asked = [check_size(request)] * len(bonds)
-        return _values(clip(factors, bonds, sizes, dict(zip(bonds, asked, strict=True))))
+        return _values(clip(factors, bonds, sizes, dict(zip(bonds, asked, strict=True)), constants))
     if isinstance(request, Real):
         if not 0 < float(request) < float("inf"):
             raise ValueError(
                 f"rank={rank!r} as a fraction of the parameters must be positive and finite"
             )
         budget = int(float(request) * prod(shape) * (1 + 1e-12))
-        purse = Purse(factors, bonds, sizes, budget)
+        purse = Purse(factors, bonds, sizes, budget, tuple(constants))
         found = purse.in_proportion() if lost is None else purse.by_losses(lost)
         return _values(found if base == 1 else purse.rounded(found, base))
     if isinstance(request, Sequence):
@@ -118,7 +120,7 @@ def spend(
                 f"{len(shape) - 2} takes {len(bonds)}, for ({', '.join(bonds)})"
             )
         asked = [check_size(one) for one in request]
-        return _values(clip(factors, bonds, sizes, dict(zip(bonds, asked, strict=True))))
+        return _values(clip(factors, bonds, sizes, dict(zip(bonds, asked, strict=True)), constants))
     raise TypeError(f"rank={rank!r} must be {WANTED}")
 
 

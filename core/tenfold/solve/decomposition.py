@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -71,14 +71,14 @@ def decompose(
     work = by_group(kernel, grouped.groups)
     found = [_balanced(factorization, work, grouped, generator)]
     if moment is not None:
-        turning = whitening_of(moment, kernel, grouped.factors)
+        turning = whitening_of(moment, kernel, grouped.factors, grouped.constants)
         turned = turning.turned(work, grouped.open_modes)
         factors = _balanced(factorization, turned, grouped, generator)
-        found.append(balance(turning.restored(factors)))
+        found.append(balance(turning.restored(factors), grouped.constants))
         if affordable(moment, kernel):
             seen = turning.seen(moment.matrix.to(work), kernel.shape[1:], moment.patches)
             refined = weighted_least_squares(turned, grouped, factors, seen)
-            found.append(balance(turning.restored(refined)))
+            found.append(balance(turning.restored(refined), grouped.constants))
     stored = [
         [
             factor.reshape(shape).to(kernel.dtype).contiguous()
@@ -91,7 +91,12 @@ def decompose(
     return min(stored, key=lambda one: moment.output_error(kernel, network.to_tensor(one)))
 
 
-def whitening_of(moment: SecondMoment, kernel: Tensor, factors: Sequence[Modes]) -> Whitening:
+def whitening_of(
+    moment: SecondMoment,
+    kernel: Tensor,
+    factors: Sequence[Modes],
+    constants: Collection[int] = (),
+) -> Whitening:
     """Split a moment over the factors of a network for `kernel`, `(out, in/groups, *k)`.
 
     Raises `ValueError` for the moment of a convolution of another shape.
@@ -102,7 +107,7 @@ def whitening_of(moment: SecondMoment, kernel: Tensor, factors: Sequence[Modes])
             f"{tuple(kernel.shape)}: give each layer its own"
         )
     seen = moment.matrix.to(device=kernel.device, dtype=work_dtype(kernel))
-    return whiten(seen, kernel.shape[1:], factors)
+    return whiten(seen, kernel.shape[1:], factors, constants)
 
 
 def _balanced(
@@ -129,8 +134,11 @@ def _balanced(
         raise RuntimeError(f"{factorization!r} gave factors {shapes}, not {list(network.shapes)}")
     if not all(bool(torch.isfinite(factor).all()) for factor in factors):
         raise RuntimeError(f"{factorization!r} gave factors that are not finite")
-    first = factors[0] * norms.reshape(-1, *(1,) * (factors[0].dim() - 1))
-    return balance([first, *factors[1:]])
+    for index, values in factorization.constants(network, kernel).items():
+        factors[index] = values
+    first = network.free[0]
+    factors[first] = factors[first] * norms.reshape(-1, *(1,) * (factors[first].dim() - 1))
+    return balance(factors, network.constants)
 
 
 def with_group(network: KernelNetwork) -> KernelNetwork:
@@ -138,7 +146,7 @@ def with_group(network: KernelNetwork) -> KernelNetwork:
     if GROUP in network.sizes:
         return network
     factors = tuple((GROUP, *factor) for factor in network.factors)
-    return KernelNetwork(factors, {**network.sizes, GROUP: 1})
+    return KernelNetwork(factors, {**network.sizes, GROUP: 1}, network.constants)
 
 
 def relative_error(kernel: Tensor, other: Tensor) -> float:

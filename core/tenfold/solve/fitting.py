@@ -25,7 +25,7 @@ from ..network import (
     spatial_modes,
 )
 from ..plugin import Factorization, plugin_hooks
-from .decomposition import decompose, relative_error, whitening_of
+from .decomposition import decompose, relative_error, whitening_of, with_group
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for
@@ -96,10 +96,10 @@ def turned(
     factorization: Factorization, kernel: Tensor, rank: Any, groups: int, moment: SecondMoment
 ) -> Tensor:
     """The kernel whose plain error is, up to the split of the moment, the output's."""
-    named = factorization.factors(kernel.dim() - 2, rank)
-    factors = [(GROUP, *factor) for factor in named]
+    sized = isinstance(rank, Sequence) and not isinstance(rank, str)
+    named = with_group(factorization.network(tuple(kernel.shape), rank if sized else 1, groups))
     opens = (GROUP, OUT, IN, *spatial_modes(kernel.dim() - 2))
-    whitening = whitening_of(moment, kernel, factors)
+    whitening = whitening_of(moment, kernel, named.factors, named.constants)
     return whitening.turned(by_group(kernel, groups), opens).flatten(0, 1)
 
 

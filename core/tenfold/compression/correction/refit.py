@@ -79,6 +79,8 @@ def fits_of(
     """What to try for one layer, one after another."""
     made: Any = compressed.get_submodule(layer.name)
     factorized, wide = isinstance(made, FactorizedConv), is_wide(layer, memory)
+    if factorized and made.weight.network.constants:  # the regression would change them
+        return
     seeds = features(made.weight.network, present(made)) if factorized and wide else None
     if wide and seeds is None:
         return
