@@ -139,6 +139,8 @@ def fits_of_one(
     if not isinstance(made, FactorizedConv):
         return [dense(made, kernel, layer, response)]
     network = made.weight.network
+    if network.constants:  # the regression would change them
+        return []
     if by_features:
         return [factors(made, *solved(network, present(made), response))]
     with on_one_thread(max(kernel.numel(), response.seen.numel())):
