@@ -15,28 +15,51 @@ from torch import nn
 from ..arguments import check_batches
 from .candidates import Table, fingerprint, reject
 from .choice import Choices, Plan, Trial, applied, assemble, refined, smallest
-from .correction import correct, recalibrate, scaling
-from .measurement import Evaluate, Judge, Task, time_layer, time_networks
+from .correction import correct, recalibrate
+from .measurement import (
+    PASSES,
+    SCORES,
+    Evaluate,
+    Judge,
+    Task,
+    few,
+    levels_of,
+    time_layer,
+    time_networks,
+)
 from .measurement import score as measure_score
-from .moments import Importance, groups_within, importances, measure
+from .moments import Importance, groups_within, importances, measure, scaling
 from .reporting import Change, Compression, Point, Report, summarise
 from .request import CompressionConfig
 from .running import (
     Batch,
     Part,
     Progress,
+    Runs,
     check_finite,
     check_part,
     check_runs,
     check_weights,
     copied,
+    counted,
     parted,
     run_all,
     shapes,
     shown,
+    size,
     undisturbed,
 )
-from .survey import Layer, chosen, divide, doubts, select, survey
+from .survey import (
+    Layer,
+    chosen,
+    divide,
+    doubts,
+    filled,
+    observe,
+    select,
+    staying,
+    survey,
+)
 
 TIGHTENINGS = 4  # of a latency budget that the whole network missed
 NOISE = 0.05  # of a measured latency
@@ -96,8 +119,9 @@ def compress(
     asked = CompressionConfig.parse(config, config_fields)
     _check(model, asked, score, evaluate, executor)
     check_part("inputs", inputs)
-    with undisturbed(), shown(asked.progress) as progress:
-        run = Run(model, asked, example_inputs, calibration, inputs, score, evaluate, progress)
+    with undisturbed(), shown(asked.progress) as progress, counted() as runs:
+        given = (example_inputs, calibration, inputs)
+        run = Run(model, asked, given, score, evaluate, progress, runs)
         found = run.measured(table, executor)
         return run.compressed(found)
 
@@ -109,18 +133,19 @@ class Run:
         self,
         model: nn.Module,
         config: CompressionConfig,
-        example: Batch,
-        calibration: Iterable[Batch] | None,
-        inputs: Part,
+        given: tuple[Batch, Iterable[Batch] | None, Part],
         score: Evaluate | None,
         evaluate: Evaluate | None,
         progress: Progress,
+        runs: Runs,
     ) -> None:
         self.config, self.evaluate, self.shown = config, evaluate, score or evaluate
+        self.runs = runs
         self.progress = progress
+        example, calibration, inputs = given
         self.example, _ = parted(model, example, "example_inputs", inputs)
-        given = () if calibration is None else check_batches("calibration", calibration)
-        names = {f"calibration[{index}]": batch for index, batch in enumerate(given)}
+        several = () if calibration is None else check_batches("calibration", calibration)
+        names = {f"calibration[{index}]": batch for index, batch in enumerate(several)}
         found = {name: parted(model, batch, name, inputs)[0] for name, batch in names.items()}
         if calibration is not None and not found:
             raise ValueError("calibration has no batch: give some inputs, or leave it out")
@@ -129,12 +154,16 @@ class Run:
         self.model = copied(model)
         check_runs(self.model, {"example_inputs": self.example, **found})
         self.every = survey(self.model, self.example)
+        self.outside = observe(self.model, self.example, self.every, evaluate is not None)
         select(self.model, self.every, config.include, config.exclude)
         reject(self.model, chosen(self.every), self.example, config)
         self.layers = chosen(self.every)
         check_finite(self.model, self.example, "example_inputs")
         for index, batch in enumerate(self.batches):
             check_finite(self.model, batch, f"calibration[{index}]")
+        self.batches = filled(self.batches)
+        if not self.batches:
+            raise ValueError("calibration has only batches of no items: give some inputs")
         self.fitted, self.held = divide(self.batches, config.holdout, self.model)
         step = max(1, len(self.fitted) // config.probes)
         self.probes = self.fitted[::step][: config.probes]
@@ -162,11 +191,12 @@ class Run:
         """What the layers' outputs are worth: to the network's, or to the normalisation after."""
         config, found = self.config, Importance()
         if config.objective == "measured":
-            found = importances(self.model, self.layers, self.fitted, config.seed, config.memory)
+            batches = self.progress.over(self.fitted, "importance")
+            found = importances(self.model, self.layers, batches, config.seed, config.memory)
         for layer in self.layers:
-            if layer.name not in found.channels and layer.follower is not None:
+            if layer.follower is not None:
                 follower = self.model.get_submodule(layer.follower)
-                found.channels[layer.name] = scaling(follower, layer.config.groups)
+                found.gains[layer.name] = scaling(follower, layer.config.groups)
         return found
 
     def measured(
@@ -182,42 +212,45 @@ class Run:
         key = fingerprint(self.model, self.batches, self.example, config, self.evaluate)
         table = Table.open(place, key)
         missing = [layer for layer in self.layers if layer.name not in table.layers]
-        for part in groups_within(missing, config.memory):
+        for part in groups_within(missing, config.memory, len(self.fitted)):
             tasks = self.tasks(part, executor is not None)
             done = run_all(tasks, executor)
-            for _, found in self.progress.over(done, "layers", len(tasks)):
+            for _, found in self.progress.over(done, "layers", len(tasks), lambda one: one[0]):
                 table.add(found)
-        if "judge" in self.__dict__:
-            self.judge.replay = None
+                self.runs.items += found.items
+        if "single" in self.__dict__:
+            self.single[0].replay = None
         if config.metric == "latency":
-            for layer in self.progress.over(self.layers, "latency"):
+            for layer in self.progress.over(self.layers, "latency", name=lambda one: one.name):
                 time_layer(self.model, layer, table.layers[layer.name])
         return table
 
+    @cached_property
+    def single(self) -> tuple[Judge, tuple[float, ...]]:
+        """What single layers are judged by, and at which levels of cost."""
+        passes = PASSES * sum(map(size, self.batches))
+        batches, runs = few(self.model, self.probes, len(self.layers), passes)
+        runs = runs if self.evaluate is None else SCORES
+        return Judge.of(self.model, batches, self.evaluate), levels_of(len(self.layers), runs)
+
     def tasks(self, layers: Sequence[Layer], shared: bool) -> dict[str, Task]:
         """What has to be measured, with the moments that it takes."""
-        config = self.config
-        batches = list(self.fitted)
-        counted = self.progress.over(batches, "calibration")
-        seen = measure(
-            self.model,
-            layers,
-            counted,
-            len(batches),
-            config.memory,
-            config.seed,
-            self.importance,
-        )
-        judge = self.judge if config.objective == "measured" else None
+        config, importance = self.config, self.importance
+        count = len(self.fitted)
+        counted = self.progress.over(self.fitted, "calibration")
+        seen = measure(self.model, layers, counted, count, config.memory, config.seed, importance)
+        judge, levels = self.single if config.objective == "measured" else (None, ())
         return {
             layer.name: Task(
                 self.model,
                 layer,
                 config,
                 seen[layer.name],
-                self.importance.channels.get(layer.name),
+                importance.worth(layer),
                 judge,
                 tuple(one.name for one in self.every),
+                layer.name in importance.channels,
+                levels,
                 shared,
             )
             for layer in layers
@@ -226,7 +259,8 @@ class Run:
     def compressed(self, table: Table) -> Compression:
         """Choose, build, correct and report."""
         config = self.config
-        plan = Plan(self.layers, table, config, self.fixed(table))
+        kept = staying(self.every, self.outside)
+        plan = Plan(self.layers, table, config, self.fixed(table), kept)
         budgets: list[float | None] = [*config.budgets]
         if config.budget is not None and config.budget not in budgets:
             budgets.append(config.budget)
@@ -242,7 +276,8 @@ class Run:
             own = sum(layer.parameters for layer in self.layers)
             return float(sum(p.numel() for p in self.model.parameters()) - own)
         if config.metric == "macs":
-            return float(sum(layer.macs for layer in self.every if layer.reason is not None))
+            kept = sum(layer.macs for layer in self.every if layer.reason is not None)
+            return float(kept + self.outside)
         (whole,) = time_networks([self.model], self.example)
         tables = (table.layers[layer.name] for layer in self.layers)
         return max(0.0, whole - sum(one.candidates[0].milliseconds or 0.0 for one in tables))
@@ -344,7 +379,7 @@ class Run:
             self.importance,
             self.config.memory,
         )
-        for _ in self.progress.over(steps, "correction", len(self.layers)):
+        for _ in self.progress.over(steps, "correction", len(self.layers), str):
             pass
         recalibrate(model, self.fitted, self.final)
 
@@ -368,6 +403,7 @@ class Run:
             plan,
             made.choices,
             self.config,
+            outside=self.outside,
             parameters=Change(
                 before=sum(p.numel() for p in self.model.parameters()),
                 after=sum(p.numel() for p in made.model.parameters()),
@@ -377,6 +413,7 @@ class Run:
             score=self.change_of_score(made),
             curve=curve,
             warnings=self.doubts,
+            passes=self.runs.items / sum(map(size, self.batches)),
             inputs=shapes(self.example),
             device=next(self.model.parameters()).device,
         )

@@ -30,6 +30,8 @@ class Change(BaseModel):
 class LayerReport(BaseModel):
     """One layer. Parameters are its own; MACs and milliseconds those of all its calls in one run.
 
+    One without a shape stands for all that is in no layer: functional calls, attention.
+
     `error` is the relative change of the network's output when this layer alone is replaced,
     `output_error` that of the layer's own output, `kernel_error` that of its kernel.
     """
@@ -71,7 +73,8 @@ class Findings(BaseModel):
     MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
     user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
-    `warnings` say why these numbers are to be doubted, if they are.
+    `warnings` say why these numbers are to be doubted, if they are. `passes`
+    says how often the network was run on the whole calibration, in all; `device` is what was timed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +90,7 @@ class Findings(BaseModel):
     score: Change | None
     curve: tuple[Point, ...] = ()
     warnings: tuple[str, ...] = ()
+    passes: Number = 0.0
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str
     threads: int

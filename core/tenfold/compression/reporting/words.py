@@ -6,6 +6,7 @@ Counts are written by what is left of them, `25%`; a `2.00×` is always a speed:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .findings import Change, Findings, LayerReport
 
@@ -118,8 +119,8 @@ def advice(report: Findings) -> str | None:
     )
 
 
-def doubt(report: Findings) -> str | None:
-    """Why its numbers are to be doubted, if they are."""
-    if not report.warnings:
-        return None
-    return f"Take care: {'; '.join(report.warnings)}. Give a few hundred real inputs."
+def doubt(warnings: Sequence[str]) -> str | None:
+    """Why numbers are to be doubted, if they are."""
+    return (
+        f"Take care: {'; '.join(warnings)}. Give a few hundred real inputs." if warnings else None
+    )

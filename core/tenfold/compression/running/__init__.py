@@ -4,6 +4,7 @@ Imports nothing of ours. Used by every stage of a compression.
 """
 
 from .batches import Part, check_call, check_part, check_runs, parted
+from .counting import Runs, counted, size
 from .inference import (
     Batch,
     Difference,
@@ -15,11 +16,11 @@ from .inference import (
     copied,
     evaluating,
     hooked,
+    members,
     outputs,
     shapes,
     tensors,
     undisturbed,
-    walk,
 )
 from .progress import Progress, shown
 from .workers import run_all
@@ -29,6 +30,7 @@ __all__ = [
     "Difference",
     "Part",
     "Progress",
+    "Runs",
     "batched",
     "call",
     "change",
@@ -38,14 +40,16 @@ __all__ = [
     "check_runs",
     "check_weights",
     "copied",
+    "counted",
     "evaluating",
     "hooked",
+    "members",
     "outputs",
     "parted",
     "run_all",
     "shapes",
     "shown",
+    "size",
     "tensors",
     "undisturbed",
-    "walk",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from .inference import Batch, arguments_of, call, evaluating, walk
+from .inference import Batch, arguments_of, call, evaluating, members
 
 Part = int | str | Callable[[Any], Any] | None
 LABELS = ("label", "labels", "target", "targets", "y")  # keys that a dict has them under
@@ -79,7 +79,7 @@ def check_runs(model: nn.Module, batches: Mapping[str, Batch]) -> None:
     """
     known: dict[Any, str] = {}
     for name, batch in batches.items():
-        kind = tuple((one.shape[1:], one.dtype) for one in walk(batch))
+        kind = tuple((one.shape[1:], one.dtype) for one in members(batch))
         fault = None if kind in known else _fault(model, batch)
         if fault is not None:
             remedy = "give what the model takes"
@@ -94,7 +94,7 @@ def check_runs(model: nn.Module, batches: Mapping[str, Batch]) -> None:
 
 
 def _shape(batch: Batch) -> str:
-    return ", ".join(str(tuple(one.shape)) for one in walk(batch)) or "none"
+    return ", ".join(str(tuple(one.shape)) for one in members(batch)) or "none"
 
 
 def _fault(model: nn.Module, batch: Batch) -> str | None:

@@ -3,15 +3,22 @@
 Imports `running`. Used by every later stage.
 """
 
-from .calibration import divide
+from .behaviour import observe
+from .calibration import divide, filled, thinned
 from .doubts import doubts
-from .layers import Layer, chosen, select, survey
+from .layers import Layer, chosen, select, staying, survey
+from .parting import neighbours
 
 __all__ = [
     "Layer",
     "chosen",
     "divide",
     "doubts",
+    "filled",
+    "neighbours",
+    "observe",
     "select",
+    "staying",
     "survey",
+    "thinned",
 ]

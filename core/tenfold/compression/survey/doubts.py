@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..running import Batch, walk
+from ..running import Batch, members, size
 from .layers import Layer
 
 FEW = 8  # samples held out, below which an error is one of these few
@@ -24,7 +24,7 @@ def doubts(
     `given` is whether there was a calibration; `layers` are those that may be replaced.
     """
     found = []
-    judged = sum(map(samples, held))
+    judged = sum(map(size, held))
     if not given:
         found.append("no calibration was given, and example_inputs stood in for it")
     if all(any(one is other for other in held) for one in fitted):
@@ -50,18 +50,12 @@ def patches(layer: Layer, batches: Sequence[Batch]) -> int:
     """About how many patches a layer sees in some batches: as in the example, for each sample."""
     seen = sum(batch * prod(output) for batch, _, output in layer.maps())
     first = max(1, max((shape[0] for shape in layer.shapes if shape), default=1))
-    return seen * sum(map(samples, batches)) // first
-
-
-def samples(batch: Batch) -> int:
-    """How many samples a batch has, by the first axis of its first tensor."""
-    first = next(walk(batch), None)
-    return 1 if first is None or not first.dim() else len(first)
+    return seen * sum(map(size, batches)) // first
 
 
 def is_noise(batch: Batch) -> bool:
     """Whether no value of a batch of maps or sequences has to do with its neighbours."""
-    found = [x for x in walk(batch) if x.dim() > 2 and x.is_floating_point()]
+    found = [x for x in members(batch) if x.dim() > 2 and x.is_floating_point()]
     return bool(found) and all(map(_unrelated, found))
 
 
