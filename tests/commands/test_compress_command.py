@@ -273,6 +273,25 @@ def typer_command(name):
     return get_command(main).commands[name]
 
 
+class TestSensitivity:
+    def test_it_shows_each_layer_and_serves_a_compression(self, module, tmp_path):
+        line = (f"{module}:net", "--data", f"{module}:labelled", "--no-progress")
+        done = call("sensitivity", *line, "--table", "t", "--plot", "s.svg")
+        assert done.exit_code == 0, done.output
+        assert "0.25 of it" in done.stdout
+        assert (tmp_path / "s.svg").exists()
+        kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "t").iterdir()}
+        assert kept
+        assert compress(module, "--budget", 0.5, "--table", "t").exit_code == 0
+        assert {p: p.stat().st_mtime_ns for p in (tmp_path / "t").iterdir()} == kept
+
+    def test_a_bad_option_is_refused(self, module):
+        line = ("sensitivity", f"{module}:net", "--data", f"{module}:batches", "--no-progress")
+        done = call(*line, "--metric", "flops")
+        assert done.exit_code == 2
+        assert "metric='flops'" in flat(done)
+
+
 class TestReport:
     def test_it_shows_and_writes_what_was_saved(self, module, tmp_path):
         assert compress(module, "--budget", 0.5).exit_code == 0

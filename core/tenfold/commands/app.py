@@ -17,6 +17,7 @@ from .bench import bench
 from .compress import compress, report
 from .doctor import doctor
 from .options import check_plot, read_rank
+from .sensitivity import sensitivity
 from .tune import tune
 
 main = typer.Typer(
@@ -28,6 +29,7 @@ console = Console()
 main.command()(bench)
 main.command()(compress)
 main.command()(report)
+main.command()(sensitivity)
 main.command()(doctor)
 main.command()(tune)
 

@@ -107,9 +107,8 @@ def compress(
     """
     line = {name: value for name, value in locals().items() if name not in ("config", "shapes")}
     sizes = [read.read_numbers(text, "--input") for text in shapes or ()]
-    part = int(inputs) if inputs is not None and inputs.lstrip("-").isdigit() else inputs
     try:
-        order = read_order(config, {**line, "inputs": part, "input": sizes})
+        order = read_order(config, {**line, "inputs": read_part(inputs), "input": sizes})
         check_free(order.output, MANIFEST)
     except (ValueError, OSError) as fault:
         raise typer.BadParameter(str(fault)) from None
@@ -166,7 +165,7 @@ def read_network(order: Order) -> nn.Module:
 
 def _arguments(order: Order) -> dict[str, Any]:
     """The inputs and the scores that `compress` takes."""
-    batches = None if order.data is None else _batches(order.data)
+    batches = None if order.data is None else read_batches(order.data)
     if batches is None and not order.without_data:
         raise typer.BadParameter(
             "without inputs of its own a network loses what it has learnt: give batches of them, "
@@ -192,7 +191,13 @@ def _arguments(order: Order) -> dict[str, Any]:
     return {**given, **scores}
 
 
-def _batches(text: str) -> list[Any]:
+def read_part(text: str | None) -> int | str | None:
+    """Which part of a batch: an index, or a key."""
+    return int(text) if text is not None and text.lstrip("-").isdigit() else text
+
+
+def read_batches(text: str) -> list[Any]:
+    """The batches that `module:loader` gives."""
     found = read.read_target(text, "--data", "loader")
     found = found() if callable(found) and not isinstance(found, Iterable) else found
     if not isinstance(found, Iterable):
