@@ -4,7 +4,7 @@ from .distillation import distill
 from .engine import compress
 from .reporting import Compression, Report
 from .request import CompressionConfig, Order, read_order
-from .storage import MANIFEST, check_free, load, load_report, save
+from .storage import MANIFEST, check_free, has_report, load, load_report, save, saved_layers
 
 __all__ = [
     "MANIFEST",
@@ -15,8 +15,10 @@ __all__ = [
     "check_free",
     "compress",
     "distill",
+    "has_report",
     "load",
     "load_report",
     "read_order",
     "save",
+    "saved_layers",
 ]
