@@ -81,10 +81,15 @@ def test_the_page_of_plugins_shows_the_whole_package_as_it_is(file, most):
 
 def test_the_page_of_plugins_has_every_law():
     page = (ROOT / "docs/plugins.md").read_text()
-    for law in laws.FORMAT_LAWS:
-        kind = "both" if law in laws.RUNNER_LAWS else "formats"
+    kinds = {law: ["both"] for law in laws.LAYER_LAWS}
+    kinds |= {law: ["implementations"] for law in laws.RUNNING_LAWS}
+    kinds |= {law: ["formats"] for law in laws.KERNEL_LAWS}
+    for hook, several in laws.HOOK_LAWS.items():
+        for law in several:
+            kinds.setdefault(law, []).append(f"`{hook}`")
+    for law, of in kinds.items():
         first = law.__doc__.strip().splitlines()[0]
-        assert f"| `{law.__name__}` | {kind} | {first} |" in page
+        assert f"| `{law.__name__}` | {', '.join(of)} | {first} |" in page
 
 
 def script(name):
@@ -102,6 +107,15 @@ def test_the_drawings_show_the_networks_and_plans_as_they_are():
         (shown,) = tree.iter("{http://purl.org/dc/elements/1.1/}description")
         assert json.loads(shown.text) == drawings.describe(name), "run docs/scripts/drawings.py"
         assert f"images/{name}.svg" in (ROOT / "docs/how-it-works.md").read_text()
+
+
+def test_the_pictures_of_the_rooms_show_them_as_they_are():
+    rooms = script("rooms")
+    for name in rooms.PICTURES:
+        tree = ElementTree.parse(rooms.IMAGES / f"{name}.svg")
+        (shown,) = tree.iter("{http://purl.org/dc/elements/1.1/}description")
+        assert json.loads(shown.text) == rooms.describe(name), "run docs/scripts/rooms.py"
+        assert f"images/{name}.svg" in (ROOT / "docs/rooms.md").read_text()
 
 
 def test_every_public_name_is_in_the_reference():

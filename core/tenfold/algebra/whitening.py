@@ -9,7 +9,7 @@ et al. 2016, arXiv 1505.06798); for Tucker-2 it is `Σ_channel ⊗ Σ_spatial`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,16 +68,23 @@ class Whitening:
         ]
 
 
-def whiten(moment: Tensor, sizes: Sequence[int], factors: Sequence[Modes]) -> Whitening:
+def whiten(
+    moment: Tensor,
+    sizes: Sequence[int],
+    factors: Sequence[Modes],
+    constants: Collection[int] = (),
+) -> Whitening:
     """Split a moment `(groups, in * k…, in * k…)` over factors that all have the mode `group`.
 
     `sizes` are those of `in` and the spatial modes. A mode that several factors have is left as it
-    is.
+    is, and so are those of `constants`, factors by their indices.
     """
     inputs = (IN, *spatial_modes(len(sizes) - 1))
     owned = [
-        tuple(m for m in factor if m in inputs and sum(m in f for f in factors) == 1)
-        for factor in factors
+        ()
+        if index in constants
+        else tuple(m for m in factor if m in inputs and sum(m in f for f in factors) == 1)
+        for index, factor in enumerate(factors)
     ]
     apart = moment.reshape(-1, *sizes, *sizes)
     roots: list[Tensor | None] = []

@@ -112,7 +112,8 @@ def sensitivity(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
     wide = [factor.detach().double() for factor in factors]
     norm = float(network.to_tensor(wide).square().sum())
     total = 0.0
-    for index, (mine, factor) in enumerate(zip(network.factors, wide, strict=True)):
+    for index in network.free:
+        mine, factor = network.factors[index], wide[index]
         theirs = [modes for other, modes in enumerate(network.factors) if other != index]
         around = set().union(*theirs)
         free = prod(network.sizes[mode] for mode in mine if mode not in around)

@@ -3,8 +3,9 @@
 Imports nothing of the other rooms. Used by all; authors of formats and implementations too.
 """
 
-from .budget import clip
 from .contraction import Contraction, Modes, check_modes, plan_contraction
+from .cut import Cut, cuts
+from .exact import clip
 from .geometry import Geometry
 from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
 from .partition import Partition, Roles, cheapest_partition, is_partition, partition_macs, roles
@@ -16,6 +17,7 @@ __all__ = [
     "OUT",
     "WANTED",
     "Contraction",
+    "Cut",
     "Energy",
     "Error",
     "Geometry",
@@ -28,6 +30,7 @@ __all__ = [
     "check_modes",
     "check_size",
     "clip",
+    "cuts",
     "is_budget",
     "is_partition",
     "partition_macs",

@@ -20,6 +20,11 @@ def spatial_modes(order: int) -> Modes:
     return tuple(f"k{axis}" for axis in range(order))
 
 
+def is_spatial(mode: str) -> bool:
+    """Whether it is the name of a spatial mode."""
+    return mode[:1] == "k" and mode[1:].isdecimal()
+
+
 @dataclass(frozen=True)
 class KernelNetwork:
     """The structure of a factorized kernel, without the numbers.
@@ -29,14 +34,16 @@ class KernelNetwork:
     `in` are those of one group). Every other name is a bond, which at least two factors share and
     which is summed over.
 
+    `constants` are the indices of the factors that the format fixes, which are no parameters.
+
     Raises `ValueError` where that does not hold, and `TypeError` for what is no names or sizes.
 
     >>> sizes = {"out": 8, "in": 4, "k0": 3, "r": 2}
     >>> network = KernelNetwork((("in", "k0", "r"), ("r", "out")), sizes)
     >>> network.order, network.groups, network.spatial, network.open_modes, network.bonds
     (1, 1, ('k0',), ('out', 'in', 'k0'), ('r',))
-    >>> network.shapes, network.numel, network.shape
-    (((4, 3, 2), (2, 8)), 40, (8, 4, 3))
+    >>> network.shapes, network.numel, network.shape, network.free
+    (((4, 3, 2), (2, 8)), 40, (8, 4, 3), (0, 1))
     >>> network.to_tensor([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
     torch.Size([8, 4, 3])
     >>> whole = network.contraction([0, 1], ("in", "out", "k0"))
@@ -46,6 +53,7 @@ class KernelNetwork:
 
     factors: tuple[Modes, ...]
     sizes: Mapping[str, int]
+    constants: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_modes("factors", self.factors)
@@ -66,6 +74,10 @@ class KernelNetwork:
                     f"mode {bond!r} is in one factor only: a bond joins two or more; "
                     f"the open modes, by sizes, are {', '.join(self.open_modes)}"
                 )
+        if not set(self.constants) <= set(range(len(self.factors))):
+            raise ValueError(f"constants={self.constants} must be indices of its factors")
+        if len(self.free) == 0:
+            raise ValueError("every factor is constant: nothing is left to learn")
         for mode in names:
             size = self.sizes.get(mode)
             if not isinstance(size, Integral | SymInt) or size < 1:
@@ -116,8 +128,14 @@ class KernelNetwork:
 
     @property
     def numel(self) -> int:
-        """The number of parameters of all factors."""
-        return sum(prod(shape) for shape in self.shapes)
+        """The number of parameters of all factors but constants."""
+        shapes = self.shapes
+        return sum(prod(shapes[index]) for index in self.free)
+
+    @cached_property
+    def free(self) -> tuple[int, ...]:
+        """The indices of the factors that are no constants."""
+        return tuple(i for i in range(len(self.factors)) if i not in self.constants)
 
     def contraction(self, indices: Sequence[int], output: Modes) -> Contraction:
         """Plan the contraction of some of the factors to one tensor with the modes `output`.
@@ -129,7 +147,8 @@ class KernelNetwork:
         return plan_contraction([self.factors[index] for index in indices], output, self.sizes)
 
     @cached_property
-    def _whole(self) -> Contraction:
+    def whole(self) -> Contraction:
+        """The contraction of all factors to the kernel, planned once."""
         return self.contraction(range(len(self.factors)), self.open_modes)
 
     def to_tensor(self, factors: Sequence[Tensor]) -> Tensor:
@@ -140,4 +159,4 @@ class KernelNetwork:
         given = tuple(tuple(factor.shape) for factor in factors)
         if given != self.shapes:
             raise ValueError(f"factors of shapes {given} must have {self.shapes}")
-        return self._whole(factors).reshape(self.shape)
+        return self.whole(factors).reshape(self.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -54,6 +54,30 @@ class Factorization(ABC):
         Raises `ValueError` for an order or a request that the format has not.
         """
 
+    def constant(self, modes: Modes, sizes: Mapping[str, int]) -> Tensor | None:
+        """The values of a factor that the format fixes; None for one that is learned, as here all.
+
+        `modes` are the factor's and `sizes` those of every mode; the values, one group's, have an
+        axis for each of `modes`: a dictionary of filters, a copy tensor, a mask. They are a buffer
+        of the layer: they move and are saved with it, but are not counted, drawn or fitted.
+
+        Law: the same arguments give the same values. Raises nothing.
+
+        >>> class Cosines(Factorization):
+        ...     def factors(self, order, rank):
+        ...         return [("out", "in", "f"), ("f", "k0")]
+        ...
+        ...     def constant(self, modes, sizes):
+        ...         if "k0" not in modes:
+        ...             return None
+        ...         n, m = (torch.arange(sizes[mode]) for mode in modes)
+        ...         return torch.cos(torch.pi * n[:, None] * (m + 0.5) / len(m))
+        >>> kernel = FactorizedKernel.new((8, 4, 5), rank=2, factorization=Cosines)
+        >>> kernel.numel(), [name for name, _ in kernel.named_buffers()]
+        (64, ['factors.1'])
+        """
+        return None
+
     def ranks(
         self,
         shape: Sequence[int],
@@ -70,8 +94,10 @@ class Factorization(ABC):
         """
         factors = self._named(len(shape) - 2, rank)
         bonds = _bonds(factors, len(shape) - 2)
-        lost = None if kernel is None or not is_budget(rank) else tails(kernel, factors, bonds)
-        return spend(factors, bonds, shape, rank, lost)
+        looks = kernel is not None and is_budget(rank) and len(bonds) > 1
+        lost = tails(kernel, factors) if looks and kernel is not None else None
+        ones = dict.fromkeys((*bonds, OUT, IN, *spatial_modes(len(shape) - 2)), 1)
+        return spend(factors, bonds, shape, rank, lost, constants=self._fixed(factors, ones))
 
     def decompose(
         self,
@@ -101,9 +127,32 @@ class Factorization(ABC):
             kernel,
             network,
             generator=generator,
+            constants=self.constants(network, kernel),
             sweeps=self.sweeps,
             tolerance=self.tolerance,
         )
+
+    def constants(self, network: KernelNetwork, like: Tensor) -> dict[int, Tensor]:
+        """The constant factors of a network of this format, as `like`; not to be overridden.
+
+        Raises `ValueError` for values of another shape.
+
+        >>> factorizations["cp"]().constants(KernelNetwork((("out", "in"),), {"out": 2, "in": 2}),
+        ...                                  torch.zeros(()))
+        {}
+        """
+        found = {}
+        for index in network.constants:
+            modes = tuple(mode for mode in network.factors[index] if mode != GROUP)
+            values = self.constant(modes, network.sizes)
+            wanted = tuple(network.sizes[mode] for mode in modes)
+            if not isinstance(values, Tensor) or tuple(values.shape) != wanted:
+                raise ValueError(
+                    f"{type(self).__name__}.constant({modes}) must give values of shape {wanted}, "
+                    f"not {tuple(getattr(values, 'shape', ())) or values!r}"
+                )
+            found[index] = values.to(like).expand(network.shapes[index]).contiguous()
+        return found
 
     def network(
         self,
@@ -125,10 +174,18 @@ class Factorization(ABC):
             bonds = _bonds(factors, order)
             sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))
             sizes |= zip(bonds, self._sized(bonds, self.ranks(inner, rank, kernel)), strict=True)
+            constants = self._fixed(factors, sizes)
         if groups > 1:
             sizes[GROUP] = groups
             factors = tuple((GROUP, *factor) for factor in factors)
-        return KernelNetwork(factors, sizes)
+        return KernelNetwork(factors, sizes, constants)
+
+    def _fixed(self, factors: Sequence[Modes], sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Which factors are constants."""
+        if type(self).constant is Factorization.constant:
+            return ()
+        values = [self.constant(factor, sizes) for factor in factors]
+        return tuple(index for index, one in enumerate(values) if one is not None)
 
     def _named(self, order: int, rank: Any) -> tuple[Modes, ...]:
         named = self.factors(order, rank)

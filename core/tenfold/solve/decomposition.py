@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..algebra import (
     Whitening,
     affordable,
     balance,
+    on_one_thread,
     weighted_least_squares,
     whiten,
 )
@@ -69,14 +70,14 @@ def decompose(
     grouped = with_group(network)
     found = [_balanced(factorization, kernel, grouped, generator)]
     if moment is not None:
-        turning = whitening_of(moment, kernel, grouped.factors)
+        turning = whitening_of(moment, kernel, grouped.factors, grouped.constants)
         turned = turning.turned(kernel, grouped.open_modes)
         factors = _balanced(factorization, turned, grouped, generator)
-        found.append(balance(turning.restored(factors)))
+        found.append(balance(turning.restored(factors), grouped.constants))
         if affordable(moment, kernel):
             seen = turning.seen(moment.matrix.to(kernel), kernel.shape[2:], moment.patches)
             refined = weighted_least_squares(turned, grouped, factors, seen)
-            found.append(balance(turning.restored(refined)))
+            found.append(balance(turning.restored(refined), grouped.constants))
     stored = [
         [
             factor.reshape(shape).to(dtype).contiguous()
@@ -90,7 +91,12 @@ def decompose(
     return min(stored, key=lambda one: moment.output_error(whole, network.to_tensor(one)))
 
 
-def whitening_of(moment: SecondMoment, kernel: Tensor, factors: Sequence[Modes]) -> Whitening:
+def whitening_of(
+    moment: SecondMoment,
+    kernel: Tensor,
+    factors: Sequence[Modes],
+    constants: Collection[int] = (),
+) -> Whitening:
     """Split a moment over the factors of a network for `kernel`, `(groups, out, in, *k)`.
 
     Raises `ValueError` for the moment of a convolution of another shape.
@@ -101,7 +107,7 @@ def whitening_of(moment: SecondMoment, kernel: Tensor, factors: Sequence[Modes])
             f"moment is of a convolution with a {moment.shape} kernel; this one has {shape}: give "
             "each layer its own"
         )
-    return whiten(moment.matrix.to(kernel), kernel.shape[2:], factors)
+    return whiten(moment.matrix.to(kernel), kernel.shape[2:], factors, constants)
 
 
 def _balanced(
@@ -114,9 +120,10 @@ def _balanced(
     norms = kernel.flatten(1).norm(dim=1)
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     scale = norms.reshape(-1, *(1,) * (kernel.dim() - 1))
-    found = plugin_hooks().tenfold_decompose(
-        factorization=factorization, kernel=kernel / scale, network=network, generator=generator
-    )
+    with on_one_thread(kernel.numel()):
+        found = plugin_hooks().tenfold_decompose(
+            factorization=factorization, kernel=kernel / scale, network=network, generator=generator
+        )
     if not isinstance(found, Sequence) or not all(
         isinstance(factor, Tensor) and factor.is_floating_point() for factor in found
     ):
@@ -128,8 +135,11 @@ def _balanced(
         raise RuntimeError(f"{factorization!r} gave factors {shapes}, not {list(network.shapes)}")
     if not all(bool(torch.isfinite(factor).all()) for factor in factors):
         raise RuntimeError(f"{factorization!r} gave factors that are not finite")
-    first = factors[0] * norms.reshape(-1, *(1,) * (factors[0].dim() - 1))
-    return balance([first, *factors[1:]])
+    for index, values in factorization.constants(network, kernel).items():
+        factors[index] = values
+    first = network.free[0]
+    factors[first] = factors[first] * norms.reshape(-1, *(1,) * (factors[first].dim() - 1))
+    return balance(factors, network.constants)
 
 
 def with_group(network: KernelNetwork) -> KernelNetwork:
@@ -137,7 +147,7 @@ def with_group(network: KernelNetwork) -> KernelNetwork:
     if GROUP in network.sizes:
         return network
     factors = tuple((GROUP, *factor) for factor in network.factors)
-    return KernelNetwork(factors, {**network.sizes, GROUP: 1})
+    return KernelNetwork(factors, {**network.sizes, GROUP: 1}, network.constants)
 
 
 def relative_error(kernel: Tensor, other: Tensor) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..algebra import SecondMoment, by_group
+from ..algebra import SecondMoment, by_group, on_one_thread
 from ..network import (
     GROUP,
     IN,
@@ -25,7 +25,7 @@ from ..network import (
     spatial_modes,
 )
 from ..plugin import Factorization, plugin_hooks
-from .decomposition import decompose, relative_error, whitening_of
+from .decomposition import decompose, relative_error, whitening_of, with_group
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for
@@ -82,25 +82,31 @@ def fit(
     With a `moment`, ranks and factors are those for the output's error. The kernel is brought to
     its groups, and to the dtype that is computed in, here and nowhere below.
     """
-    work = by_group(kernel, groups)
-    weighed = work if moment is None else turned(factorization, work, rank, moment)
-    if isinstance(rank, Error | Energy):
-        most = rank.most if isinstance(rank, Error) else (1 - rank.kept) ** 0.5
-        if kernel.device.type == "meta":
-            raise ValueError(f"rank={rank!r} needs the kernel's values; it is on the meta device")
-        search = Search(factorization, work, weighed, kernel.dtype, most, generator, moment)
-        return search.least()
-    network = structure(factorization, tuple(kernel.shape), rank, groups, weighed)
-    return network, decompose(factorization, work, network, kernel.dtype, generator, moment)
+    largest = kernel.numel() if moment is None else max(kernel.numel(), moment.matrix.numel())
+    with on_one_thread(largest):
+        work = by_group(kernel, groups)
+        weighed = work if moment is None else turned(factorization, work, rank, moment)
+        if isinstance(rank, Error | Energy):
+            most = rank.most if isinstance(rank, Error) else (1 - rank.kept) ** 0.5
+            if kernel.device.type == "meta":
+                raise ValueError(
+                    f"rank={rank!r} needs the kernel's values; it is on the meta device"
+                )
+            search = Search(factorization, work, weighed, kernel.dtype, most, generator, moment)
+            return search.least()
+        network = structure(factorization, tuple(kernel.shape), rank, groups, weighed)
+        return network, decompose(factorization, work, network, kernel.dtype, generator, moment)
 
 
 def turned(factorization: Factorization, kernel: Tensor, rank: Any, moment: SecondMoment) -> Tensor:
     """The kernel, `(groups, out, in, *k)`, whose plain error is nearly the output's: as nearly as
     the moment is split over the factors."""
-    order = kernel.dim() - 3
-    factors = [(GROUP, *factor) for factor in factorization.factors(order, rank)]
+    order, groups = kernel.dim() - 3, len(kernel)
+    shape = tuple(kernel.flatten(0, 1).shape)
+    sized = isinstance(rank, Sequence) and not isinstance(rank, str)
+    named = with_group(factorization.network(shape, rank if sized else 1, groups))
     opens = (GROUP, OUT, IN, *spatial_modes(order))
-    return whitening_of(moment, kernel, factors).turned(kernel, opens)
+    return whitening_of(moment, kernel, named.factors, named.constants).turned(kernel, opens)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ..request import CompressionConfig
 from ..running import Batch
 from .candidate import Candidate
 
-FORMAT = "tenfold-table-3"
+FORMAT = "tenfold-table-4"
 MATTERS = (
     "objective",
     "metric",
@@ -36,11 +36,17 @@ MATTERS = (
 
 @dataclass(repr=False)
 class LayerTable:
-    """The candidates of one layer, the dense one first, and the factors of those decomposed."""
+    """The candidates of one layer, the dense one first, and the factors of those decomposed.
+
+    `sensitivity` is what gradients tell of the network's error, over the candidates' weighted one;
+    0 where they tell nothing. `items` were run through the network to measure it.
+    """
 
     name: str
     candidates: list[Candidate]
     factors: dict[str, list[Tensor]]
+    sensitivity: float = 0.0
+    items: int = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {len(self.candidates)} candidates>"
@@ -104,6 +110,7 @@ def _write(directory: Path, layer: LayerTable, fingerprint: str) -> None:
         "format": FORMAT,
         "fingerprint": fingerprint,
         "name": layer.name,
+        "sensitivity": json.dumps(layer.sensitivity),
         "candidates": json.dumps([one.model_dump() for one in layer.candidates]),
     }
     stored = {
@@ -133,7 +140,7 @@ def _read(path: Path, fingerprint: str) -> LayerTable:
                 factors.setdefault(key, {})[int(index)] = file.get_tensor(name)
             found = [Candidate.model_validate(one) for one in json.loads(header["candidates"])]
             ordered = {key: [parts[i] for i in sorted(parts)] for key, parts in factors.items()}
-            return LayerTable(header["name"], found, ordered)
+            return LayerTable(header["name"], found, ordered, json.loads(header["sensitivity"]))
     except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as fault:
         raise ValueError(
             f"{path} is damaged ({fault}): delete it, and it is measured anew"

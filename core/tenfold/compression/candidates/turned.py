@@ -25,7 +25,7 @@ class Turned:
     def __init__(self, format_: Factorization, kernel: Tensor, norm: Norm, groups: int) -> None:
         self.format, self.kernel, self.groups = format_, kernel, groups
         smallest = with_group(self.network(1, weighed=False))
-        self.whitenings = norm.whitenings(smallest.factors, kernel.shape[1:])
+        self.whitenings = norm.whitenings(smallest.factors, kernel.shape[1:], smallest.constants)
         work = by_group(kernel, groups)
         for turning in self.whitenings:
             work = turning.turned(work, smallest.open_modes)
