@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from ..compression import compress
-from .data import channels_last, load_images
+from .data import load_images
 from .measured import BATCH, SEED, Measured, Setting
 
 BUDGETS = {"half of the MACs": 0.5, "a quarter": 0.25}
@@ -17,7 +19,7 @@ def run_budgets(setting: Setting) -> Iterator[Measured | str]:
     yield "the original"
     yield setting.original()
     images, _ = load_images("train")
-    batches = channels_last(images[:CALIBRATION]).split(BATCH)
+    batches = images[:CALIBRATION].contiguous(memory_format=torch.channels_last).split(BATCH)
     table = None
     for name, budget in BUDGETS.items():
         yield f"compressed to {name}"

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..compression.survey import Layer, survey
 from ..tuning import device_name, in_turn
-from .data import accuracy, channels_last, load_cnn, load_images
+from .data import accuracy, load_cnn, load_images
 
 JUDGED, BATCH = 1000, 32  # images that accuracies are of, and that MACs and times are of
 SECONDS = 0.15  # of the runs of one network, at least
@@ -59,7 +59,8 @@ class Setting:
         images, labels = load_images()
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED))
         kept = order[:JUDGED]
-        self.images, self.labels = channels_last(images[kept]), labels[kept]
+        self.images = images[kept].contiguous(memory_format=torch.channels_last)
+        self.labels = labels[kept]
         self.batch = self.images[:BATCH]
         self.layers: list[Layer] = survey(self.model, self.batch)
         threads = torch.get_num_threads()
