@@ -13,10 +13,11 @@ from .demo import demo
 from .doctor import doctor
 from .plugins import plugins
 from .report import report
+from .sensitivity import sensitivity
 from .tune import tune
 
 main = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (demo, compress, report, bench, tune, plugins, doctor):
+for command in (demo, compress, sensitivity, report, bench, tune, plugins, doctor):
     main.command()(command)
 
 

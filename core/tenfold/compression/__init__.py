@@ -2,8 +2,9 @@
 
 from .distillation import distill
 from .engine import compress
-from .reporting import Compression, Report
+from .reporting import Compression, Report, Sensitivity
 from .request import CompressionConfig, Order, read_order
+from .sensitivity import survey as measure_layers
 from .storage import MANIFEST, check_free, has_report, load, load_report, save, saved_layers
 
 __all__ = [
@@ -12,12 +13,14 @@ __all__ = [
     "CompressionConfig",
     "Order",
     "Report",
+    "Sensitivity",
     "check_free",
     "compress",
     "distill",
     "has_report",
     "load",
     "load_report",
+    "measure_layers",
     "read_order",
     "save",
     "saved_layers",

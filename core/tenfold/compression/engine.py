@@ -24,28 +24,42 @@ from .measurement import (
     Task,
     few,
     levels_of,
-    score,
     time_layer,
     time_networks,
 )
+from .measurement import score as measure_score
 from .moments import Importance, groups_within, importances, measure, scaling
 from .reporting import Change, Compression, Point, Report, summarise
 from .request import CompressionConfig
 from .running import (
     Batch,
+    Part,
     Progress,
     Runs,
-    check_call,
     check_finite,
+    check_part,
+    check_runs,
+    check_weights,
     copied,
     counted,
+    parted,
     run_all,
     shapes,
     shown,
     size,
     undisturbed,
 )
-from .survey import Layer, chosen, divide, filled, observe, select, staying, survey
+from .survey import (
+    Layer,
+    chosen,
+    divide,
+    doubts,
+    filled,
+    observe,
+    select,
+    staying,
+    survey,
+)
 
 TIGHTENINGS = 4  # of a latency budget that the whole network missed
 NOISE = 0.05  # of a measured latency
@@ -57,6 +71,8 @@ def compress(
     *,
     example_inputs: Batch,
     calibration: Iterable[Batch] | None = None,
+    inputs: Part = None,
+    score: Evaluate | None = None,
     evaluate: Evaluate | None = None,
     executor: Executor | None = None,
     table: Table | str | os.PathLike[str] | None = None,
@@ -68,10 +84,18 @@ def compress(
         config, config_fields: what is wanted: see `CompressionConfig`.
         example_inputs: what the model takes (a tensor, a tuple of arguments or a dict of keywords):
             MACs and latencies are those of one run on it.
-        calibration: batches of inputs, as `example_inputs`, without labels; a part is held out to
-            judge by. `example_inputs` where there are none.
-        evaluate: a score of a model, higher being better, that counts instead of the change of the
-            output.
+        calibration: batches of inputs, as a list or a `DataLoader` as it is; a part is held out to
+            judge by. `example_inputs` where there are none. What `forward` takes is taken whole; of
+            a tuple or list that it does not take the last part is left out as labels, and of a
+            dict what is under "label", "labels", "target", "targets" or "y".
+        inputs: which part of a batch the model takes, where that rule does not do: an index, a key
+            or a function of the batch.
+        score: a function of a model that gives a number, as its accuracy; the report has it before
+            and after, and nothing goes by it.
+        evaluate: a score, higher being better, that steers: it counts instead of the change of the
+            output, and is taken hundreds of times. The network is fitted to it, so a test set is
+            none any more once it was used here: give that to `score`. Without it results are as
+            good as a rule, and come sooner.
         executor: where layers are measured, as a process pool or Dask's; here without one.
         table: a folder, in which what is measured is kept, so that an interrupted call goes on
             where it was; or the `table` of an earlier compression.
@@ -93,9 +117,11 @@ def compress(
     True
     """
     asked = CompressionConfig.parse(config, config_fields)
-    _check(model, asked, evaluate, executor)
+    _check(model, asked, score, evaluate, executor)
+    check_part("inputs", inputs)
     with undisturbed(), shown(asked.progress) as progress, counted() as runs:
-        run = Run(model, asked, example_inputs, calibration, evaluate, progress, runs)
+        given = (example_inputs, calibration, inputs)
+        run = Run(model, asked, given, score, evaluate, progress, runs)
         found = run.measured(table, executor)
         return run.compressed(found)
 
@@ -107,29 +133,32 @@ class Run:
         self,
         model: nn.Module,
         config: CompressionConfig,
-        example: Batch,
-        calibration: Iterable[Batch] | None,
+        given: tuple[Batch, Iterable[Batch] | None, Part],
+        score: Evaluate | None,
         evaluate: Evaluate | None,
         progress: Progress,
         runs: Runs,
     ) -> None:
+        self.config, self.evaluate, self.shown = config, evaluate, score or evaluate
         self.runs = runs
-        self.config, self.example, self.evaluate = config, example, evaluate
         self.progress = progress
-        check_call(model, example, "example_inputs")
-        given = [example] if calibration is None else check_batches("calibration", calibration)
-        self.batches = list(given)
-        if not self.batches:
+        example, calibration, inputs = given
+        self.example, _ = parted(model, example, "example_inputs", inputs)
+        several = () if calibration is None else check_batches("calibration", calibration)
+        names = {f"calibration[{index}]": batch for index, batch in enumerate(several)}
+        found = {name: parted(model, batch, name, inputs)[0] for name, batch in names.items()}
+        if calibration is not None and not found:
             raise ValueError("calibration has no batch: give some inputs, or leave it out")
-        for index, batch in enumerate(self.batches):
-            check_call(model, batch, f"calibration[{index}]")
+        self.batches = list(found.values()) or [self.example]
+        check_weights(model)
         self.model = copied(model)
-        self.every = survey(self.model, example)
-        self.outside = observe(self.model, example, self.every, evaluate is not None)
+        check_runs(self.model, {"example_inputs": self.example, **found})
+        self.every = survey(self.model, self.example)
+        self.outside = observe(self.model, self.example, self.every, evaluate is not None)
         select(self.model, self.every, config.include, config.exclude)
-        reject(self.model, chosen(self.every), example, config)
+        reject(self.model, chosen(self.every), self.example, config)
         self.layers = chosen(self.every)
-        check_finite(self.model, example, "example_inputs")
+        check_finite(self.model, self.example, "example_inputs")
         for index, batch in enumerate(self.batches):
             check_finite(self.model, batch, f"calibration[{index}]")
         self.batches = filled(self.batches)
@@ -138,6 +167,14 @@ class Run:
         self.fitted, self.held = divide(self.batches, config.holdout, self.model)
         step = max(1, len(self.fitted) // config.probes)
         self.probes = self.fitted[::step][: config.probes]
+        self.doubts = doubts(calibration is not None, self.fitted, self.held, self.layers)
+
+    @cached_property
+    def before(self) -> float | None:
+        """The original's score, which the report shows."""
+        if self.shown is None or self.shown is self.evaluate:
+            return None if self.shown is None else self.final.best
+        return measure_score(self.model, self.shown, "score")
 
     @cached_property
     def judge(self) -> Judge:
@@ -167,6 +204,11 @@ class Run:
     ) -> Table:
         """Measure the layers that the table does not have yet."""
         config = self.config
+        if config.min_score is not None and self.final.best < config.min_score:
+            raise ValueError(
+                f"min_score={config.min_score:g} is above the original's own, which evaluate gives "
+                f"as {self.final.best:g}: ask for less than that"
+            )
         key = fingerprint(self.model, self.batches, self.example, config, self.evaluate)
         table = Table.open(place, key)
         missing = [layer for layer in self.layers if layer.name not in table.layers]
@@ -293,7 +335,7 @@ class Run:
         if correcting:
             self.correct(model)
         error = self.final.change(model)
-        found = None if self.evaluate is None else score(model, self.evaluate)
+        found = None if self.evaluate is None else measure_score(model, self.evaluate)
         return Made(budget, choices, model, error, found)
 
     def assembled(self, table: Table, choices: Choices) -> nn.Module:
@@ -350,7 +392,7 @@ class Run:
             macs=report.macs.after,
             milliseconds=None if report.milliseconds is None else report.milliseconds.after,
             error=made.error,
-            score=made.score,
+            score=None if report.score is None else report.score.after,
         )
 
     def report(self, plan: Plan, made: Made, curve: Sequence[Point]) -> Report:
@@ -368,12 +410,22 @@ class Run:
             ),
             milliseconds=Change(before=before, after=after),
             error=made.error,
-            score=None if made.score is None else Change(before=self.final.best, after=made.score),
+            score=self.change_of_score(made),
             curve=curve,
+            warnings=self.doubts,
             passes=self.runs.items / sum(map(size, self.batches)),
             inputs=shapes(self.example),
             device=next(self.model.parameters()).device,
         )
+
+    def change_of_score(self, made: Made) -> Change | None:
+        """The score that is shown, of the original and of a network."""
+        if self.shown is None or self.before is None:
+            return None
+        after = made.score
+        if after is None or self.shown is not self.evaluate:
+            after = measure_score(made.model, self.shown, "score")
+        return Change(before=self.before, after=after)
 
 
 @dataclass(frozen=True)
@@ -387,15 +439,18 @@ class Made:
     score: float | None
 
 
-def _check(model: nn.Module, config: CompressionConfig, evaluate: Any, executor: Any) -> None:
+def _check(
+    model: nn.Module, config: CompressionConfig, score: Any, evaluate: Any, executor: Any
+) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model={type(model).__name__} must be an nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError("model is scripted: give the one that it was made from")
     if hasattr(model, "_orig_mod"):
         raise TypeError("model is compiled: give model._orig_mod, and compile what comes of it")
-    if evaluate is not None and not callable(evaluate):
-        raise TypeError(f"evaluate={evaluate!r} must be a function of a model that gives a number")
+    for name, value in (("score", score), ("evaluate", evaluate)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name}={value!r} must be a function of a model that gives a number")
     if config.min_score is not None and evaluate is None:
         raise ValueError(f"min_score={config.min_score} needs evaluate=, which gives the score")
     if executor is not None and not isinstance(executor, Executor):

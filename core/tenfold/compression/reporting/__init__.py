@@ -6,13 +6,16 @@ Imports `choice` and what is before it. Used by the engine and by `storage`.
 from .findings import Change, LayerReport, Point
 from .report import Report
 from .result import Compression
+from .sensitivity import LayerCost, Sensitivity
 from .summary import summarise
 
 __all__ = [
     "Change",
     "Compression",
+    "LayerCost",
     "LayerReport",
     "Point",
     "Report",
+    "Sensitivity",
     "summarise",
 ]

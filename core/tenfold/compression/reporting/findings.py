@@ -72,8 +72,9 @@ class Findings(BaseModel):
 
     MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
-    user's `evaluate` gave. `curve` has a point for each budget that was asked for. `passes` says
-    how often the network was run on the whole calibration, in all; `device` is what was timed.
+    user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
+    `warnings` say why these numbers are to be doubted, if they are. `passes`
+    says how often the network was run on the whole calibration, in all; `device` is what was timed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,6 +89,7 @@ class Findings(BaseModel):
     error: Number
     score: Change | None
     curve: tuple[Point, ...] = ()
+    warnings: tuple[str, ...] = ()
     passes: Number = 0.0
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str

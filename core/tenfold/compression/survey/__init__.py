@@ -5,6 +5,7 @@ Imports `running`. Used by every later stage.
 
 from .behaviour import observe
 from .calibration import divide, filled, thinned
+from .doubts import doubts
 from .layers import Layer, chosen, select, staying, survey
 from .parting import neighbours
 
@@ -12,6 +13,7 @@ __all__ = [
     "Layer",
     "chosen",
     "divide",
+    "doubts",
     "filled",
     "neighbours",
     "observe",
