@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from .contraction import Modes
 from .cut import cuts
 from .exact import Sizes, clip, exact, limiting
-from .network import is_spatial
 
 Array = NDArray[np.float64]
 Losses = Mapping[Modes, Sequence[float]]
@@ -48,8 +47,7 @@ class Purse:
     @cached_property
     def _cuts(self) -> dict[Modes, int]:
         """The bonds of each cut that has one to choose, and the product at which they are exact."""
-        order = sum(map(is_spatial, self.sizes))
-        found = cuts(tuple(map(tuple, self.factors)), order)
+        found = cuts(tuple(map(tuple, self.factors)))
         return {
             cut.bonds: cut.most(self.sizes) for cut in found if set(cut.bonds) & set(self.bonds)
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..algebra import (
     work_dtype,
 )
 from ..arguments import check_options, check_tensor
-from ..network import GROUP, KernelNetwork, Modes
+from ..network import GROUP, KernelNetwork
 from ..plugin import Factorization, plugin_hooks
 
 
@@ -68,15 +68,16 @@ def decompose(
     if kernel.device.type == "meta":
         return [kernel.new_empty(shape) for shape in network.shapes]
     grouped = with_group(network)
-    work = by_group(kernel, grouped.groups)
+    work = unfolded(kernel, grouped)
     found = [_balanced(factorization, work, grouped, generator)]
     if moment is not None:
-        turning = whitening_of(moment, kernel, grouped.factors, grouped.constants)
+        turning = whitening_of(moment, kernel, grouped)
         turned = turning.turned(work, grouped.open_modes)
         factors = _balanced(factorization, turned, grouped, generator)
         found.append(balance(turning.restored(factors), grouped.constants))
         if affordable(moment, kernel):
-            seen = turning.seen(moment.matrix.to(work), kernel.shape[1:], moment.patches)
+            inputs = [grouped.sizes[mode] for mode in (*grouped.ins, *grouped.spatial)]
+            seen = turning.seen(moment.matrix.to(work), inputs, moment.patches)
             refined = weighted_least_squares(turned, grouped, factors, seen)
             found.append(balance(turning.restored(refined), grouped.constants))
     stored = [
@@ -91,13 +92,8 @@ def decompose(
     return min(stored, key=lambda one: moment.output_error(kernel, network.to_tensor(one)))
 
 
-def whitening_of(
-    moment: SecondMoment,
-    kernel: Tensor,
-    factors: Sequence[Modes],
-    constants: Collection[int] = (),
-) -> Whitening:
-    """Split a moment over the factors of a network for `kernel`, `(out, in/groups, *k)`.
+def whitening_of(moment: SecondMoment, kernel: Tensor, network: KernelNetwork) -> Whitening:
+    """Split a moment over the factors of a network with `group`, for `kernel`, `(out, in, *k)`.
 
     Raises `ValueError` for the moment of a convolution of another shape.
     """
@@ -107,7 +103,15 @@ def whitening_of(
             f"{tuple(kernel.shape)}: give each layer its own"
         )
     seen = moment.matrix.to(device=kernel.device, dtype=work_dtype(kernel))
-    return whiten(seen, kernel.shape[1:], factors, constants)
+    inputs = [network.sizes[mode] for mode in (*network.ins, *network.spatial)]
+    return whiten(seen, inputs, network.factors, network.constants)
+
+
+def unfolded(kernel: Tensor, network: KernelNetwork) -> Tensor:
+    """A kernel `(out, in/groups, *k)` with an axis for each open mode of a network with `group`."""
+    return by_group(kernel, network.groups).reshape(
+        [network.sizes[mode] for mode in network.open_modes]
+    )
 
 
 def _balanced(

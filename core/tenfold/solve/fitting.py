@@ -13,19 +13,15 @@ from torch import Tensor
 
 from ..algebra import SecondMoment, by_group
 from ..network import (
-    GROUP,
-    IN,
-    OUT,
     WANTED,
     Energy,
     Error,
     KernelNetwork,
     Multiple,
     check_size,
-    spatial_modes,
 )
 from ..plugin import Factorization, plugin_hooks
-from .decomposition import decompose, relative_error, whitening_of, with_group
+from .decomposition import decompose, relative_error, unfolded, whitening_of, with_group
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for
@@ -98,9 +94,9 @@ def turned(
     """The kernel whose plain error is, up to the split of the moment, the output's."""
     sized = isinstance(rank, Sequence) and not isinstance(rank, str)
     named = with_group(factorization.network(tuple(kernel.shape), rank if sized else 1, groups))
-    opens = (GROUP, OUT, IN, *spatial_modes(kernel.dim() - 2))
-    whitening = whitening_of(moment, kernel, named.factors, named.constants)
-    return whitening.turned(by_group(kernel, groups), opens).flatten(0, 1)
+    whitening = whitening_of(moment, kernel, named)
+    work = whitening.turned(unfolded(kernel, named), named.open_modes)
+    return work.reshape(kernel.shape)
 
 
 @dataclass(frozen=True)

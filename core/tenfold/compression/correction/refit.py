@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...algebra import by_group
 from ...layer import TRANSPOSED, FactorizedConv, read_kernel, swap_channels
+from ...network import KernelNetwork
 from ..candidates import Turned, evened
 from ..measurement import Judge
 from ..moments import Importance, Norm, Seen, is_wide
@@ -79,7 +80,7 @@ def fits_of(
     """What to try for one layer, one after another."""
     made: Any = compressed.get_submodule(layer.name)
     factorized, wide = isinstance(made, FactorizedConv), is_wide(layer, memory)
-    if factorized and made.weight.network.constants:  # the regression would change them
+    if factorized and not is_refitted(made.weight.network):
         return
     seeds = features(made.weight.network, present(made)) if factorized and wide else None
     if wide and seeds is None:
@@ -96,6 +97,11 @@ def fits_of(
         yield factors(made, *refit(made.weight.network, present(made), response))
         worth = importance.channels.get(layer.name)
         yield factors(made, *nearer(made, kernel, response, worth, seed))
+
+
+def is_refitted(network: KernelNetwork) -> bool:
+    """Whether the regression knows its factors: it has no constants, and its outputs are whole."""
+    return not network.constants and len(network.outs) == 1
 
 
 def dense(made: Any, kernel: Tensor, layer: Layer, response: Response) -> Fit:
