@@ -52,7 +52,8 @@ class FourierConvolution:
 
     def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
         if x.shape[0] == 0:  # which the transform refuses
-            return self(x.new_zeros(1, *x.shape[1:]), factors, bias)[:0]
+            one = torch.cat([x, x.new_zeros(1, *x.shape[1:])])  # and gradients are those of `x`
+            return self(one, factors, bias)[:0]
         geometry, order = self.geometry, self.geometry.order
         padded = [s + 2 * p for s, p in zip(x.shape[2:], geometry.padding, strict=True)]
         geometry.check_size(x.shape[2:])

@@ -12,6 +12,7 @@ import tenfold
 from tenfold import FactorizedConv, compress, hookimpl
 from tenfold.compression import engine
 from tenfold.plugin.hooks import plugin_manager
+from tenfold.tuning import device_name
 
 BUDGET = 0.5
 QUICK = {"progress": False, "factorizations": "spatial_svd", "correct": False}
@@ -302,9 +303,33 @@ def test_layers_are_chosen_by_name_type_or_function(field, chosen):
     )
     x = torch.randn(4, 8, 10, 10)
     report = compress(model, budget=0.97, example_inputs=x, **QUICK, **field).report
-    reasons = {layer.name for layer in report.layers if layer.reason is None}
-    assert reasons == chosen
+    unchosen = {layer.name for layer in report.layers if "cluded" in (layer.reason or "")}
+    assert unchosen == {"0", "2", "4"} - chosen
     assert {layer.name for layer in report.layers if layer.factorization} <= chosen
+
+
+def test_each_layer_that_stays_dense_says_why_and_no_other_does():
+    model = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(8, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 1, 1)
+        )
+    )
+    x = torch.randn(4, 8, 10, 10)
+    asked = ({"budget": 0.9}, {"max_error": 1e-9})
+    for aim, why in zip(asked, ("the budget did not ask for it", "too large"), strict=True):
+        rows = compress(model, example_inputs=x, **QUICK, **aim).report.layers
+        assert all((row.reason is None) == (row.factorization is not None) for row in rows)
+        assert any(why in (row.reason or "") for row in rows)
+        assert rows[2].reason == "no format that was tried has fewer MACs"
+
+
+def test_a_report_says_of_which_inputs_its_macs_are_and_where_they_ran():
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(8, 32, 3)))
+    x = torch.randn(4, 8, 10, 10)
+    report = compress(model, budget=0.5, example_inputs=x, **QUICK).report
+    assert report.inputs == ((4, 8, 10, 10),)
+    assert report.macs.before == 4 * 64 * 32 * 8 * 9
+    assert report.device == device_name(torch.device("cpu"))
 
 
 def test_a_hook_leaves_a_layer_out_and_changes_another_s_request():

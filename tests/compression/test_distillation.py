@@ -150,7 +150,7 @@ class TestCheckpoint:
     def test_an_interrupted_training_ends_as_an_uninterrupted_one(
         self, after, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr("tenfold.compression.distillation.distill.SAVED_EVERY", 2)
+        monkeypatch.setattr("tenfold.compression.distillation.training.SAVED_EVERY", 2)
         student, teacher = pair()
         whole = distill(copy.deepcopy(student), teacher, inputs(6), epochs=2, **QUIET)
         place = tmp_path / "new" / "distill.pt"

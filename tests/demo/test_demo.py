@@ -60,7 +60,7 @@ def demo(monkeypatch, images):
 def run_demo(monkeypatch, images, *arguments):
     """Run the command without repeating its timings; what it printed, and the numbers behind it."""
     measured = {}
-    table = show.table
+    table = show.demo_table
 
     def seen(found, rank):
         measured.update({one.name: one for one in found})
@@ -69,7 +69,7 @@ def run_demo(monkeypatch, images, *arguments):
     monkeypatch.setattr(run, "load_images", lambda: images)
     monkeypatch.setattr(run, "SECONDS", 0.0)
     monkeypatch.setattr(cli, "console", Console(width=200))
-    monkeypatch.setattr(show, "table", seen)
+    monkeypatch.setattr("tenfold.demo.demo_table", seen)
     done = CliRunner().invoke(cli.main, ["demo", "--rank", str(RANK), *map(str, arguments)])
     return SimpleNamespace(done=done, measured=measured)
 

@@ -20,7 +20,6 @@ from tenfold import (
 )
 from tenfold.network import balanced
 from tenfold.testing import conformance, requests
-from tenfold.testing.laws import refused
 
 NAMES = ("kronecker", "tt_matrix")
 
@@ -42,15 +41,25 @@ class TestMonarch:
     pass
 
 
+def layer_of(asked, **pair):
+    """The layer; None where the implementation refuses it."""
+    try:
+        return asked.layer(**pair, dtype=torch.float64)
+    except ValueError as refusal:
+        if "cannot run" in str(refusal):
+            return None
+        raise
+
+
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=15, deadline=None)
 @given(asked=requests())
 def test_every_way_of_running_is_the_dense_convolution(name, asked):
     x = asked.input()
     for way in implementations.names():
-        if refused(asked, {"factorization": name, "implementation": way}):
+        layer = layer_of(asked, factorization=name, implementation=way)
+        if layer is None:
             continue
-        layer = asked.layer(factorization=name, implementation=way, dtype=torch.float64)
         dense = asked.dense(x, layer.weight.to_tensor(), layer.bias)
         assert relative_error(dense, layer(x)) < 1e-12 or dense.norm() == 0
         assert relative_error(dense, layer.eval()(x)) < 1e-12 or dense.norm() == 0

@@ -19,7 +19,7 @@ MARKS: dict[str | None, str] = {
 }
 
 
-def table(results: Results, layer: str) -> Table:
+def results_table(results: Results, layer: str) -> Table:
     """The rows of one layer, each with its speed-up over dense."""
     rows = [row for row in results.rows if row.layer == layer]
     dense = rows[0]
@@ -63,7 +63,7 @@ def _error(row: Row) -> str:
     return "–" if row.error is None else f"{row.error:.3f}"
 
 
-def plot(results: Results, path: Path) -> None:
+def draw_results(results: Results, path: Path) -> None:
     """Draw time against error, or against MACs where no kernel was given; a panel for each layer.
 
     Times are fractions of dense's, measured in turn. The Pareto front is marked.

@@ -70,26 +70,26 @@ def demo(
     ] = None,
 ) -> None:
     """Compress a trained network by each installed pair, on real images."""
-    from ..demo import run, show
+    from ..demo import LeftOut, Measured, check_rank, demo_table, draw_demo, run_demo
 
     request = read_rank(rank)
     try:
-        run.check_rank(request)
+        check_rank(request)
     except (ValueError, TypeError) as fault:
         raise typer.BadParameter(str(fault), param_hint="--rank") from None
     check_plot(plot)
-    found: list[run.Measured] = []
+    found: list[Measured] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
-        for step in run.run_demo(request):
+        for step in run_demo(request):
             if isinstance(step, str):
                 progress.update(task, description=step)
-            elif isinstance(step, run.LeftOut):
+            elif isinstance(step, LeftOut):
                 console.print(f"{step.name} is left out: {step.reason}", markup=False)
             else:
                 found.append(step)
-    console.print(show.table(found, rank))
+    console.print(demo_table(found, rank))
     if plot is not None:
-        show.plot(found, plot)
+        draw_demo(found, plot)
         console.print(f"drawn: {plot}")

@@ -15,13 +15,37 @@ from torch import nn
 from ..arguments import check_batches
 from .candidates import Table, fingerprint, reject
 from .choice import Choices, Plan, Trial, applied, assemble, refined, smallest
-from .correction import correct, recalibrate, scaling
-from .measurement import Evaluate, Judge, Task, score, time_layer, time_networks
-from .moments import Importance, groups_within, importances, measure
+from .correction import correct, recalibrate
+from .measurement import (
+    PASSES,
+    SCORES,
+    Evaluate,
+    Judge,
+    Task,
+    few,
+    levels_of,
+    score,
+    time_layer,
+    time_networks,
+)
+from .moments import Importance, groups_within, importances, measure, scaling
 from .reporting import Change, Compression, Point, Report, summarise
 from .request import CompressionConfig
-from .running import Batch, Progress, check_call, check_finite, copied, run_all, shown, undisturbed
-from .survey import Layer, chosen, divide, select, survey
+from .running import (
+    Batch,
+    Progress,
+    Runs,
+    check_call,
+    check_finite,
+    copied,
+    counted,
+    run_all,
+    shapes,
+    shown,
+    size,
+    undisturbed,
+)
+from .survey import Layer, chosen, divide, filled, observe, select, staying, survey
 
 TIGHTENINGS = 4  # of a latency budget that the whole network missed
 NOISE = 0.05  # of a measured latency
@@ -70,8 +94,8 @@ def compress(
     """
     asked = CompressionConfig.parse(config, config_fields)
     _check(model, asked, evaluate, executor)
-    with undisturbed(), shown(asked.progress) as progress:
-        run = Run(model, asked, example_inputs, calibration, evaluate, progress)
+    with undisturbed(), shown(asked.progress) as progress, counted() as runs:
+        run = Run(model, asked, example_inputs, calibration, evaluate, progress, runs)
         found = run.measured(table, executor)
         return run.compressed(found)
 
@@ -87,7 +111,9 @@ class Run:
         calibration: Iterable[Batch] | None,
         evaluate: Evaluate | None,
         progress: Progress,
+        runs: Runs,
     ) -> None:
+        self.runs = runs
         self.config, self.example, self.evaluate = config, example, evaluate
         self.progress = progress
         check_call(model, example, "example_inputs")
@@ -99,12 +125,16 @@ class Run:
             check_call(model, batch, f"calibration[{index}]")
         self.model = copied(model)
         self.every = survey(self.model, example)
+        self.outside = observe(self.model, example, self.every, evaluate is not None)
         select(self.model, self.every, config.include, config.exclude)
         reject(self.model, chosen(self.every), example, config)
         self.layers = chosen(self.every)
         check_finite(self.model, example, "example_inputs")
         for index, batch in enumerate(self.batches):
             check_finite(self.model, batch, f"calibration[{index}]")
+        self.batches = filled(self.batches)
+        if not self.batches:
+            raise ValueError("calibration has only batches of no items: give some inputs")
         self.fitted, self.held = divide(self.batches, config.holdout, self.model)
         step = max(1, len(self.fitted) // config.probes)
         self.probes = self.fitted[::step][: config.probes]
@@ -124,11 +154,12 @@ class Run:
         """What the layers' outputs are worth: to the network's, or to the normalisation after."""
         config, found = self.config, Importance()
         if config.objective == "measured":
-            found = importances(self.model, self.layers, self.fitted, config.seed, config.memory)
+            batches = self.progress.over(self.fitted, "importance")
+            found = importances(self.model, self.layers, batches, config.seed, config.memory)
         for layer in self.layers:
-            if layer.name not in found.channels and layer.follower is not None:
+            if layer.follower is not None:
                 follower = self.model.get_submodule(layer.follower)
-                found.channels[layer.name] = scaling(follower, layer.config.groups)
+                found.gains[layer.name] = scaling(follower, layer.config.groups)
         return found
 
     def measured(
@@ -139,42 +170,45 @@ class Run:
         key = fingerprint(self.model, self.batches, self.example, config, self.evaluate)
         table = Table.open(place, key)
         missing = [layer for layer in self.layers if layer.name not in table.layers]
-        for part in groups_within(missing, config.memory):
+        for part in groups_within(missing, config.memory, len(self.fitted)):
             tasks = self.tasks(part, executor is not None)
             done = run_all(tasks, executor)
-            for _, found in self.progress.over(done, "layers", len(tasks)):
+            for _, found in self.progress.over(done, "layers", len(tasks), lambda one: one[0]):
                 table.add(found)
-        if "judge" in self.__dict__:
-            self.judge.replay = None
+                self.runs.items += found.items
+        if "single" in self.__dict__:
+            self.single[0].replay = None
         if config.metric == "latency":
-            for layer in self.progress.over(self.layers, "latency"):
+            for layer in self.progress.over(self.layers, "latency", name=lambda one: one.name):
                 time_layer(self.model, layer, table.layers[layer.name])
         return table
 
+    @cached_property
+    def single(self) -> tuple[Judge, tuple[float, ...]]:
+        """What single layers are judged by, and at which levels of cost."""
+        passes = PASSES * sum(map(size, self.batches))
+        batches, runs = few(self.model, self.probes, len(self.layers), passes)
+        runs = runs if self.evaluate is None else SCORES
+        return Judge.of(self.model, batches, self.evaluate), levels_of(len(self.layers), runs)
+
     def tasks(self, layers: Sequence[Layer], shared: bool) -> dict[str, Task]:
         """What has to be measured, with the moments that it takes."""
-        config = self.config
-        batches = list(self.fitted)
-        counted = self.progress.over(batches, "calibration")
-        seen = measure(
-            self.model,
-            layers,
-            counted,
-            len(batches),
-            config.memory,
-            config.seed,
-            self.importance,
-        )
-        judge = self.judge if config.objective == "measured" else None
+        config, importance = self.config, self.importance
+        count = len(self.fitted)
+        counted = self.progress.over(self.fitted, "calibration")
+        seen = measure(self.model, layers, counted, count, config.memory, config.seed, importance)
+        judge, levels = self.single if config.objective == "measured" else (None, ())
         return {
             layer.name: Task(
                 self.model,
                 layer,
                 config,
                 seen[layer.name],
-                self.importance.channels.get(layer.name),
+                importance.worth(layer),
                 judge,
                 tuple(one.name for one in self.every),
+                layer.name in importance.channels,
+                levels,
                 shared,
             )
             for layer in layers
@@ -183,7 +217,8 @@ class Run:
     def compressed(self, table: Table) -> Compression:
         """Choose, build, correct and report."""
         config = self.config
-        plan = Plan(self.layers, table, config, self.fixed(table))
+        kept = staying(self.every, self.outside)
+        plan = Plan(self.layers, table, config, self.fixed(table), kept)
         budgets: list[float | None] = [*config.budgets]
         if config.budget is not None and config.budget not in budgets:
             budgets.append(config.budget)
@@ -199,7 +234,8 @@ class Run:
             own = sum(layer.parameters for layer in self.layers)
             return float(sum(p.numel() for p in self.model.parameters()) - own)
         if config.metric == "macs":
-            return float(sum(layer.macs for layer in self.every if layer.reason is not None))
+            kept = sum(layer.macs for layer in self.every if layer.reason is not None)
+            return float(kept + self.outside)
         (whole,) = time_networks([self.model], self.example)
         tables = (table.layers[layer.name] for layer in self.layers)
         return max(0.0, whole - sum(one.candidates[0].milliseconds or 0.0 for one in tables))
@@ -301,7 +337,7 @@ class Run:
             self.importance,
             self.config.memory,
         )
-        for _ in self.progress.over(steps, "correction", len(self.layers)):
+        for _ in self.progress.over(steps, "correction", len(self.layers), str):
             pass
         recalibrate(model, self.fitted, self.final)
 
@@ -325,6 +361,7 @@ class Run:
             plan,
             made.choices,
             self.config,
+            outside=self.outside,
             parameters=Change(
                 before=sum(p.numel() for p in self.model.parameters()),
                 after=sum(p.numel() for p in made.model.parameters()),
@@ -333,6 +370,9 @@ class Run:
             error=made.error,
             score=None if made.score is None else Change(before=self.final.best, after=made.score),
             curve=curve,
+            passes=self.runs.items / sum(map(size, self.batches)),
+            inputs=shapes(self.example),
+            device=next(self.model.parameters()).device,
         )
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from .run import BATCH, Measured
 
 
-def table(found: Sequence[Measured], rank: Any) -> Table:
+def demo_table(found: Sequence[Measured], rank: Any) -> Table:
     """One row for each network, each number beside the dense one's."""
     dense = found[0]
     dense_macs = dense.macs or 1
@@ -49,7 +49,7 @@ def table(found: Sequence[Measured], rank: Any) -> Table:
     return shown
 
 
-def plot(found: Sequence[Measured], path: Path) -> None:
+def draw_demo(found: Sequence[Measured], path: Path) -> None:
     """Draw accuracy against MACs.
 
     Raises `ImportError` without matplotlib, and `ValueError` for a file type it cannot write.

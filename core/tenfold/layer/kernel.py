@@ -16,6 +16,11 @@ from ..plugin import Choice, Factorization, factorizations
 from ..solve import check_finite, fit, read_tensorly, structure, with_options, write_tensorly
 from .moment import Moment, check_moment
 
+NO_TENSOR = (
+    "it holds factors. To draw it anew, call layer.reset_parameters(); to read it, to_tensor(); "
+    "fold a batch norm, as fuse() does, into the dense convolution before that is compressed"
+)
+
 
 class FactorizedKernel(nn.Module):
     """A convolution kernel `(out, in/groups, *k)` held as the factors of a tensor network.
@@ -168,6 +173,18 @@ class FactorizedKernel(nn.Module):
         device: torch.device = self.factors[0].device
         return device
 
+    def __getattr__(self, name: str) -> Any:
+        """Refuse what a tensor would have, as initialisers and `fuse()` of trained networks ask."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError as fault:
+            if name.startswith("_") or not hasattr(Tensor, name):
+                raise
+            raise AttributeError(f"{fault}: {NO_TENSOR}") from None
+
+    def __mul__(self, other: object) -> Any:  # PyTorch's own folding of a batch norm begins so
+        raise TypeError(f"a FactorizedKernel is no tensor: {NO_TENSOR}")
+
     @classmethod
     def __torch_function__(
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -177,7 +194,7 @@ class FactorizedKernel(nn.Module):
         As `nn.TransformerEncoderLayer` finds this, it calls its layers and does not read weights.
         """
         name = getattr(function, "__name__", function)
-        raise TypeError(f"{name} takes a tensor: give it kernel.to_tensor(), or call the layer")
+        raise TypeError(f"{name} takes a tensor, which a FactorizedKernel is not: {NO_TENSOR}")
 
     def numel(self) -> int:
         """The number of parameters, of all factors but constants."""

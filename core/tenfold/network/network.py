@@ -191,7 +191,8 @@ class KernelNetwork:
         return plan_contraction([self.factors[index] for index in indices], output, self.sizes)
 
     @cached_property
-    def _whole(self) -> Contraction:
+    def whole(self) -> Contraction:
+        """The contraction of all factors to the kernel, planned once."""
         return self.contraction(range(len(self.factors)), self.open_modes)
 
     def to_tensor(self, factors: Sequence[Tensor]) -> Tensor:
@@ -202,4 +203,4 @@ class KernelNetwork:
         given = tuple(tuple(factor.shape) for factor in factors)
         if given != self.shapes:
             raise ValueError(f"factors of shapes {given} must have {self.shapes}")
-        return self._whole(factors).reshape(self.shape)
+        return self.whole(factors).reshape(self.shape)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algebra import alternating_least_squares, by_group, tails
+from ..algebra import alternating_least_squares, tails
 from ..network import GROUP, KernelNetwork, Modes, is_budget, spend
 from .answers import (
     bonds_of,
@@ -157,12 +157,10 @@ class Factorization(ABC):
     ) -> Sequence[Tensor]:
         """Find factors, each with a leading axis of groups, whose network is near `kernel`.
 
-        It has an axis for each open mode, so that split ones are apart.
-
         Here by alternating least squares, which holds for any network; overridden where a format
         has something better. The kernel, `(groups, out, in, *k)`, comes detached, with norm 1 for
-        each group, in float64 where the device has it; `network` has the mode `group`. Raises
-        nothing: whatever is refused was refused before.
+        each group, in float64 where the device has it; modes that are split have an axis each.
+        `network` has the mode `group`. Raises nothing: whatever is refused was refused before.
 
         >>> network = KernelNetwork(
         ...     (("group", "in", "k0", "r"), ("group", "r", "out")),
@@ -207,17 +205,16 @@ class Factorization(ABC):
         shape: Sequence[int],
         rank: Any,
         groups: int = 1,
-        kernel: Tensor | None = None,  # of that shape
+        kernel: Tensor | None = None,  # (groups, out, in, *k)
     ) -> KernelNetwork:
         """The network for a kernel of shape `(out, in/groups, *k)`; not to be overridden.
 
-        With groups, every factor gets the mode `group`: one network of this format for each.
+        With groups, every factor gets the mode `group`: one network of this format for each. By
+        `kernel`, where there is one, a budget is spent; it comes as in `ranks`.
         Raises `ValueError` or `TypeError` for a request that is not understood.
         """
         order = len(shape) - 2
         inner = (shape[0] // groups, *shape[1:])
-        if kernel is not None:
-            kernel = by_group(kernel, groups)
         with blamed(self):
             factors = checked_factors(self, order, self.factors(order, rank))
             bonds = bonds_of(factors, order)

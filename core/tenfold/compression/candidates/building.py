@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 from math import prod
 from typing import Any
@@ -40,8 +39,6 @@ def build(
         output_padding=config.output_padding,
     )
     copy_state(conv, made)
-    for name in HOOKS:
-        setattr(made, name, copy.copy(getattr(conv, name)))
     return made
 
 
@@ -52,17 +49,6 @@ def evened(factors: Sequence[Tensor], constants: Collection[int] = ()) -> list[T
     mean = prod(learned) ** (1 / len(learned))
     norms = [mean if index in constants else norm for index, norm in enumerate(norms)]
     return [f * (mean / n) if mean else f.clone() for f, n in zip(factors, norms, strict=True)]
-
-
-HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
 
 
 def put(model: nn.Module, layer: Layer, module: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -21,7 +21,6 @@ from .turned import Turned
 Rank = int | tuple[int, ...]
 FRACTIONS = tuple(0.9 * 0.84**step for step in range(22))  # of the dense parameters
 FEW_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))  # where each is a decomposition
-WORK = 2**33  # multiply-accumulates, roughly, of refining one
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,6 @@ class Fitted:
     @property
     def rank(self) -> Rank:
         return rank_of(self.network)
-
-    def refined(self) -> Fitted | None:
-        """The same, its factors nearer to the kernel in the whole norm; None where they are."""
-        factors = self.turned.refined(self.network, self.factors, WORK)
-        return (
-            None if factors is None else replace(self, factors=factors, source=None, part_of=None)
-        )
 
 
 def rank_of(network: KernelNetwork) -> Rank:

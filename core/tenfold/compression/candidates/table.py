@@ -21,7 +21,7 @@ from ..request import CompressionConfig
 from ..running import Batch
 from .candidate import Candidate
 
-FORMAT = "tenfold-table-3"
+FORMAT = "tenfold-table-4"
 MATTERS = (
     "objective",
     "metric",
@@ -34,16 +34,25 @@ MATTERS = (
 )
 
 
-@dataclass
+@dataclass(repr=False)
 class LayerTable:
-    """The candidates of one layer, the dense one first, and the factors of those decomposed."""
+    """The candidates of one layer, the dense one first, and the factors of those decomposed.
+
+    `sensitivity` is what gradients tell of the network's error, over the candidates' weighted one;
+    0 where they tell nothing. `items` were run through the network to measure it.
+    """
 
     name: str
     candidates: list[Candidate]
     factors: dict[str, list[Tensor]]
+    sensitivity: float = 0.0
+    items: int = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {len(self.candidates)} candidates>"
 
 
-@dataclass
+@dataclass(repr=False)
 class Table:
     """The layers measured so far, of one network, calibration and configuration.
 
@@ -54,6 +63,12 @@ class Table:
     fingerprint: str
     directory: Path | None = None
     layers: dict[str, LayerTable] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        candidates = sum(len(one.candidates) for one in self.layers.values())
+        place = "" if self.directory is None else f", kept in {self.directory}"
+        layers = f"{len(self.layers)} layers, {candidates} candidates"
+        return f"<{type(self).__name__} of {layers}{place}>"
 
     @classmethod
     def open(cls, place: Table | str | os.PathLike[str] | None, fingerprint: str) -> Table:
@@ -95,6 +110,7 @@ def _write(directory: Path, layer: LayerTable, fingerprint: str) -> None:
         "format": FORMAT,
         "fingerprint": fingerprint,
         "name": layer.name,
+        "sensitivity": json.dumps(layer.sensitivity),
         "candidates": json.dumps([one.model_dump() for one in layer.candidates]),
     }
     stored = {
@@ -124,7 +140,7 @@ def _read(path: Path, fingerprint: str) -> LayerTable:
                 factors.setdefault(key, {})[int(index)] = file.get_tensor(name)
             found = [Candidate.model_validate(one) for one in json.loads(header["candidates"])]
             ordered = {key: [parts[i] for i in sorted(parts)] for key, parts in factors.items()}
-            return LayerTable(header["name"], found, ordered)
+            return LayerTable(header["name"], found, ordered, json.loads(header["sensitivity"]))
     except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as fault:
         raise ValueError(
             f"{path} is damaged ({fault}): delete it, and it is measured anew"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...algebra import weighted_least_squares
+from ...algebra import by_group, weighted_least_squares
 from ...network import KernelNetwork
 from ...plugin import Factorization
 from ...solve import decompose, unfolded, with_group
@@ -27,10 +27,10 @@ class Turned:
         smallest = with_group(self.network(1, weighed=False))
         inputs = [smallest.sizes[mode] for mode in (*smallest.ins, *smallest.spatial)]
         self.whitenings = norm.whitenings(smallest.factors, inputs, smallest.constants)
-        work = unfolded(kernel, smallest)
+        work = unfolded(by_group(kernel, groups), smallest)
         for turning in self.whitenings:
             work = turning.turned(work, smallest.open_modes)
-        self.turned = work.reshape(kernel.shape)
+        self.turned = work.reshape(len(work), -1, *kernel.shape[1:])  # (groups, out, in, *k)
         self.inputs = inputs
         self.norm = norm
 
@@ -41,7 +41,7 @@ class Turned:
 
     def solve(self, network: KernelNetwork, generator: torch.Generator) -> list[Tensor]:
         """Factors of the turned kernel."""
-        return decompose(self.format, self.turned, network, generator)
+        return decompose(self.format, self.turned, network, self.turned.dtype, generator)
 
     def restore(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Factors of the kernel from those of the turned one, in the kernel's dtype."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from ..candidates import Candidate, LayerTable, Table, build, put
-from ..measurement import interpolated
+from ..measurement import calibrated, interpolated
 from ..request import CompressionConfig
 from ..survey import Layer
 from .allocation import allocate, uniform
@@ -21,20 +21,27 @@ class Plan:
     """The costs and losses of all candidates, and what a budget buys of them.
 
     `fixed` is the cost that no choice changes: other layers' and, for latency, all that is no
-    layer.
+    layer. `staying` says what that is, for a message.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], table: Table, config: CompressionConfig, fixed: float
+        self,
+        layers: Sequence[Layer],
+        table: Table,
+        config: CompressionConfig,
+        fixed: float,
+        staying: str = "",
     ) -> None:
         self.tables = [table.layers[layer.name] for layer in layers]
         self.config = config
         self.fixed = fixed
+        self.staying = staying
         self.names = [layer.name for layer in layers]
         self.candidates = [self._kept(one) for one in self.tables]
         self.costs = [[cost(one, config.metric) for one in found] for found in self.candidates]
+        gain = calibrated(table)
         self.errors = [
-            _errors(table, found, config)
+            _errors(table, found, config, gain)
             for table, found in zip(self.tables, self.candidates, strict=True)
         ]
         self.scales = [1.0] * len(layers)
@@ -81,12 +88,19 @@ class Plan:
             chosen = allocate(self.costs, losses, spendable)
         if chosen is None:
             asked = "budgets" if budget in self.config.budgets else "budget"
+            more = "include more layers or " if self.config.include or self.config.exclude else ""
             raise ValueError(
                 f"{asked}={budget:g} of the {self.config.metric} cannot be reached: the smallest "
-                f"is {self.least:.4g}; ask for that, or include more layers or other factorizations"
+                f"is {self.least:.4g}; ask for that, or {more or 'allow '}other factorizations"
+                + (f". What stays of the MACs: {self.staying}" if self.staying else "")
             )
         picked = zip(self.names, self.candidates, chosen, strict=True)
         return {name: found[index] for name, found, index in picked}
+
+    def rescale(self, names: Sequence[str], by: float) -> None:
+        """Take some layers' errors to be so many times what they are predicted to be."""
+        for name in names:
+            self.scales[self.names.index(name)] *= by
 
     def spent(self, choices: Mapping[str, Candidate]) -> float:
         """What some choices cost, in all."""
@@ -118,10 +132,10 @@ def effort(candidate: Candidate) -> int:
 
 
 def _errors(
-    table: LayerTable, found: Sequence[Candidate], config: CompressionConfig
+    table: LayerTable, found: Sequence[Candidate], config: CompressionConfig, gain: float
 ) -> list[float]:
     if config.objective == "measured":
-        read = dict(zip(map(id, table.candidates), interpolated(table), strict=True))
+        read = dict(zip(map(id, table.candidates), interpolated(table, gain), strict=True))
         return [read[id(one)] for one in found]
     return [one.output_error for one in found]
 

@@ -3,11 +3,10 @@
 Imports `moments`, `candidates` and `measurement`. Used by the engine.
 """
 
-from .normalisation import recalibrate, scaling
+from .normalisation import recalibrate
 from .refit import correct
 
 __all__ = [
     "correct",
     "recalibrate",
-    "scaling",
 ]

@@ -47,6 +47,11 @@ class Matching:
         """Run both on a batch; `student` may be a wrapper around the one that was given."""
         with torch.no_grad():
             wanted = tensors(call(self.teacher, batch))
+        if not any(one.is_floating_point() for one in wanted):
+            raise TypeError(
+                "the teacher returns whole numbers alone, as argmax gives, which have no gradient: "
+                "give teacher and student that return scores"
+            )
         found = tensors(call(student, batch))
         for name, feature in self._found.items():
             found += tensors(feature)

@@ -4,14 +4,16 @@ Imports `running` and `survey`. Used by `candidates` and `correction`.
 """
 
 from .gathering import effective, groups_within, is_wide, measure
-from .importance import Importance, importances
+from .importance import Importance, importances, scaling
 from .norm import Norm, Seen
+from .patches import Patches
 from .sampling import FEW, Sampling, plenty
 
 __all__ = [
     "FEW",
     "Importance",
     "Norm",
+    "Patches",
     "Sampling",
     "Seen",
     "effective",
@@ -20,4 +22,5 @@ __all__ = [
     "is_wide",
     "measure",
     "plenty",
+    "scaling",
 ]

@@ -28,7 +28,9 @@ class Change(BaseModel):
 
 
 class LayerReport(BaseModel):
-    """One layer. Parameters are its own; MACs and milliseconds those of all its calls.
+    """One layer. Parameters are its own; MACs and milliseconds those of all its calls in one run.
+
+    One without a shape stands for all that is in no layer: functional calls, attention.
 
     `error` is the relative change of the network's output when this layer alone is replaced,
     `output_error` that of the layer's own output, `kernel_error` that of its kernel.
@@ -49,7 +51,7 @@ class LayerReport(BaseModel):
     kernel_error: Number
     output_error: Number
     error: Number
-    reason: str | None = None  # why it was not to be compressed
+    reason: str | None = None  # why it stays dense, where it does
 
 
 class Point(BaseModel):
@@ -68,8 +70,10 @@ class Point(BaseModel):
 class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 
+    MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
-    user's `evaluate` gave. `curve` has a point for each budget that was asked for.
+    user's `evaluate` gave. `curve` has a point for each budget that was asked for. `passes` says
+    how often the network was run on the whole calibration, in all; `device` is what was timed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,5 +88,8 @@ class Findings(BaseModel):
     error: Number
     score: Change | None
     curve: tuple[Point, ...] = ()
+    passes: Number = 0.0
+    inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
+    device: str
     threads: int
     versions: dict[str, str]

@@ -3,6 +3,7 @@
 Imports nothing of ours. Used by every stage of a compression.
 """
 
+from .counting import Runs, counted, size
 from .inference import (
     Batch,
     Difference,
@@ -14,7 +15,9 @@ from .inference import (
     copied,
     evaluating,
     hooked,
+    members,
     outputs,
+    shapes,
     tensors,
     undisturbed,
 )
@@ -25,17 +28,22 @@ __all__ = [
     "Batch",
     "Difference",
     "Progress",
+    "Runs",
     "batched",
     "call",
     "change",
     "check_call",
     "check_finite",
     "copied",
+    "counted",
     "evaluating",
     "hooked",
+    "members",
     "outputs",
     "run_all",
+    "shapes",
     "shown",
+    "size",
     "tensors",
     "undisturbed",
 ]

@@ -3,13 +3,20 @@
 Imports `running`. Used by every later stage.
 """
 
-from .calibration import divide
-from .layers import Layer, chosen, select, survey
+from .behaviour import observe
+from .calibration import divide, filled, thinned
+from .layers import Layer, chosen, select, staying, survey
+from .parting import neighbours
 
 __all__ = [
     "Layer",
     "chosen",
     "divide",
+    "filled",
+    "neighbours",
+    "observe",
     "select",
+    "staying",
     "survey",
+    "thinned",
 ]
