@@ -74,6 +74,8 @@ class KernelNetwork:
     >>> whole = network.contraction([0, 1], ("in", "out", "k0"))
     >>> whole([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
     torch.Size([4, 8, 3])
+    >>> network.whole.macs
+    192
     """
 
     factors: tuple[Modes, ...]

@@ -63,8 +63,8 @@ class Factorization(ABC):
     def constant(self, modes: Modes, sizes: Mapping[str, int]) -> Tensor | None:
         """The values of a factor that the format fixes; None for one that is learned, as here all.
 
-        `modes` are the factor's and `sizes` those of every mode; the values, one group's, have an
-        axis for each of `modes`: a dictionary of filters, a copy tensor, a mask. They are a buffer
+        `modes` are the factor's and `sizes` those of every mode; the values, one group's, are of
+        shape `(sizes[mode], …)`: a dictionary of filters, a copy tensor, a mask. They are a buffer
         of the layer: they move and are saved with it, but are not counted, drawn or fitted.
 
         Law: the same arguments give the same values. Raises nothing.
@@ -183,9 +183,10 @@ class Factorization(ABC):
         )
 
     def constants(self, network: KernelNetwork, like: Tensor) -> dict[int, Tensor]:
-        """The constant factors of a network of this format, as `like`; not to be overridden.
+        """The constant factors of a network of this format; not to be overridden.
 
-        Raises `ValueError` for values of another shape.
+        By their indices, each of the network's shape `(sizes[mode], …)`, of the dtype and on the
+        device of `like`. Raises `ValueError` for values of another shape.
 
         >>> factorizations["cp"]().constants(KernelNetwork((("out", "in"),), {"out": 2, "in": 2}),
         ...                                  torch.zeros(()))
