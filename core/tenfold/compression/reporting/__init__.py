@@ -3,9 +3,10 @@
 Imports `choice` and what is before it. Used by the engine and by `storage`.
 """
 
-from .findings import Change, LayerReport, Point
+from .findings import Change, LayerReport, Point, Slower
 from .report import Report
 from .result import Compression
+from .saying import say
 from .summary import summarise
 
 __all__ = [
@@ -14,5 +15,7 @@ __all__ = [
     "LayerReport",
     "Point",
     "Report",
+    "Slower",
+    "say",
     "summarise",
 ]

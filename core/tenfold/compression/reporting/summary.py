@@ -11,7 +11,7 @@ from ...tuning import device_name
 from ..choice import Choices, Plan
 from ..request import CompressionConfig
 from ..survey import Layer
-from .findings import Change, LayerReport, Point
+from .findings import Change, LayerReport, Point, Slower
 from .report import Report
 from .words import METRICS
 
@@ -28,6 +28,7 @@ def summarise(
     score: Change | None,
     curve: Sequence[Point],
     passes: float,
+    slower: Slower | None,
     inputs: tuple[tuple[int, ...], ...],
     device: torch.device,
 ) -> Report:
@@ -47,6 +48,7 @@ def summarise(
         score=score,
         curve=tuple(curve),
         passes=passes,
+        slower=slower,
         inputs=inputs,
         device=device_name(device),
         threads=torch.get_num_threads(),

@@ -6,13 +6,16 @@ Imports `running`. Used by every later stage.
 from .calibration import divide, thinned
 from .layers import Layer, chosen, select, survey
 from .parting import neighbours
+from .subject import Subject, surveyed
 
 __all__ = [
     "Layer",
+    "Subject",
     "chosen",
     "divide",
     "neighbours",
     "select",
     "survey",
+    "surveyed",
     "thinned",
 ]
