@@ -76,7 +76,8 @@ def answers(
     def keep(layer: Layer, batch: int, x: Tensor, y: Tensor) -> None:
         calls = found[layer.name].calls[batch]
         where, weights = samplings[layer.name].draw(x.shape, batch, len(calls))
-        calls.append((len(x), where, weights, _rows(layer, x, y, where)))
+        rows = _rows(layer, x, y, where) if len(where) else y
+        calls.append((len(x), where, weights, rows))
 
     _watched(original, layers, batches, keep)
     return found
