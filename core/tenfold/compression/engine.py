@@ -76,7 +76,8 @@ def compress(
         known = Table.open(table, key)
         judges = Judges(subject, asked, evaluate)
         importance = cache(partial(weighed, subject, asked, progress))
-        runs.items += measured(subject, known, importance, judges, asked, progress, executor)
+        elsewhere = measured(subject, known, importance, judges, asked, progress, executor)
+        runs.items += elsewhere
         plan = Plan(subject.layers, known, asked, _fixed(subject, known, asked))
         maker = Finisher(subject, known, judges, importance, asked, progress, evaluate)
         return _Recipe(subject, plan, maker, asked, runs).compressed()
