@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from functools import cache, partial
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..tuning import device_name
-from .candidates import Speed, Table, fingerprint, reject
+from .candidates import Speed, Table
 from .choice import Choices, Plan, Quick, fast, quick, refined, smallest
 from .correction import Finisher, Made
-from .measurement import Evaluate, Judges, measured, time_in_place, time_networks
-from .moments import weighed
+from .groundwork import lay
+from .measurement import Evaluate, time_in_place
+from .measurement import score as measure_score
 from .reporting import Change, Compression, Point, Report, Slower, say, summarise
 from .request import CompressionConfig, check_asked
-from .running import Batch, Runs, counted, shapes, shown, undisturbed
-from .survey import Subject, surveyed
+from .running import Batch, Part, Runs, check_part, counted, shapes, shown, undisturbed
+from .survey import Subject
 
 
 def compress(
@@ -29,6 +30,8 @@ def compress(
     *,
     example_inputs: Batch,
     calibration: Iterable[Batch] | None = None,
+    inputs: Part = None,
+    score: Evaluate | None = None,
     evaluate: Evaluate | None = None,
     executor: Executor | None = None,
     table: Table | str | os.PathLike[str] | None = None,
@@ -40,10 +43,18 @@ def compress(
         config, config_fields: what is wanted: see `CompressionConfig`.
         example_inputs: what the model takes (a tensor, a tuple of arguments or a dict of keywords):
             MACs and latencies are those of one run on it.
-        calibration: batches of inputs, as `example_inputs`, without labels; a part is held out to
-            judge by. `example_inputs` where there are none.
-        evaluate: a score of a model, higher being better, that counts instead of the change of the
-            output.
+        calibration: batches of inputs, as a list or a `DataLoader` as it is; a part is held out to
+            judge by. `example_inputs` where there are none. What `forward` takes is taken whole; of
+            a tuple or list that it does not take the last part is left out as labels, and of a
+            dict what is under "label", "labels", "target", "targets" or "y".
+        inputs: which part of a batch the model takes, where that rule does not do: an index, a key
+            or a function of the batch.
+        score: a function of a model that gives a number, as its accuracy; the report has it before
+            and after, and nothing goes by it.
+        evaluate: a score, higher being better, that steers: it counts instead of the change of the
+            output, and is taken hundreds of times. The network is fitted to it, so a test set is
+            none any more once it was used here: give that to `score`. Without it results are as
+            good as a rule, and come sooner.
         executor: where layers are measured, as a process pool or Dask's; here without one.
         table: a folder, in which what is measured is kept, so that an interrupted call goes on
             where it was; or the `table` of an earlier compression.
@@ -68,19 +79,16 @@ def compress(
     True
     """
     asked = CompressionConfig.parse(config, config_fields)
-    check_asked(model, asked, evaluate, executor)
+    check_asked(model, asked, score, evaluate, executor)
+    check_part("inputs", inputs)
     with undisturbed(), shown(asked.progress) as progress, counted() as runs:
-        subject = surveyed(model, asked, example_inputs, calibration)
-        reject(subject.model, subject.layers, subject.example, asked)
-        key = fingerprint(subject.model, subject.batches, subject.example, asked, evaluate)
-        known = Table.open(table, key)
-        judges = Judges(subject, asked, evaluate)
-        importance = cache(partial(weighed, subject, asked, progress))
-        elsewhere = measured(subject, known, importance, judges, asked, progress, executor)
-        runs.items += elsewhere
-        plan = Plan(subject.layers, known, asked, _fixed(subject, known, asked))
-        maker = Finisher(subject, known, judges, importance, asked, progress, evaluate)
-        return _Recipe(subject, plan, maker, asked, runs).compressed()
+        given = (example_inputs, calibration, inputs)
+        ground = lay(model, asked, given, evaluate, executor, table, progress, runs)
+        subject, plan = ground.subject, ground.plan
+        maker = Finisher(
+            subject, ground.table, ground.judges, ground.importance, asked, progress, evaluate
+        )
+        return _Recipe(subject, plan, maker, asked, runs, score).compressed()
 
 
 class _Recipe:
@@ -93,9 +101,10 @@ class _Recipe:
         maker: Finisher,
         config: CompressionConfig,
         runs: Runs,
+        shown: Evaluate | None,
     ) -> None:
         self.subject, self.plan, self.maker, self.config = subject, plan, maker, config
-        self.runs = runs
+        self.runs, self.shown = runs, shown
         self.device = next(subject.model.parameters()).device
 
     def compressed(self) -> Compression:
@@ -173,12 +182,12 @@ class _Recipe:
             macs=report.macs.after,
             milliseconds=None if report.milliseconds is None else report.milliseconds.after,
             error=made.error,
-            score=made.score,
+            score=None if report.score is None else report.score.after,
         )
 
     def report(self, made: Made, slow: Slower | None, curve: Sequence[Point]) -> Report:
         """What was done, and what came of it."""
-        speed, best = self.timed(made.choices), self.maker.judges.final.best
+        speed = self.timed(made.choices)
         models = (self.subject.model, made.model)
         before, after = (sum(p.numel() for p in model.parameters()) for model in models)
         return summarise(
@@ -186,25 +195,29 @@ class _Recipe:
             self.plan,
             made.choices,
             self.config,
+            outside=self.subject.outside,
             parameters=Change(before=before, after=after),
             milliseconds=Change(before=speed.before, after=speed.after),
             error=made.error,
-            score=None if made.score is None else Change(before=best, after=made.score),
+            score=self.scored(made),
             curve=curve,
+            warnings=self.subject.doubts,
             passes=self.runs.items / self.subject.items,
             slower=slow,
             inputs=shapes(self.subject.example),
             device=self.device,
         )
 
+    @cached_property
+    def before(self) -> float:
+        """What the original scores, by the function that is only shown."""
+        assert self.shown is not None
+        return measure_score(self.subject.model, self.shown, "score")
 
-def _fixed(subject: Subject, table: Table, config: CompressionConfig) -> float:
-    """What no choice changes: of parameters and MACs what other layers have."""
-    if config.metric == "parameters":
-        own = sum(layer.parameters for layer in subject.layers)
-        return float(sum(p.numel() for p in subject.model.parameters()) - own)
-    if config.metric == "macs":
-        return float(sum(layer.macs for layer in subject.every if layer.reason is not None))
-    (whole,) = time_networks([subject.model], subject.example)
-    tables = (table.layers[layer.name] for layer in subject.layers)
-    return max(0.0, whole - sum(one.candidates[0].milliseconds or 0.0 for one in tables))
+    def scored(self, made: Made) -> Change | None:
+        """The score that the report shows, of the original and of a network."""
+        if self.shown is not None:
+            return Change(before=self.before, after=measure_score(made.model, self.shown, "score"))
+        if made.score is None:
+            return None
+        return Change(before=self.maker.judges.final.best, after=made.score)

@@ -78,7 +78,7 @@ def fits(
         turned = Turned(choice.plugin, kernel, norm, layer.config.groups)
         if rank is not None:
             networks = [turned.network(rank)]
-        elif len(turned.network(1).bonds) <= 2 and centre(turned.network(1)) is not None:
+        elif is_nested(turned.network(1)):
             yield from _nested(choice, turned, base, generator)
             continue
         else:
@@ -88,6 +88,11 @@ def fits(
             if network.shapes not in seen and (rank or network.numel < kernel.numel()):
                 seen.add(network.shapes)
                 yield Fitted(choice, turned, network, turned.factors(network, generator))
+
+
+def is_nested(network: KernelNetwork) -> bool:
+    """Whether its truncations are those of one decomposition."""
+    return len(network.bonds) <= 2 and centre(network) is not None and not network.constants
 
 
 def _nested(

@@ -22,15 +22,21 @@ class Plan:
     """The costs and losses of all candidates, and what a budget buys of them.
 
     `fixed` is the cost that no choice changes: other layers' and, for latency, all that is no
-    layer.
+    layer. `staying` says what that is, for a message.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], table: Table, config: CompressionConfig, fixed: float
+        self,
+        layers: Sequence[Layer],
+        table: Table,
+        config: CompressionConfig,
+        fixed: float,
+        staying: str = "",
     ) -> None:
         self.tables = [table.layers[layer.name] for layer in layers]
         self.config = config
         self.fixed = fixed
+        self.staying = staying
         self.names = [layer.name for layer in layers]
         self.candidates = [self._kept(one) for one in self.tables]
         self.costs = [[cost(one, config.metric) for one in found] for found in self.candidates]
@@ -94,9 +100,11 @@ class Plan:
             chosen = allocate(self.costs, losses, spendable)
         if chosen is None:
             asked = "budgets" if budget in self.config.budgets else "budget"
+            more = "include more layers or " if self.config.include or self.config.exclude else ""
             raise ValueError(
                 f"{asked}={budget:g} of the {self.config.metric} cannot be reached: the smallest "
-                f"is {self.least:.4g}; ask for that, or include more layers or other factorizations"
+                f"is {self.least:.4g}; ask for that, or {more or 'allow '}other factorizations"
+                + (f". What stays of the MACs: {self.staying}" if self.staying else "")
             )
         picked = zip(self.names, self.candidates, chosen, strict=True)
         return {name: found[index] for name, found, index in picked}

@@ -47,12 +47,13 @@ class Response:
 
 @dataclass
 class Answer:
-    """What the original answers at some places, call by call: which, what each counts, the answer.
+    """What the original answers at some places, call by call.
 
-    These are `(few,)`, `(few,)` and `(groups, out, few)`.
+    Of how many items, which places `(few,)`, what each counts `(few,)`, and the answers
+    `(groups, out, few)`.
     """
 
-    calls: list[list[tuple[Tensor, Tensor, Tensor]]]  # of each batch
+    calls: list[list[tuple[int, Tensor, Tensor, Tensor]]]  # of each batch
 
 
 def answers(
@@ -75,7 +76,7 @@ def answers(
     def keep(layer: Layer, batch: int, x: Tensor, y: Tensor) -> None:
         calls = found[layer.name].calls[batch]
         where, weights = samplings[layer.name].draw(x.shape, batch, len(calls))
-        calls.append((where, weights, _rows(layer, x, y, where)))
+        calls.append((len(x), where, weights, _rows(layer, x, y, where)))
 
     _watched(original, layers, batches, keep)
     return found
@@ -102,7 +103,9 @@ def responses(
         done[name, batch] += 1
         if call_ >= len(answered[name].calls[batch]):
             return
-        where, weights, rows = answered[name].calls[batch][call_]
+        items, where, weights, rows = answered[name].calls[batch][call_]
+        if len(x) != items or not len(where):  # each picked its own items, or none
+            return
         linear = features[name]
         for seen, some in patches[name].at(x, where):
             p = seen if linear is None else linear.to(seen) @ seen

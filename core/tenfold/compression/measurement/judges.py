@@ -23,6 +23,15 @@ class Judges:
     ) -> None:
         self.subject, self.config, self.evaluate = subject, config, evaluate
 
+    def check_score(self) -> None:
+        """Refuse, with a `ValueError`, a score above the original's own."""
+        least = self.config.min_score
+        if least is not None and self.final.best < least:
+            raise ValueError(
+                f"min_score={least:g} is above the original's own, which evaluate gives as "
+                f"{self.final.best:g}: ask for less than that"
+            )
+
     @cached_property
     def final(self) -> Judge:
         """Of the result: the change on held-out inputs."""

@@ -37,6 +37,8 @@ class Importance:
         squares = self.places.setdefault(layer.name, [])
         squares += [[] for _ in range(batch + 1 - len(squares))]
         squares[batch].append(rows.float().square().sum(0))
+        if not gradient.numel():  # the call of a batch of no items, or a part of one
+            return
         flat = rows.flatten(1).float().reshape(groups, -1, rows[0].numel())
         added = (flat @ flat.mT).double()
         total = self.channels.get(layer.name)

@@ -59,13 +59,17 @@ class Seen:
             kernel = (marginal @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
         return kernel
 
-    def whitenings(self, factors: Sequence[Modes], sizes: Sequence[int]) -> list[Whitening]:
+    def whitenings(
+        self, factors: Sequence[Modes], sizes: Sequence[int], constants: Sequence[int] = ()
+    ) -> list[Whitening]:
         """What turns kernels, and factors back; `sizes` are those of `in` and the spatial modes."""
         if self.whole is not None:
-            return [whiten(self.whole, sizes, factors)]
+            return [whiten(self.whole, sizes, factors, constants)]
         modes = (IN, *spatial_modes(len(sizes) - 1))
         pairs = zip(modes, self.marginals, strict=False)
-        return [one for mode, moment in pairs if (one := _turning(mode, moment, factors))]
+        return [
+            one for mode, moment in pairs if (one := _turning(mode, moment, factors, constants))
+        ]
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,14 @@ class Norm:
         weighted = float((self.worth * (seen @ rows.mT).to(self.worth)).sum())
         return max(0.0, weighted), plain
 
-    def whitenings(self, factors: Sequence[Modes], sizes: Sequence[int]) -> list[Whitening]:
+    def whitenings(
+        self, factors: Sequence[Modes], sizes: Sequence[int], constants: Sequence[int] = ()
+    ) -> list[Whitening]:
         """What turns a kernel `(groups, out, in, *k)` so that its plain error is this norm's."""
-        found = self.seen.whitenings(factors, sizes)
-        turning = None if self.worth is None else _turning(OUT, self.worth, factors)
+        found = self.seen.whitenings(factors, sizes, constants)
+        turning = None
+        if self.worth is not None:
+            turning = _turning(OUT, self.worth, factors, constants)
         return found if turning is None else [*found, turning]
 
 
@@ -153,10 +161,12 @@ def definite(moment: Tensor) -> tuple[Tensor, Tensor]:
         ridge *= 10
 
 
-def _turning(mode: str, moment: Tensor, factors: Sequence[Modes]) -> Whitening | None:
-    """The whitening of one mode; None where several factors have it."""
+def _turning(
+    mode: str, moment: Tensor, factors: Sequence[Modes], constants: Sequence[int]
+) -> Whitening | None:
+    """The whitening of one mode; None where several factors have it, or a constant one."""
     owners = [mode in factor for factor in factors]
-    if sum(owners) != 1:
+    if sum(owners) != 1 or owners.index(True) in constants:
         return None
     root, inverse = square_root(moment)
     return Whitening(

@@ -7,14 +7,17 @@ from .findings import Change, LayerReport, Point, Slower
 from .report import Report
 from .result import Compression
 from .saying import say
+from .sensitivity import LayerCost, Sensitivity
 from .summary import summarise
 
 __all__ = [
     "Change",
     "Compression",
+    "LayerCost",
     "LayerReport",
     "Point",
     "Report",
+    "Sensitivity",
     "Slower",
     "say",
     "summarise",

@@ -30,6 +30,8 @@ class Change(BaseModel):
 class LayerReport(BaseModel):
     """One layer. Parameters are its own; MACs and milliseconds those of all its calls in one run.
 
+    One without a shape stands for all that is in no layer: functional calls, attention.
+
     `error` is the relative change of the network's output when this layer alone is replaced,
     `output_error` that of the layer's own output, `kernel_error` that of its kernel.
     """
@@ -84,8 +86,9 @@ class Findings(BaseModel):
     MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`, of
     each network in its better memory format.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
-    user's `evaluate` gave. `curve` has a point for each budget that was asked for. `passes` says
-    how often the network was run on the whole calibration, in all; `device` is what was timed.
+    user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
+    `warnings` say why these numbers are to be doubted, if they are. `passes`
+    says how often the network was run on the whole calibration, in all; `device` is what was timed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,6 +103,7 @@ class Findings(BaseModel):
     error: Number
     score: Change | None
     curve: tuple[Point, ...] = ()
+    warnings: tuple[str, ...] = ()
     passes: Number = 0.0
     slower: Slower | None = None  # None where the network is faster, or need not be
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes

@@ -73,6 +73,7 @@ def fragment(report: Findings) -> str:
     advice = words.advice(report)
     return f"""<div class=tenfold><style>{STYLE}</style><main>
 <h1>{escape(_headline(report))}</h1>
+<p><b>{escape(words.doubt(report.warnings) or "")}</b></p>
 <p>{escape(" · ".join(words.changes(report)))} · {escape(words.place(report))}</p>
 <p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.
 {escape(advice or "")}</p>
@@ -147,7 +148,7 @@ def _row(layer: LayerReport) -> str:
     errors = (layer.kernel_error, layer.output_error, layer.error)
     cells = (
         f"<code>{escape(layer.name)}</code>{kind}",
-        f"{escape(layer.factorization or 'dense')}{run}",
+        f"{escape(layer.factorization or ('dense' if layer.shape else '–'))}{run}",
         words.rank(layer),
         _change(layer.parameters, words.short),
         _change(layer.macs, words.short),

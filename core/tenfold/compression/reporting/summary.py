@@ -22,11 +22,13 @@ def summarise(
     choices: Choices,
     config: CompressionConfig,
     *,
+    outside: int,
     parameters: Change,
     milliseconds: Change,
     error: float,
     score: Change | None,
     curve: Sequence[Point],
+    warnings: tuple[str, ...],
     passes: float,
     slower: Slower | None,
     inputs: tuple[tuple[int, ...], ...],
@@ -34,6 +36,8 @@ def summarise(
 ) -> Report:
     """Gather what every layer became, and the totals of one run on `inputs`, their shapes."""
     rows = [_row(layer, plan, choices) for layer in layers]
+    if outside:
+        rows.append(_outside(outside))
     return Report(
         metric=config.metric,
         objective=config.objective,
@@ -47,12 +51,32 @@ def summarise(
         error=error,
         score=score,
         curve=tuple(curve),
+        warnings=warnings,
         passes=passes,
         slower=slower,
         inputs=inputs,
         device=device_name(device),
         threads=torch.get_num_threads(),
         versions={name: version(name) for name in ("tenfold", "torch")},
+    )
+
+
+def _outside(macs: int) -> LayerReport:
+    return LayerReport(
+        name="(outside of layers)",
+        kind="operators",
+        shape=(),
+        calls=1,
+        factorization=None,
+        implementation=None,
+        rank=None,
+        parameters=Change(before=0, after=0),
+        macs=Change(before=macs, after=macs),
+        milliseconds=None,
+        kernel_error=0.0,
+        output_error=0.0,
+        error=0.0,
+        reason="functional calls, attention, recurrences, products: what is no layer stays",
     )
 
 

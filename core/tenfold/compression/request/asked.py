@@ -11,7 +11,9 @@ from torch import nn
 from .config import CompressionConfig
 
 
-def check_asked(model: nn.Module, config: CompressionConfig, evaluate: Any, executor: Any) -> None:
+def check_asked(
+    model: nn.Module, config: CompressionConfig, score: Any, evaluate: Any, executor: Any
+) -> None:
     """Refuse, with `TypeError` or `ValueError`, what is no network, score or executor."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model={type(model).__name__} must be an nn.Module")
@@ -19,8 +21,9 @@ def check_asked(model: nn.Module, config: CompressionConfig, evaluate: Any, exec
         raise TypeError("model is scripted: give the one that it was made from")
     if hasattr(model, "_orig_mod"):
         raise TypeError("model is compiled: give model._orig_mod, and compile what comes of it")
-    if evaluate is not None and not callable(evaluate):
-        raise TypeError(f"evaluate={evaluate!r} must be a function of a model that gives a number")
+    for name, value in (("score", score), ("evaluate", evaluate)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name}={value!r} must be a function of a model that gives a number")
     if config.min_score is not None and evaluate is None:
         raise ValueError(f"min_score={config.min_score} needs evaluate=, which gives the score")
     if executor is not None and not isinstance(executor, Executor):

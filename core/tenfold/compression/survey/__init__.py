@@ -3,8 +3,10 @@
 Imports `running`. Used by every later stage.
 """
 
-from .calibration import divide, thinned
-from .layers import Layer, chosen, select, survey
+from .behaviour import observe
+from .calibration import divide, filled, thinned
+from .doubts import doubts
+from .layers import Layer, chosen, select, staying, survey
 from .parting import neighbours
 from .subject import Subject, surveyed
 
@@ -13,8 +15,12 @@ __all__ = [
     "Subject",
     "chosen",
     "divide",
+    "doubts",
+    "filled",
     "neighbours",
+    "observe",
     "select",
+    "staying",
     "survey",
     "surveyed",
     "thinned",

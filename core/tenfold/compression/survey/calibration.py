@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..running import Batch, Difference, outputs, size
+from ..running import Batch, Difference, members, outputs, size
 
 ALIKE = 1e-2  # what rounding may change, in narrow floats and random draws too
 
@@ -32,6 +32,13 @@ def divide(
     judged = {int((index + 0.5) * step) for index in range(held)}
     fitted = [batch for index, batch in enumerate(batches) if index not in judged]
     return fitted, [batches[index] for index in sorted(judged)]
+
+
+def filled(batches: Sequence[Batch]) -> list[Batch]:
+    """The batches that have items: all but those whose first tensor is empty."""
+    firsts = [next(members(batch), None) for batch in batches]
+    pairs = zip(batches, firsts, strict=True)
+    return [batch for batch, first in pairs if first is None or first.numel()]
 
 
 def thinned(batches: Sequence[Batch], items: int, model: nn.Module) -> list[Batch]:

@@ -9,8 +9,19 @@ from torch import nn
 
 from ...arguments import check_batches
 from ..request import CompressionConfig
-from ..running import Batch, check_call, check_finite, copied, size
-from .calibration import divide
+from ..running import (
+    Batch,
+    Part,
+    check_finite,
+    check_runs,
+    check_weights,
+    copied,
+    parted,
+    size,
+)
+from .behaviour import observe
+from .calibration import divide, filled
+from .doubts import doubts
 from .layers import Layer, chosen, select, survey
 
 
@@ -29,11 +40,18 @@ class Subject:
     fitted: list[Batch]
     held: list[Batch]
     probes: list[Batch]
+    outside: int  # multiply-accumulates of one run on the example that are in no layer
+    calibrated: bool  # whether calibration was given
 
     @property
     def layers(self) -> list[Layer]:
         """Those that may be replaced; `ValueError`, saying why, where there is none."""
         return chosen(self.every)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why what is measured here is to be doubted, if it is."""
+        return doubts(self.calibrated, self.fitted, self.held, self.layers)
 
     @property
     def items(self) -> int:
@@ -46,27 +64,37 @@ class Subject:
 
 
 def surveyed(
-    model: nn.Module, config: CompressionConfig, example: Batch, calibration: Iterable[Batch] | None
+    model: nn.Module,
+    config: CompressionConfig,
+    given: tuple[Batch, Iterable[Batch] | None, Part],
+    scored: bool,
 ) -> Subject:
-    """Copy and survey a network.
+    """Copy and survey a network; `given` are an example, the calibration and which part of both.
 
     Raises `ValueError` or `TypeError`, naming the argument, for inputs that are not what the
-    network takes, and where there is no layer to compress.
+    network takes, outputs that cannot be compared (where no score is), and where there is no layer
+    to compress.
     """
-    check_call(model, example, "example_inputs")
-    given = [example] if calibration is None else check_batches("calibration", calibration)
-    batches = list(given)
-    if not batches:
+    example, calibration, inputs = given
+    example, _ = parted(model, example, "example_inputs", inputs)
+    several = () if calibration is None else check_batches("calibration", calibration)
+    names = {f"calibration[{index}]": batch for index, batch in enumerate(several)}
+    found = {name: parted(model, batch, name, inputs)[0] for name, batch in names.items()}
+    if calibration is not None and not found:
         raise ValueError("calibration has no batch: give some inputs, or leave it out")
-    for index, batch in enumerate(batches):
-        check_call(model, batch, f"calibration[{index}]")
+    check_weights(model)
     model = copied(model)
+    check_runs(model, {"example_inputs": example, **found})
     every = survey(model, example)
+    outside = observe(model, example, every, scored)
     select(model, every, config.include, config.exclude)
     chosen(every)
-    check_finite(model, example, "example_inputs")
-    for index, batch in enumerate(batches):
-        check_finite(model, batch, f"calibration[{index}]")
+    batches = filled(list(found.values()) or [example])
+    if not batches:
+        raise ValueError("calibration has only batches of no items: give some inputs")
+    for name, batch in {"example_inputs": example, **found}.items():
+        check_finite(model, batch, name)
     fitted, held = divide(batches, config.holdout, model)
-    step = max(1, len(fitted) // config.probes)
-    return Subject(model, example, batches, every, fitted, held, fitted[::step][: config.probes])
+    probes = fitted[:: max(1, len(fitted) // config.probes)][: config.probes]
+    known = calibration is not None
+    return Subject(model, example, batches, every, fitted, held, probes, outside, known)
