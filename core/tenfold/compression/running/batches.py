@@ -27,7 +27,7 @@ def parted(model: nn.Module, batch: Any, name: str, inputs: Part = None) -> tupl
     if inputs is not None:
         chosen = _chosen(batch, name, inputs)
         check_call(model, chosen, name)
-        return chosen, _rest(model, batch, inputs)
+        return chosen, _rest(batch, inputs)
     if not _takes(model, batch):
         found, labels = _rest_of(batch)
         if labels is not None and _takes(model, found):
@@ -142,7 +142,7 @@ def _chosen(batch: Any, name: str, inputs: Part) -> Batch:
         ) from None
 
 
-def _rest(model: nn.Module, batch: Any, inputs: Part) -> Any:
+def _rest(batch: Any, inputs: Part) -> Any:
     """The labels, where `inputs` says what they are not."""
     if isinstance(batch, tuple | list) and len(batch) == 2 and inputs in (0, 1, -1, -2):
         return batch[1 - inputs % 2]

@@ -8,9 +8,11 @@ from .calibration import divide, filled, thinned
 from .doubts import doubts
 from .layers import Layer, chosen, select, staying, survey
 from .parting import neighbours
+from .subject import Subject, surveyed
 
 __all__ = [
     "Layer",
+    "Subject",
     "chosen",
     "divide",
     "doubts",
@@ -20,5 +22,6 @@ __all__ = [
     "select",
     "staying",
     "survey",
+    "surveyed",
     "thinned",
 ]
