@@ -10,14 +10,15 @@ from tenfold import FactorizedConv, Moment, compress
 from tenfold.compression.candidates.candidate import Candidate
 from tenfold.compression.candidates.fitting import fits
 from tenfold.compression.candidates.table import LayerTable
-from tenfold.compression.correction.normalisation import recalibrate, scaling
+from tenfold.compression.correction.normalisation import recalibrate
 from tenfold.compression.correction.regression import features, owner, regress, solved
 from tenfold.compression.correction.response import Sums
+from tenfold.compression.measurement.prediction import interpolated
 from tenfold.compression.measurement.replay import Replay
-from tenfold.compression.measurement.task import Judge, interpolated, replaced
+from tenfold.compression.measurement.task import Judge, replaced
 from tenfold.compression.moments import gathering
 from tenfold.compression.moments.gathering import measure
-from tenfold.compression.moments.importance import Importance, importances
+from tenfold.compression.moments.importance import Importance, importances, scaling
 from tenfold.compression.moments.norm import SKETCH, Norm, Seen
 from tenfold.compression.running.inference import Difference, change, outputs
 from tenfold.compression.survey.calibration import divide
@@ -190,7 +191,8 @@ def test_a_correction_lowers_the_error_on_inputs_that_it_did_not_see():
     model, unseen = network(), batches(8, 8)[6:]
     options = {"example_inputs": unseen[0], "calibration": batches(8, 8)[:6], "progress": False}
     plain, corrected = (
-        compress(model, budget=0.4, correct=correct, **options) for correct in (False, True)
+        compress(model, budget=0.4, correct=correct, never_slower=False, **options)
+        for correct in (False, True)
     )
     references = outputs(model, unseen)
     assert corrected.report.error < plain.report.error

@@ -69,6 +69,14 @@ def test_the_readme_and_the_third_party_package_show_the_same_format():
     assert body.strip() in (ROOT / "README.md").read_text()
 
 
+def test_the_readme_s_table_has_each_built_in_format():
+    cells = re.findall(r"^\| (`\w+`.*?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    shown = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    registry = tenfold.factorizations
+    ours = [n for n in registry.names() if registry[n].__module__.startswith("tenfold_plugins")]
+    assert sorted(shown) == ours
+
+
 @pytest.mark.parametrize(
     ("file", "most"),
     [("tenfold_tensor_ring.py", 20), ("pyproject.toml", 11), ("tests/test_laws.py", 6)],
@@ -81,10 +89,15 @@ def test_the_page_of_plugins_shows_the_whole_package_as_it_is(file, most):
 
 def test_the_page_of_plugins_has_every_law():
     page = (ROOT / "docs/plugins.md").read_text()
-    for law in laws.FORMAT_LAWS:
-        kind = "both" if law in laws.RUNNER_LAWS else "formats"
+    kinds = {law: ["both"] for law in laws.LAYER_LAWS}
+    kinds |= {law: ["implementations"] for law in laws.RUNNING_LAWS}
+    kinds |= {law: ["formats"] for law in laws.KERNEL_LAWS}
+    for hook, several in laws.HOOK_LAWS.items():
+        for law in several:
+            kinds.setdefault(law, []).append(f"`{hook}`")
+    for law, of in kinds.items():
         first = law.__doc__.strip().splitlines()[0]
-        assert f"| `{law.__name__}` | {kind} | {first} |" in page
+        assert f"| `{law.__name__}` | {', '.join(of)} | {first} |" in page
 
 
 def script(name):

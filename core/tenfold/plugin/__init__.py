@@ -6,9 +6,9 @@ Imports `network` and `algebra`. Used by whatever asks a plugin, and by the plug
 from .blame import blamed
 from .catalogue import PluginError
 from .factorization import Factorization
-from .hooks import hookimpl, plugin_hooks
+from .hooks import hookimpl, installed_hook, only_hooks, plugin_hooks
 from .implementation import Convolution, Fixed, Implementation, MemoryFormat
-from .listing import BAD, list_plugins
+from .listing import BAD, Listed, list_plugins
 from .plan import Plan, Prepared
 from .registry import Choice, Registry, factorizations, implementations
 
@@ -19,6 +19,7 @@ __all__ = [
     "Factorization",
     "Fixed",
     "Implementation",
+    "Listed",
     "MemoryFormat",
     "Plan",
     "PluginError",
@@ -28,6 +29,8 @@ __all__ = [
     "factorizations",
     "hookimpl",
     "implementations",
+    "installed_hook",
     "list_plugins",
+    "only_hooks",
     "plugin_hooks",
 ]

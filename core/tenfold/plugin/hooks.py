@@ -7,7 +7,8 @@ entry point of the group `tenfold.hooks`. No hook runs in `forward`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from threading import RLock
 from typing import Any
@@ -16,11 +17,12 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from .blame import blamed
+from .blame import OURS, blamed
 from .catalogue import Entry, describe, found, remedy
 
 HOOKS_GROUP = "tenfold.hooks"
 _loading = RLock()
+_alone: list[pluggy.PluginManager] = []  # what is asked instead, the last one
 hookspec = pluggy.HookspecMarker("tenfold")
 hookimpl = pluggy.HookimplMarker("tenfold")
 """The decorator of a hook plugin's functions, pluggy's `HookimplMarker`; `@hookimpl(wrapper=True)`
@@ -85,7 +87,21 @@ def plugin_manager() -> pluggy.PluginManager:
     A hook plugin that does not load, or that implements no such hook, is left out with a warning.
     """
     with _loading:
-        return _loaded()
+        return _alone[-1] if _alone else _loaded()
+
+
+@contextmanager
+def only_hooks(*plugins: object) -> Iterator[pluggy.PluginManager]:
+    """Meanwhile, and in every thread, only tenfold's own hooks and those of `plugins` are asked."""
+    manager = _manager(entry for entry in found(HOOKS_GROUP) if entry.distribution == OURS)
+    for plugin in plugins:
+        if not manager.is_registered(plugin):
+            manager.register(plugin)
+    _alone.append(manager)
+    try:
+        yield manager
+    finally:
+        _alone.remove(manager)
 
 
 def forget_plugins() -> None:
@@ -95,9 +111,13 @@ def forget_plugins() -> None:
 
 @lru_cache(maxsize=1)
 def _loaded() -> pluggy.PluginManager:
+    return _manager(found(HOOKS_GROUP))
+
+
+def _manager(entries: Iterable[Entry]) -> pluggy.PluginManager:
     manager = _empty_manager()
     manager.register(_Core(), "tenfold")
-    for entry in found(HOOKS_GROUP):
+    for entry in entries:
         try:
             manager.register(check_hook_plugin(entry), describe(entry))
         except (Exception, SystemExit) as fault:
@@ -105,7 +125,7 @@ def _loaded() -> pluggy.PluginManager:
                 f"the hook plugin {describe(entry)} is left out: {type(fault).__name__}: {fault}; "
                 f"{remedy(entry)}",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
     return manager
 
@@ -120,6 +140,18 @@ def check_hook_plugin(entry: Entry) -> object:
     alone.register(plugin)
     alone.check_pending()
     return plugin
+
+
+def installed_hook(name: str) -> object:
+    """Import the hook plugin that is installed under a name.
+
+    Raises `ValueError` where there is none, and as `check_hook_plugin` does.
+    """
+    for entry in found(HOOKS_GROUP):
+        if entry.name == name:
+            return check_hook_plugin(entry)
+    known = ", ".join(entry.name for entry in found(HOOKS_GROUP)) or "none"
+    raise ValueError(f"hook={name!r} is not installed: the installed names are {known}")
 
 
 def _empty_manager() -> pluggy.PluginManager:

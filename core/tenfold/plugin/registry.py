@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from threading import Lock
 from typing import Generic, TypeVar
 
+from .blame import OURS
 from .catalogue import DISABLE, Entry, PluginError, describe, found, remedy
 from .factorization import Factorization
 from .implementation import Implementation
@@ -47,6 +48,14 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """Every name that is installed or registered, sorted; importing none."""
         return sorted({entry.name for entry in found(self.group)} | set(self._registered))
+
+    def shipped(self) -> list[str]:
+        """The names that come with tenfold itself, sorted.
+
+        >>> "cp" in factorizations.shipped()
+        True
+        """
+        return [entry.name for entry in found(self.group) if entry.distribution == OURS]
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self.names()

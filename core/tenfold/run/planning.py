@@ -55,6 +55,7 @@ def make_plan(
     """
     plan = ask(format_, network, runner, geometry)
     if callable(plan):
+        network.whole  # noqa: B018 - planned now: under torch.compile it could not be
         return plan
     chain = lower(network, plan, geometry)
     chain = replace(chain, memory_format=runner.plugin.memory_format, packed=runner.plugin.packed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import ceil
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -10,11 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure, HypothesisException, Unsatisfiable
 
 from .. import Factorization, Implementation
+from ..plugin import only_hooks
 from .example import Example
-from .laws import FORMAT_LAWS, RUNNER_LAWS, Law, Subject
+from .hook_subject import HookSubject
+from .laws import COSTLY, FORMAT_LAWS, HOOK_LAWS, ORDERS, RUNNER_LAWS, Law
+from .strategies import Request
+from .subject import NoneTakenError, Subject
 
 C = TypeVar("C", bound=type)
 FINDING = (Phase.explicit, Phase.reuse, Phase.generate)  # without making the example smaller
+EVERY = (0, 1, 2, 3)  # orders
 
 
 class LawError(AssertionError):
@@ -29,41 +35,60 @@ def conformance(
     *,
     factorization: str | Factorization | type[Factorization] | None = None,
     implementation: str | Implementation | type[Implementation] | None = None,
-    orders: Sequence[int] = (0, 1, 2, 3),
+    hook: object = None,
+    asks: Sequence[Any] = (),
+    orders: Sequence[int] = EVERY,
+    requests: st.SearchStrategy[Request] | None = None,
+    foreign: bool = False,
     max_examples: int = 25,
     fails: Mapping[str, str] | None = None,
 ) -> Callable[[C], C]:
     """Add one Hypothesis test for each law to a test class.
 
-    With `factorization`, the laws of a format, run by every installed implementation that takes it
-    (or by `implementation` alone). With only `implementation`, the laws of a way of running, for
-    every installed format that it takes. `orders` are the numbers of spatial axes that are drawn,
-    `max_examples` how many examples of each law.
-    `fails` maps the name of a law that the plugin is known to break to the reason: that law must
-    then fail, and holding it is an error.
+    With `factorization`, the laws of a format, run by every implementation of tenfold's that takes
+    it (or by `implementation` alone). With only `implementation`, the laws of a way of running, for
+    every format of tenfold's that it takes. Other packages' hooks are off meanwhile; with `foreign`
+    those, and what else is installed of others, take part. With `hook`, a module, an object or an
+    installed name, the laws of each hook that it has; `asks` are the requests that a rank rule
+    answers, or names of layers that a selector answers.
 
-    A broken law raises `LawError`. Raises `ValueError` where neither plugin is given, or `fails`
-    names no law.
+    `orders` are the numbers of spatial axes that the plugin claims to have: each is tried, and one
+    of which it takes no convolution that is drawn is an error. `requests` draws the convolutions,
+    where it takes few of those of `tenfold.testing.requests`. `max_examples` is how many there are
+    of each law, over all orders; costly ones have fewer. `fails` maps the name of a law that the
+    plugin is known to break to the reason: that law must then fail, and holding it is an error.
+
+    A broken law raises `LawError`. Raises `ValueError` where no plugin is given, or a hook and
+    another, where `fails` names no law, and for a hook plugin without hooks.
 
     >>> @conformance(factorization="cp")
     ... class TestCP:
     ...     pass
     >>> sorted(name for name in dir(TestCP) if name.startswith("test_"))[0]
-    'test_error_does_not_rise_with_rank'
+    'test_a_moment_lowers_the_error_of_the_output'
     """
-    if factorization is None and implementation is None:
-        raise ValueError("conformance() needs factorization=, implementation= or both")
-    laws = RUNNER_LAWS if factorization is None else FORMAT_LAWS
-    known, declared = [law.__name__ for law in laws], dict(fails or {})
+    subject: Subject | HookSubject
+    if hook is not None and factorization is None and implementation is None:
+        subject = HookSubject.named(hook, asks, orders)
+        laws = [law for name in sorted(subject.hooks) for law in HOOK_LAWS[name]]
+    elif hook is None and (factorization is not None or implementation is not None):
+        subject = Subject(factorization, implementation, tuple(orders), requests, foreign)
+        laws = [] if factorization is None else [*FORMAT_LAWS]
+        laws += [] if implementation is None else [law for law in RUNNER_LAWS if law not in laws]
+    else:
+        raise ValueError("conformance() needs factorization=, implementation= or both, or hook=")
+    known, declared = list(dict.fromkeys(law.__name__ for law in laws)), dict(fails or {})
     for name in declared:
         if name not in known:
             raise ValueError(f"fails={name!r} is no law here: the laws are {', '.join(known)}")
-    subject = Subject(factorization, implementation, tuple(orders))
 
     def decorate(cls: C) -> C:
         for law in laws:
+            mine = [order for order in orders if order in ORDERS.get(law, orders)]
+            if not mine:
+                continue
             reason = declared.get(law.__name__)
-            test = _test(law, subject, max_examples, shrink=reason is None)
+            test = _test(law, subject, mine, max_examples, foreign, shrink=reason is None)
             if reason is not None:
                 test = _failing(test, law, subject, reason)
             test.__name__ = test.__qualname__ = f"test_{law.__name__}"
@@ -74,11 +99,37 @@ def conformance(
     return decorate
 
 
-def _test(law: Law, subject: Subject, max_examples: int, shrink: bool) -> Callable[..., None]:
-    # a new function each time: Hypothesis runs one that two classes share only once
+def _test(
+    law: Law,
+    subject: Subject | HookSubject,
+    orders: Sequence[int],
+    max_examples: int,
+    foreign: bool,
+    shrink: bool,
+) -> Callable[..., None]:
+    each = ceil(max_examples / COSTLY.get(law, len(orders)))
+
+    def test(self: Any) -> None:
+        if foreign:
+            _try_orders()
+        else:
+            with only_hooks():
+                _try_orders()
+
+    def _try_orders() -> None:
+        for order in orders:
+            _try(law, subject.of(order), each, shrink)
+
+    return test
+
+
+def _try(law: Law, subject: Subject | HookSubject, max_examples: int, shrink: bool) -> None:
+    """Try a law on so many examples of one order."""
     wanted = (*FINDING, Phase.shrink) if shrink else FINDING
     phases = [phase for phase in settings().phases if phase in wanted]
+    tally = [0, 0]
 
+    # a new function each time: Hypothesis runs one that two classes share only once
     @settings(
         max_examples=max_examples,
         deadline=None,
@@ -90,34 +141,32 @@ def _test(law: Law, subject: Subject, max_examples: int, shrink: bool) -> Callab
         ],
     )
     @given(data=st.data())
-    def check(self: Any, data: st.DataObject) -> None:
-        example = Example(data)
+    def check(data: st.DataObject) -> None:
+        example = Example(data, tally)
         try:
             law(subject, example)
-        except HypothesisException:
+        except (HypothesisException, NoneTakenError):
             raise
         except Exception as fault:
             raise LawError(_words(law, subject, example, fault)) from fault
 
-    def test(self: Any) -> None:
-        try:
-            check(self)
-        except FlakyFailure as fault:
-            raise LawError(
-                f"{fault.exceptions[0]}\nrun again, the same example did not fail the same way: "
-                "the plugin depends on more than its arguments"
-            ) from None
-        except Unsatisfiable:
-            raise LawError(
-                f"{subject} takes none of the convolutions that were drawn, of orders "
-                f"{subject.orders}: give conformance() the orders= that it has"
-            ) from None
-
-    return test
+    try:
+        check()
+    except FlakyFailure as fault:
+        raise LawError(
+            f"{fault.exceptions[0]}\nrun again, the same example did not fail the same way: "
+            "the plugin depends on more than its arguments"
+        ) from None
+    except (Unsatisfiable, NoneTakenError):
+        raise LawError(
+            f"{subject} takes none of the convolutions that were drawn of order "
+            f"{subject.orders[0]}, and the law {law.__name__} was not tried there: give "
+            "conformance() the orders= that it has, or requests= that draw what it takes"
+        ) from None
 
 
 def _failing(
-    test: Callable[..., None], law: Law, subject: Subject, reason: str
+    test: Callable[..., None], law: Law, subject: Subject | HookSubject, reason: str
 ) -> Callable[..., None]:
     def declared(self: Any) -> None:
         try:
@@ -132,7 +181,7 @@ def _failing(
     return declared
 
 
-def _words(law: Law, subject: Subject, example: Example, fault: Exception) -> str:
+def _words(law: Law, subject: Subject | HookSubject, example: Example, fault: Exception) -> str:
     said = str(fault) if isinstance(fault, AssertionError) else f"{type(fault).__name__}: {fault}"
     title = (law.__doc__ or "").strip().splitlines()[0]
     return (

@@ -10,10 +10,15 @@ T = TypeVar("T")
 
 
 class Example:
-    """Draws from strategies, and remembers what under which name."""
+    """Draws from strategies, and remembers what under which name.
 
-    def __init__(self, data: st.DataObject) -> None:
+    `tally` goes from one example of a law to the next: how many were taken, and how many refused
+    while none was.
+    """
+
+    def __init__(self, data: st.DataObject, tally: list[int]) -> None:
         self._data = data
+        self._tally = tally
         self.drawn: dict[str, Any] = {}
 
     def draw(self, what: str, strategy: st.SearchStrategy[T]) -> T:
@@ -21,6 +26,17 @@ class Example:
         value = self._data.draw(strategy, label=what)
         self.drawn[what] = value
         return value
+
+    def count(self, taken: bool) -> None:
+        """Keep count of what is taken and what is refused."""
+        self._tally[0] += taken
+        self._tally[1] += not taken
+
+    @property
+    def refusals(self) -> int:
+        """How many were refused, while none was taken."""
+        taken, refused = self._tally
+        return 0 if taken else refused
 
     def __str__(self) -> str:
         return "; ".join(f"{what} = {value!r}" for what, value in self.drawn.items())

@@ -40,8 +40,8 @@ class Request:
     >>> layer, x = request.layer(dtype=torch.float64), request.input()
     >>> relative_error(request.dense(x, layer.weight.to_tensor(), layer.bias), layer(x)) < 1e-12
     True
-    >>> request.order
-    1
+    >>> request.order, request.shape
+    (1, (3, 2, 3))
     """
 
     arguments: dict[str, Any]
@@ -62,6 +62,12 @@ class Request:
     def order(self) -> int:
         """The number of spatial axes."""
         return len(self.arguments["kernel_size"])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The kernel's shape, `(out, in/groups, *k)`."""
+        inner = self.arguments["in_channels"] // self.arguments.get("groups", 1)
+        return (self.arguments["out_channels"], inner, *self.arguments["kernel_size"])
 
     def layer(self, **more: Any) -> FactorizedConv:
         """Build the layer, with random numbers that depend on the request only.
@@ -199,3 +205,22 @@ def requests(
         "rank": draw(st.one_of(st.just("same"), fractions(), st.integers(1, 6))),
     }
     return Request(arguments, draw(st.integers(1, 2)), size, draw(st.integers(0, 2**16)))
+
+
+@st.composite
+def typical(draw: st.DrawFn, orders: Sequence[int]) -> Request:
+    """Convolutions such as networks have, for checks that are costly: the simplest is one too."""
+    order = draw(st.sampled_from(list(orders)))
+    stride, padding = draw(st.sampled_from([(2, 1), (1, 1), (1, 0)]))
+    arguments = {
+        "in_channels": 4,
+        "out_channels": 6,
+        "kernel_size": (3,) * order,
+        "stride": stride,
+        "padding": padding,
+        "groups": draw(st.sampled_from([1, 2])),
+        "bias": draw(st.sampled_from([True, False])),
+        "transposed": draw(st.sampled_from([False, False, True])) and order > 0,
+        "rank": draw(st.sampled_from([2, 0.5])),
+    }
+    return Request(arguments, 2, (7,) * order, draw(st.integers(0, 2**16)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import is_lazy
 
 from ...layer import PLAIN, TRANSPOSED, ConvConfig, FactorizedConv, read_config
 from ...plugin import plugin_hooks
@@ -63,13 +62,18 @@ class Layer:
 
     def maps(self) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
         """Of each call how many inputs there are, and the spatial sizes of one and its output."""
-        config, found = self.config, []
+        found = []
         for shape in self.shapes:
             batch, size = self.positions(shape)
-            if config.sides is not None:
-                size = tuple(s + sum(p) for s, p in zip(size, config.sides, strict=True))
-            found.append((batch, size, config.geometry.output_size(size)))
+            if self.config.sides is not None:
+                size = tuple(s + sum(p) for s, p in zip(size, self.config.sides, strict=True))
+            found.append((batch, size, self.config.geometry.output_size(size)))
         return found
+
+    def places(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Of one call's input the number of inputs, and the spatial sizes of the output."""
+        ((batch, _, output),) = replace(self, shapes=[tuple(shape)]).maps()
+        return (batch, *output)
 
     @property
     def macs(self) -> int:
@@ -98,11 +102,9 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     A module that stands in several places is one layer; each of its calls counts. The model is left
     as it was. A layer that cannot be replaced has a `reason`.
 
-    Raises `ValueError` for a network without any that is called, or with lazy parameters, and where
+    Raises `ValueError` for a network without any that is called, and where
     `example_inputs` has no sample.
     """
-    if any(is_lazy(parameter) for parameter in model.parameters()):
-        raise ValueError("the model has parameters that are not made yet: run it on an input first")
     layers: dict[nn.Module, Layer] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if module in layers:
