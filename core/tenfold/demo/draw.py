@@ -84,7 +84,7 @@ def _label(axes: Any, places: dict[str, tuple[float, float]]) -> None:
     low, high = axes.get_ylim()
     taken: list[tuple[float, float]] = []
     for name, (x, y) in sorted(places.items(), key=lambda one: -one[1][1]):
-        at = y - 0.3 * APART * (high - low)
+        at = y
         while any(abs(x - u) < 22 and abs(at - v) < APART * (high - low) for u, v in taken):
             at -= 0.2 * APART * (high - low)
         taken.append((x, at))
