@@ -1,4 +1,4 @@
-"""Faults that only show under autocast, compiled, exported, laid out otherwise, or with a moment."""
+"""Faults that show under autocast, compiled, exported, laid out otherwise, or with a moment."""
 
 from dataclasses import dataclass
 
@@ -70,7 +70,9 @@ class FixedDtype(Dense):
 
 class Widened(Dense):
     def convolve(self, x, kernel, bias):
-        return super().convolve(x.double(), kernel.double(), None if bias is None else bias.double())
+        return super().convolve(
+            x.double(), kernel.double(), None if bias is None else bias.double()
+        )
 
 
 class PreparedApart(Dense):

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from ..algebra import alternating_least_squares, by_group, tails
 from ..network import GROUP, IN, OUT, KernelNetwork, Modes, is_budget, spatial_modes, spend
-from .blame import blamed
+from .blame import ask, blamed, label
+from .options import Options
 
 
-@dataclass(frozen=True, kw_only=True)
-class Factorization(ABC):
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Factorization(Options, ABC):
     """A format: a plugin of the group `tenfold.factorizations`.
 
     The names of its factors' modes are enough. Ranks, initialisation, groups, transposed
@@ -119,28 +120,31 @@ class Factorization(ABC):
         """
         order = len(shape) - 2
         inner = (shape[0] // groups, *shape[1:])
-        if kernel is not None:
-            kernel = by_group(kernel, groups)
-        with blamed(self):
-            factors = self._named(order, rank)
-            bonds = _bonds(factors, order)
-            sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))
-            sizes |= zip(bonds, self._sized(bonds, self.ranks(inner, rank, kernel)), strict=True)
+        factors = self._named(order, rank)
+        bonds = _bonds(factors, order)
+        sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))
+        copied = None if kernel is None else by_group(kernel, groups).clone()  # it may be a view
+        ranks = ask(self.ranks, inner, rank, copied)
+        sizes |= zip(bonds, self._sized(bonds, ranks), strict=True)
         if groups > 1:
             sizes[GROUP] = groups
             factors = tuple((GROUP, *factor) for factor in factors)
-        return KernelNetwork(factors, sizes)
+        with blamed(self, "factors"):
+            try:
+                return KernelNetwork(factors, sizes)
+            except ValueError as fault:
+                raise ValueError(f"{label(self, 'factors')} gave {factors}: {fault}") from None
 
     def _named(self, order: int, rank: Any) -> tuple[Modes, ...]:
-        named = self.factors(order, rank)
+        named = ask(self.factors, order, rank)
         if not _is_tuple(named) or not all(
             _is_tuple(factor) and all(isinstance(mode, str) for mode in factor) for factor in named
         ):
-            raise TypeError(f"{type(self).__name__}.factors() gave {named!r}, not tuples of names")
+            raise TypeError(f"{label(self, 'factors')} gave {named!r}, not tuples of names")
         for bond in _bonds(named, order):
             if bond == GROUP or re.fullmatch(r"k\d+", bond):
                 raise ValueError(
-                    f"{type(self).__name__}.factors() names a bond {bond!r} at order {order}: "
+                    f"{label(self, 'factors')} names a bond {bond!r} at order {order}: "
                     "'group' and 'k' with a number are core's, call it something else"
                 )
         return tuple(tuple(factor) for factor in named)
@@ -149,7 +153,7 @@ class Factorization(ABC):
         good = _is_tuple(ranks) and all(_is_size(one) for one in ranks)
         if not good or len(ranks) != len(bonds):
             raise ValueError(
-                f"{type(self).__name__}.ranks() gave {ranks!r}: it must be a tuple with an int of "
+                f"{label(self, 'ranks')} gave {ranks!r}: it must be a tuple with an int of "
                 f"at least 1 for each bond of {bonds}"
             )
         return tuple(ranks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Prepared = Callable[[Tensor], Tensor]
 """What `Plan.prepare` returns: `x`, `(batch, in_channels, *size)`, to `(batch, out_channels,
@@ -30,6 +30,9 @@ class Plan(ABC):
     ...     def prepare(self, factors, bias):
     ...         kernel = self.network.to_tensor(factors)
     ...         return lambda x: nn.functional.conv2d(x, kernel, bias)
+
+    It may also count its multiply-accumulates, by which a compression compares it with others, and
+    spell itself as modules, for `to_sequential`.
     """
 
     @abstractmethod
@@ -48,3 +51,19 @@ class Plan(ABC):
         Law: the result equals that of the plan itself. It raises nothing: `plan` has refused what
         cannot be run.
         """
+
+    def macs(self, size: Sequence[int]) -> int | None:
+        """Multiply-accumulates for one input of spatial size `size`; None where not counted.
+
+        The size is that after padding other than zeros. Raises nothing.
+        """
+        return None
+
+    def to_modules(
+        self, factors: Sequence[Tensor], bias: Tensor | None
+    ) -> Sequence[nn.Module] | None:
+        """PyTorch's own modules that, one after another, do the same; None where there are none.
+
+        They hold copies of the factors and the bias. Raises nothing.
+        """
+        return None

@@ -85,7 +85,7 @@ def fits(
         generator = torch.Generator().manual_seed(seed)
         turned = Turned(choice.plugin, kernel, norm, layer.config.groups)
         if rank is not None:
-            networks = [turned.network(rank)]
+            networks = [turned.asked(rank, generator)]
         elif len(turned.network(1).bonds) <= 2 and centre(turned.network(1)) is not None:
             yield from _nested(choice, turned, base, generator)
             continue

@@ -36,11 +36,15 @@ MATTERS = (
 
 @dataclass
 class LayerTable:
-    """The candidates of one layer, the dense one first, and the factors of those decomposed."""
+    """The candidates of one layer, the dense one first, and the factors of those decomposed.
+
+    `refusals` are what could not be run or counted, by format and implementation, and why.
+    """
 
     name: str
     candidates: list[Candidate]
     factors: dict[str, list[Tensor]]
+    refusals: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -96,6 +100,7 @@ def _write(directory: Path, layer: LayerTable, fingerprint: str) -> None:
         "fingerprint": fingerprint,
         "name": layer.name,
         "candidates": json.dumps([one.model_dump() for one in layer.candidates]),
+        "refusals": json.dumps(layer.refusals),
     }
     stored = {
         f"{key}/{index}": factor.detach().cpu().contiguous()
@@ -124,7 +129,8 @@ def _read(path: Path, fingerprint: str) -> LayerTable:
                 factors.setdefault(key, {})[int(index)] = file.get_tensor(name)
             found = [Candidate.model_validate(one) for one in json.loads(header["candidates"])]
             ordered = {key: [parts[i] for i in sorted(parts)] for key, parts in factors.items()}
-            return LayerTable(header["name"], found, ordered)
+            refusals = json.loads(header.get("refusals", "{}"))
+            return LayerTable(header["name"], found, ordered, refusals)
     except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as fault:
         raise ValueError(
             f"{path} is damaged ({fault}): delete it, and it is measured anew"

@@ -14,6 +14,7 @@ from ..survey import Layer
 from .allocation import allocate, uniform
 
 Choices = dict[str, Candidate]
+SHOWN = 8  # layers whose refusals an error lists
 ELEMENT = 24  # multiply-accumulates that take as long as one element: tests/benchmarks/traffic.py
 
 
@@ -83,10 +84,21 @@ class Plan:
             asked = "budgets" if budget in self.config.budgets else "budget"
             raise ValueError(
                 f"{asked}={budget:g} of the {self.config.metric} cannot be reached: the smallest "
-                f"is {self.least:.4g}; ask for that, or include more layers or other factorizations"
+                f"is {self.least:.4g}; ask for that, or include more layers or other "
+                f"factorizations{self.refusals()}"
             )
         picked = zip(self.names, self.candidates, chosen, strict=True)
         return {name: found[index] for name, found, index in picked}
+
+    def refusals(self) -> str:
+        """What was refused of each layer, and why, for an error; empty where nothing was."""
+        said = [
+            f"{table.name}: {'; '.join(f'{who}: {why}' for who, why in table.refusals.items())}"
+            for table in self.tables
+            if table.refusals
+        ]
+        more = [f"and {len(said) - SHOWN} more layers"] if len(said) > SHOWN else []
+        return "".join(f"\n  {one}" for one in ["it was refused", *said[:SHOWN], *more] if said)
 
     def spent(self, choices: Mapping[str, Candidate]) -> float:
         """What some choices cost, in all."""

@@ -154,7 +154,8 @@ class Task:
         made: list[Fitted] = []
 
         def add(fitted: Fitted) -> None:
-            for one in candidates(layer, kernel, meter, energy, fitted, config.implementations):
+            ways, refusals = config.implementations, table.refusals
+            for one in candidates(layer, kernel, meter, energy, fitted, ways, refusals):
                 table.candidates.append(one)
                 table.factors[one.key] = fitted.source or fitted.factors
                 made.append(fitted)
