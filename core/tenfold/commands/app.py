@@ -16,6 +16,7 @@ from ..plugin import BAD, list_plugins
 from .bench import bench
 from .compress import compress, report
 from .doctor import doctor
+from .new_plugin import new_plugin
 from .options import check_plot, read_rank
 from .tune import tune
 
@@ -30,6 +31,7 @@ main.command()(compress)
 main.command()(report)
 main.command()(doctor)
 main.command()(tune)
+main.command()(new_plugin)
 
 
 @main.command()
