@@ -39,6 +39,8 @@ class KernelNetwork:
     (((4, 3, 2), (2, 8)), 40, (8, 4, 3))
     >>> network.to_tensor([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
     torch.Size([8, 4, 3])
+    >>> network.whole([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
+    torch.Size([8, 4, 3])
     >>> whole = network.contraction([0, 1], ("in", "out", "k0"))
     >>> whole([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
     torch.Size([4, 8, 3])
