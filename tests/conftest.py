@@ -11,6 +11,12 @@ from tenfold import factorizations, implementations
 from tenfold.plugin.hooks import forget_plugins
 from tenfold.tuning import cache
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+STRANGER = Path(__file__).parent / "third_party" / "tenfold-tensor-ring"
 Install = Callable[..., None]
 
 FORMATS = ("cp", "tucker", "tt")
@@ -80,3 +86,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     for name in set(sys.modules) - known:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+@pytest.fixture
+def stranger(install: Install) -> None:
+    """Install the third-party package, as its own files say, until the test ends."""
+    project = tomllib.loads((STRANGER / "pyproject.toml").read_text())["project"]
+    sources = {path.stem: path.read_text() for path in STRANGER.glob("*.py")}
+    install(project["name"], project["entry-points"], project["version"], **sources)

@@ -15,7 +15,8 @@ WHOLE = 7  # stages; of a longer partition only one run of stages is merged at a
 class Auto(Implementation):
     """The dense kernel, or one of the partitions with the fewest multiply-accumulates.
 
-    Until it is measured it runs as `factorized`. Candidates are that partition and the cheapest
+    Until it is measured it runs as `factorized`, or as the dense kernel where that has no
+    partition. Candidates are that partition and the cheapest
     one of all, with neighbouring stages merged in every way: four small convolutions of CP, say,
     become a MobileNet block, or two, or one. Those that cost more than the dense kernel are left
     out.
@@ -24,12 +25,15 @@ class Auto(Implementation):
     apart = True
 
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:
-        plan = implementations["factorized"]().plan(network, geometry)
+        try:
+            plan = implementations["factorized"]().plan(network, geometry)
+        except ValueError:  # the factors cannot be applied one after another
+            return dense(network)
         assert not callable(plan)  # it is a partition
         return plan
 
     def candidates(self, network: KernelNetwork, geometry: Geometry) -> Sequence[Partition]:
-        dense = (tuple(range(len(network.factors))),)
+        whole = dense(network)
         default = self.plan(network, geometry)
         cheapest = cheapest_partition(network, geometry, lambda group: True)
         costs: dict[Partition, float] = {}
@@ -37,10 +41,15 @@ class Auto(Implementation):
             cost = partition_macs(network, partition, geometry)
             if cost is not None:
                 costs[partition] = cost
-        most = partition_macs(network, dense, geometry)
+        most = partition_macs(network, whole, geometry)
         worth = [partition for partition, cost in costs.items() if most is None or cost < most]
         worth.sort(key=lambda partition: (costs[partition], len(partition), partition))
-        return tuple(dict.fromkeys([dense, *worth[:CHEAPEST], default]))
+        return tuple(dict.fromkeys([whole, *worth[:CHEAPEST], default]))
+
+
+def dense(network: KernelNetwork) -> Partition:
+    """All factors in one group."""
+    return (tuple(range(len(network.factors))),)
 
 
 def coarsenings(partition: Partition) -> Iterator[Partition]:

@@ -77,8 +77,9 @@ def least(
 ) -> Tensor:
     """A kernel of the ranks of `made` fitted to a moment; from `made` where `start` is 0."""
     network = with_group(made.network)
-    turning = whitening_of(moment, kernel, network.factors)
-    turned = turning.turned(by_group(kernel, network.groups), network.open_modes)
+    work = by_group(kernel, network.groups)
+    turning = whitening_of(moment, work, network.factors)
+    turned = turning.turned(work, network.open_modes)
     seen = turning.seen(moment.matrix, kernel.shape[1:], CERTAIN)
     factors = [torch.randn(shape, dtype=torch.float64) for shape in network.shapes]
     if start == 0:

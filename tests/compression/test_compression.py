@@ -11,10 +11,17 @@ from torch.nn.utils import parametrizations, parametrize
 import tenfold
 from tenfold import FactorizedConv, compress, hookimpl
 from tenfold.compression import engine
+from tenfold.compression.candidates import Speed
 from tenfold.plugin.hooks import plugin_manager
+from tenfold.tuning import device_name
 
 BUDGET = 0.5
-QUICK = {"progress": False, "factorizations": "spatial_svd", "correct": False}
+QUICK = {
+    "progress": False,
+    "factorizations": "spatial_svd",
+    "correct": False,
+    "never_slower": False,
+}
 
 
 def seeded(make):
@@ -302,9 +309,33 @@ def test_layers_are_chosen_by_name_type_or_function(field, chosen):
     )
     x = torch.randn(4, 8, 10, 10)
     report = compress(model, budget=0.97, example_inputs=x, **QUICK, **field).report
-    reasons = {layer.name for layer in report.layers if layer.reason is None}
-    assert reasons == chosen
+    unchosen = {layer.name for layer in report.layers if "cluded" in (layer.reason or "")}
+    assert unchosen == {"0", "2", "4"} - chosen
     assert {layer.name for layer in report.layers if layer.factorization} <= chosen
+
+
+def test_each_layer_that_stays_dense_says_why_and_no_other_does():
+    model = seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(8, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 1, 1)
+        )
+    )
+    x = torch.randn(4, 8, 10, 10)
+    asked = ({"budget": 0.9}, {"max_error": 1e-9})
+    for aim, why in zip(asked, ("the budget did not ask for it", "too large"), strict=True):
+        rows = compress(model, example_inputs=x, **QUICK, **aim).report.layers
+        assert all((row.reason is None) == (row.factorization is not None) for row in rows)
+        assert any(why in (row.reason or "") for row in rows)
+        assert rows[2].reason == "no format that was tried has fewer MACs"
+
+
+def test_a_report_says_of_which_inputs_its_macs_are_and_where_they_ran():
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(8, 32, 3)))
+    x = torch.randn(4, 8, 10, 10)
+    report = compress(model, budget=0.5, example_inputs=x, **QUICK).report
+    assert report.inputs == ((4, 8, 10, 10),)
+    assert report.macs.before == 4 * 64 * 32 * 8 * 9
+    assert report.device == device_name(torch.device("cpu"))
 
 
 def test_a_hook_leaves_a_layer_out_and_changes_another_s_request():
@@ -351,7 +382,8 @@ def test_under_latency_no_layer_is_chosen_that_was_slower_than_dense():
 
 @pytest.mark.parametrize("objective", ["energy", "uniform"])
 def test_the_cheap_objectives_keep_the_budget_without_a_run_for_each_layer(objective, monkeypatch):
-    monkeypatch.setattr(engine, "time_networks", lambda *_: [1.0, 1.0])
+    speed = Speed(before=1.0, after=1.0, layers={})
+    monkeypatch.setattr(engine, "time_in_place", lambda *_: speed)
     model = seeded(resnet)
     runs = []
     model.register_forward_hook(lambda *_: runs.append(1))

@@ -7,17 +7,18 @@ import torch
 from torch import nn
 
 from tenfold import FactorizedConv, Moment, compress
-from tenfold.compression import moments
 from tenfold.compression.candidates.candidate import Candidate
 from tenfold.compression.candidates.fitting import fits
 from tenfold.compression.candidates.table import LayerTable
-from tenfold.compression.correction.normalisation import recalibrate, scaling
+from tenfold.compression.correction.normalisation import recalibrate
 from tenfold.compression.correction.regression import features, owner, regress, solved
 from tenfold.compression.correction.response import Sums
+from tenfold.compression.measurement.prediction import interpolated
 from tenfold.compression.measurement.replay import Replay
-from tenfold.compression.measurement.task import Judge, interpolated, replaced
+from tenfold.compression.measurement.task import Judge, replaced
+from tenfold.compression.moments import gathering
 from tenfold.compression.moments.gathering import measure
-from tenfold.compression.moments.importance import Importance, importances
+from tenfold.compression.moments.importance import Importance, importances, scaling
 from tenfold.compression.moments.norm import SKETCH, Norm, Seen
 from tenfold.compression.running.inference import Difference, change, outputs
 from tenfold.compression.survey.calibration import divide
@@ -120,7 +121,7 @@ def test_a_sketch_of_a_large_moment_measures_nearly_the_same():
 
 
 def test_wide_layers_are_compressed_by_the_marginals_of_their_moment(monkeypatch):
-    monkeypatch.setattr(moments, "WIDE", 64)
+    monkeypatch.setattr(gathering, "WIDE", 64)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3)).eval()
     layers = survey(model, batches()[0])

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import parametrize, prune
+from torch.optim.swa_utils import AveragedModel
 
 from tenfold import (
     Compression,
@@ -503,6 +505,58 @@ def report():
         milliseconds=None,
         error=float("inf"),
         score=None,
+        inputs=((1, 3, 8, 8),),
+        device="Acme 9000",
         threads=2,
         versions={"torch": "2"},
     )
+
+
+def half(factor):
+    return factor * (torch.arange(factor.numel()).reshape(factor.shape) % 2)
+
+
+class Half(nn.Module):
+    def forward(self, factor):
+        return half(factor)
+
+
+def test_masks_and_parametrizations_on_factors_are_written_as_what_they_give(tmp_path):
+    layer = FactorizedConv(4, 6, (3, 3), rank=0.5)
+    prune.l1_unstructured(layer.weight.factors, "0", 0.5)
+    prune.l1_unstructured(layer, "bias", 0.5)
+    parametrize.register_parametrization(layer.weight.factors, "1", Half())
+    model, x = nn.Sequential(layer).eval(), torch.randn(2, 4, 9, 9)
+    save(model, tmp_path / "small")
+    loaded = load(tmp_path / "small", nn.Sequential(nn.Conv2d(4, 6, 3)).eval())
+    assert sorted(loaded.state_dict()) == ["0.bias", *(f"0.weight.factors.{i}" for i in range(4))]
+    torch.testing.assert_close(loaded(x), model(x))
+    assert torch.equal(loaded[0].weight.factors[1], layer.weight.factors[1])
+
+
+def test_a_parametrized_layer_in_two_places_stays_one(tmp_path):
+    layer = FactorizedConv(4, 4, (3, 3), padding=1, rank=0.5)
+    parametrize.register_parametrization(layer.weight.factors, "1", Half())
+    save(nn.Sequential(layer, layer), tmp_path / "small")
+    dense = nn.Conv2d(4, 4, 3, padding=1)
+    loaded = load(tmp_path / "small", nn.Sequential(dense, dense))
+    assert loaded[0] is loaded[1]
+    torch.testing.assert_close(loaded[0].weight.to_tensor(), layer.weight.to_tensor())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.compile,
+        nn.DataParallel,
+        AveragedModel,
+        lambda model: torch.compile(nn.DataParallel(model)),
+    ],
+)
+def test_of_a_compiled_or_wrapped_network_the_one_inside_is_written(wrap, network, tmp_path):
+    save(wrap(network), tmp_path / "small")
+    x = torch.randn(2, 3, 9, 9)
+    for dense in (Net().eval(), wrap(Net().eval())):
+        loaded = load(tmp_path / "small", dense)
+        assert type(loaded) is Net
+        assert torch.equal(loaded(x), network(x))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from tenfold import FactorizedConv, relative_error
 
@@ -193,3 +193,45 @@ def test_a_parametrized_source_converts_by_its_effective_weight(pair, parametriz
     layer = FactorizedConv.from_conv(source, rank=FULL, **pair)
     assert relative_error(source(x), layer(x)) < 1e-5
     assert {factor.requires_grad for factor in layer.weight.factors} == {True}
+
+
+def both_masked(source):
+    prune.random_unstructured(source, "bias", 0.5)
+    return prune.l1_unstructured(prune.random_unstructured(source, "weight", 0.3), "weight", 0.3)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("make_weight", [weight_norm, spectral_norm, both_masked])
+def test_a_weight_that_hooks_make_is_that_of_the_next_call(make_weight, training):
+    torch.manual_seed(0)
+    other, source = (make_weight(nn.Conv2d(4, 6, 3, padding=1)).train(training) for _ in range(2))
+    source.load_state_dict(other.state_dict())  # and is not yet run
+    before, x = copy.deepcopy(source.state_dict()), torch.randn(2, 4, 5, 5)
+    layer = FactorizedConv.from_conv(source, rank=FULL, factorization="tt")
+    assert all(torch.equal(value, before[key]) for key, value in source.state_dict().items())
+    torch.testing.assert_close(layer(x), source(x), rtol=1e-4, atol=1e-5)
+    assert {factor.requires_grad for factor in layer.weight.factors} == {True}
+    assert not layer._forward_pre_hooks
+
+
+def test_hooks_are_kept():
+    source, seen = nn.Conv2d(4, 6, 3), []
+    source.register_forward_pre_hook(lambda _, given: (given[0] + 1,))
+    source.register_forward_hook(lambda _, given, options, y: y.relu(), with_kwargs=True)
+    source.register_full_backward_hook(lambda *_: seen.append(True))
+    x = torch.randn(2, 4, 5, 5, requires_grad=True)
+    layer = FactorizedConv.from_conv(source, rank=FULL, factorization="tt")
+    torch.testing.assert_close(layer(x), source(x), rtol=1e-4, atol=1e-5)
+    layer(x).sum().backward()
+    assert seen == [True]
+    layer.register_forward_hook(lambda *_: None)
+    assert len(source._forward_hooks) == 1
+
+
+def test_gradients_of_a_batch_of_no_items_are_zeros(pair):
+    layer = FactorizedConv(4, 6, (3, 3), rank=2, **pair)
+    x = torch.empty(0, 4, 5, 5, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad.shape == x.shape
+    assert all(p.grad is not None and not p.grad.any() for p in layer.parameters())

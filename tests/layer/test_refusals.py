@@ -227,6 +227,20 @@ def conv(**changes: object) -> nn.Conv2d:
     return nn.Conv2d(4, 6, 3, **changes)
 
 
+def patched(**methods: object) -> nn.Conv2d:
+    source = conv()
+    vars(source).update(methods)
+    return source
+
+
+def unmade(source: nn.Conv2d) -> nn.Conv2d:
+    """One whose weight a hook of the user's makes of another parameter."""
+    source.raw = source._parameters.pop("weight")
+    source.register_forward_pre_hook(lambda m, _: setattr(m, "weight", 2 * m.raw))
+    source.weight = 2 * source.raw.detach()
+    return source
+
+
 def spoiled(value: float) -> nn.Conv2d:
     source = conv()
     source.weight.data[1, 2, 0, 1] = value
@@ -252,7 +266,27 @@ SOURCES: dict[str, tuple[Callable[[], object], dict, type[Exception], str]] = {
         lambda: Scaled(4, 6, 3),
         {},
         TypeError,
-        "conv=Scaled has a forward of its own, which would be lost: give a.* Conv2d",
+        r"conv=Scaled has a forward of its own, which would be lost: put an nn\.Conv2d that.*its "
+        "place .of a weight that is standardised or scaled in forward, one with that weight",
+    ),
+    "a forward on the module itself": (
+        lambda: patched(forward=lambda x: x),
+        {},
+        TypeError,
+        "conv=Conv2d has a forward of its own, set on the module itself, which would be lost",
+    ),
+    "a convolution on the module itself": (
+        lambda: patched(_conv_forward=lambda x, w, b: x),
+        {},
+        TypeError,
+        "conv=Conv2d has a _conv_forward of its own, set on the module itself",
+    ),
+    "a weight of unknown making": (
+        lambda: unmade(conv()),
+        {},
+        ValueError,
+        r"conv\.weight of a Conv2d is no parameter, and what makes it is not known: run it once, "
+        r"take its hook away, and make conv\.weight an nn\.Parameter",
     ),
     "a convolution of its own": (
         lambda: Padded(4, 6, 3),
@@ -318,6 +352,48 @@ def test_a_source_that_cannot_be_converted_is_refused_before_anything_is_made(na
     assert made == []
     assert state(source) == before
     assert torch.equal(torch.get_rng_state(), random)
+
+
+def one_layer():
+    return nn.Sequential(FactorizedConv(8, 8, (3, 3), rank=4), nn.BatchNorm2d(8)).eval()
+
+
+LEAF_OR_PLAIN = r"trace tenfold\.to_plain\(model\), or .*leaf_modules=\[FactorizedConv\]"
+AS_A_TENSOR = {
+    "data": (lambda m: m[0].weight.data, r"layer\.reset_parameters\(\)"),
+    "initialised": (lambda m: nn.init.normal_(m[0].weight), r"layer\.reset_parameters\(\)"),
+    "initialised by its size": (lambda m: nn.init.xavier_normal_(m[0].weight), "reset_parameters"),
+    "folded": (lambda m: nn.utils.fuse_conv_bn_eval(*m), "before that is compressed"),
+    "folded as YOLO does": (lambda m: m[0].weight.view(8, -1), "before that is compressed"),
+    "traced by torch.fx": (torch.fx.symbolic_trace, LEAF_OR_PLAIN),
+    "scripted": (torch.jit.script, r"script tenfold\.to_plain\(model\)"),
+}
+
+
+@pytest.mark.parametrize("name", AS_A_TENSOR)
+def test_what_would_read_or_write_a_dense_weight_is_told_what_to_do(name):
+    call, remedy = AS_A_TENSOR[name]
+    with pytest.raises((AttributeError, TypeError), match=remedy):
+        call(one_layer())
+
+
+def test_a_kernel_has_none_of_a_tensor_s_attributes():
+    kernel = one_layer()[0].weight
+    assert not hasattr(kernel, "data")
+    with pytest.raises(AttributeError, match=r"no attribute 'banana'$"):
+        kernel.banana  # noqa: B018
+
+
+def test_the_remedies_for_fx_and_script_work():
+    class Tracer(torch.fx.Tracer):
+        def is_leaf_module(self, module, name):
+            return isinstance(module, FactorizedConv) or super().is_leaf_module(module, name)
+
+    model, x = one_layer(), torch.randn(2, 8, 9, 9)
+    plain = tenfold.to_plain(model)
+    traced = torch.fx.GraphModule(model, Tracer().trace(model))
+    for other in (traced, torch.fx.symbolic_trace(plain), torch.jit.script(plain)):
+        torch.testing.assert_close(other(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 ODD_CALLS = {

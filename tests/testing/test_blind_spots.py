@@ -1,4 +1,4 @@
-"""Faults that show under autocast, compiled, exported, laid out otherwise, or with a moment."""
+"""Faults that show only under autocast, compiled, exported, laid out otherwise, with a moment."""
 
 from dataclasses import dataclass
 

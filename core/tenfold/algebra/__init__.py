@@ -8,6 +8,8 @@ from .als import alternating_least_squares, balance
 from .second_moment import SecondMoment
 from .spectrum import bond_matrix, by_group, tails, work_dtype
 from .svd import chain_svd, gram, leading_basis, signs
+from .symmetric import symmetric_product
+from .threads import on_one_thread
 from .weighted import affordable, weighted_least_squares
 from .whitening import RIDGE, Whitening, square_root, whiten
 
@@ -27,8 +29,10 @@ __all__ = [
     "counting_sweeps",
     "gram",
     "leading_basis",
+    "on_one_thread",
     "signs",
     "square_root",
+    "symmetric_product",
     "tails",
     "weighted_least_squares",
     "whiten",

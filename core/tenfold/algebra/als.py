@@ -11,7 +11,7 @@ kernel is matched, so an exact fit stays exact. The step is damped towards the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -90,6 +90,7 @@ def alternating_least_squares(
     *,
     generator: torch.Generator | None = None,
     start: Sequence[Tensor] | None = None,
+    constants: Mapping[int, Tensor] | None = None,
     sweeps: int = 100,
     tolerance: float = 1e-4,
 ) -> list[Tensor]:
@@ -98,8 +99,8 @@ def alternating_least_squares(
     A sweep solves for each factor in turn, and the error never rises. Sweeps are accelerated; they
     stop after `sweeps`, or when one lowers the error by less than the fraction `tolerance` of it.
     `kernel` is `(groups, out, in, *k)`, and each factor has the axis of groups too; `generator`
-    draws the random ones. Kolda and Bader 2009, section 3.4, doi:10.1137/07070111X, for CP; any
-    network is linear in each of its factors.
+    draws the random ones; `constants` are those that stay, by their indices. Kolda and Bader 2009,
+    section 3.4, doi:10.1137/07070111X, for CP; any network is linear in each of its factors.
 
     Raises `ValueError` for a network without the mode `group`, or of another kernel, and for a
     `start` of other shapes; `TypeError` for what is no kernel, network or number.
@@ -122,7 +123,8 @@ def alternating_least_squares(
             f"kernel of shape {tuple(kernel.shape)} must have the network's open modes, "
             f"{network.open_modes} of sizes {wanted}, the first of them {GROUP!r}"
         )
-    updates = [plan_update(network, index) for index in range(len(network.factors))]
+    fixed = dict(constants or {})
+    updates = [plan_update(network, i) for i in range(len(network.factors)) if i not in fixed]
     if start is not None and not (
         isinstance(start, Sequence)
         and [tuple(getattr(factor, "shape", ())) for factor in start] == list(network.shapes)
@@ -130,6 +132,7 @@ def alternating_least_squares(
         raise ValueError(f"start must be factors of the network's shapes, {network.shapes}")
     if start is None:
         start = [draw(shape, kernel, generator) for shape in network.shapes]
+    start = [fixed.get(index, factor) for index, factor in enumerate(start)]
     norm = float(kernel.norm()) or 1.0
     ridge = 0.0  # a first sweep with one might shrink all factors to nothing, and stay there
 
@@ -144,13 +147,21 @@ def alternating_least_squares(
             back = [update.modes.index(mode) for mode in modes]
             factors[update.index] = solution.permute(back)
         ridge = RIDGE * max(misfit, 0.0) / len(kernel)
-        return balance(factors), kernel.new_tensor([max(misfit, 0.0) ** 0.5 / norm])
+        return balance(factors, fixed), kernel.new_tensor([max(misfit, 0.0) ** 0.5 / norm])
 
-    return balance(least_norm(accelerate(sweep, start, sweeps, float(tolerance)).factors, network))
+    found = accelerate(sweep, start, sweeps, float(tolerance)).factors
+    return balance(least_norm(found, network, fixed), fixed)
 
 
-def balance(factors: Sequence[Tensor]) -> list[Tensor]:
-    """Give the factors, with a leading axis of groups, equal norms; those of a zero one stay."""
+def balance(factors: Sequence[Tensor], constants: Collection[int] = ()) -> list[Tensor]:
+    """Give the factors, with a leading axis of groups, equal norms; those of a zero one stay.
+
+    So do `constants`, by their indices.
+    """
+    if constants:
+        free = [factor for index, factor in enumerate(factors) if index not in constants]
+        even = iter(balance(free))
+        return [one if i in constants else next(even) for i, one in enumerate(factors)]
     norms = torch.stack([factor.flatten(1).norm(dim=1) for factor in factors])
     alive = norms.prod(0) > 0
     target = norms.clamp_min(torch.finfo(norms.dtype).tiny).log().mean(0).exp()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,16 +13,19 @@ from ..network import KernelNetwork, Modes
 from .svd import signs
 
 
-def least_norm(factors: Sequence[Tensor], network: KernelNetwork) -> list[Tensor]:
+def least_norm(
+    factors: Sequence[Tensor], network: KernelNetwork, constants: Collection[int] = ()
+) -> list[Tensor]:
     """The same kernel with the least `Σ‖factor‖²` that a change of basis of each bond allows.
 
     Two factors that share a bond, `A B`, become `U√S` and `√S V` with `A B = U S V`: what is large
-    in one and small in the other is evened out, and rounding costs least.
+    in one and small in the other is evened out, and rounding costs least. The bonds of `constants`,
+    factors by their indices, stay as they are.
     """
     found = list(factors)
     for bond in network.bonds:
         owners = [index for index, modes in enumerate(network.factors) if bond in modes]
-        if len(owners) != 2:
+        if len(owners) != 2 or not set(owners).isdisjoint(constants):
             continue
         first, last = (_Side.of(network.factors, owners, place, bond) for place in (0, 1))
         (qa, ra), (qb, rb) = (

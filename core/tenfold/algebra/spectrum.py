@@ -1,20 +1,22 @@
-"""What each bond of a tree network can keep of a kernel: the spectra of its unfoldings.
+"""What the bonds of a network can keep of a kernel: the spectra of its unfoldings.
 
 Cutting a bond of a network without loops parts the open modes in two; the singular values of the
-kernel unfolded so say what any size of that bond loses. Truncating every bond loses, squared, no
+kernel unfolded so say what any size of that bond loses, and of a loop what the product of the bonds
+that a cut crosses does. Truncating every bond loses, squared, no
 more than the sum of what each does (Oseledets 2011, theorem 2.2; De Lathauwer et al. 2000).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from math import prod
 
 import torch
 from torch import Tensor
 
 from ..arguments import check_kind, check_tensor
-from ..network import GROUP, IN, OUT, Modes, check_modes, spatial_modes
+from ..network import GROUP, Modes, check_modes, cuts, opens_of
 from .svd import gram
 
 LARGE = 64  # the side from which float32 is worth it, and exact enough to choose ranks by
@@ -48,11 +50,11 @@ def bond_matrix(kernel: Tensor, factors: Sequence[Modes], bond: str) -> Tensor |
     check_kind("bond", bond, str)
     check_modes("factors", factors)
     names = {mode for factor in factors for mode in factor}
-    opens = (OUT, IN, *spatial_modes(kernel.dim() - 3))
-    if bond not in names or not names.issuperset(opens):
+    opens = opens_of(map(tuple, factors))
+    if bond not in names or len(opens) != kernel.dim() - 1:
         raise ValueError(
-            f"bond={bond!r} and the kernel's modes {opens} must be among those of factors, "
-            f"{sorted(names)}"
+            f"bond={bond!r} and a mode for each axis of the kernel {tuple(kernel.shape)} must be "
+            f"among those of factors, {sorted(names)}"
         )
     owners = [index for index, factor in enumerate(factors) if bond in factor]
     if len(owners) != 2:
@@ -72,22 +74,44 @@ def bond_matrix(kernel: Tensor, factors: Sequence[Modes], bond: str) -> Tensor |
     return kernel.permute(0, *rows, *columns).reshape(len(kernel), size, -1)
 
 
-def tails(kernel: Tensor, factors: Sequence[Modes], bonds: Modes) -> dict[str, list[float]] | None:
-    """What each size of each bond loses, as a fraction of `‖K‖²`: entry `b` for size `b`.
+def tails(kernel: Tensor, factors: Sequence[Modes]) -> dict[Modes, list[float]]:
+    """What each product of the bonds of each cut loses, as a fraction of `‖K‖²`: entry `b` for `b`.
 
-    The kernel is `(groups, out, in, *k)`. None where the network has a loop.
+    The kernel has an axis of groups, and one for each open mode. Of two parts it is the least that
+    is lost; of more, as the factors of CP, the least of those that are sums of fibres of the
+    higher-order SVD.
     """
+    opens = opens_of(map(tuple, factors))
     lost = {}
-    for bond in bonds:
-        matrix = bond_matrix(kernel, factors, bond)
-        if matrix is None:
-            return None
-        if matrix.shape[1] > matrix.shape[2]:
-            matrix = matrix.mT
-        if matrix.shape[1] >= LARGE:
-            matrix = matrix.float()
-        squares = torch.linalg.eigvalsh(gram(matrix)).double().clamp_min(0).sum(0)  # ascending
+    for cut in cuts(tuple(map(tuple, factors))):
+        batch = kernel.permute(0, *(opens.index(m) + 1 for m in (*cut.shared, *chain(*cut.parts))))
+        sizes = dict(zip(opens, kernel.shape[1:], strict=True))
+        cube = batch.reshape(-1, *cut.sides(sizes))
+        if max(sorted(cube.shape[1:])[:-1]) >= LARGE:
+            cube = cube.float()
+        squares = (spectrum(cube) if cube.dim() == 3 else fibres(cube)).double().sum(0)
         total = float(squares.sum()) or 1.0
-        left = squares.cumsum(0).flip(0) / total  # entry b: all but the b largest
-        lost[bond] = [*left.tolist(), 0.0]
+        left = squares.flip(0).cumsum(0).flip(0) / total  # entry b: all but the b largest
+        lost[cut.bonds] = [*left.tolist(), 0.0]
     return lost
+
+
+def spectrum(matrix: Tensor) -> Tensor:
+    """The squared singular values of `(batch, rows, columns)`, the largest first."""
+    wide = matrix if matrix.shape[1] <= matrix.shape[2] else matrix.mT
+    squares: Tensor = torch.linalg.eigvalsh(gram(wide))
+    return squares.clamp_min(0).flip(1)
+
+
+def fibres(cube: Tensor) -> Tensor:
+    """The squared norms of the fibres along the largest side of the core, the largest first.
+
+    The core is that of the higher-order SVD of `(batch, *sides)`; each fibre is an outer product.
+    """
+    longest = max(range(1, cube.dim()), key=lambda axis: cube.shape[axis])
+    for axis in range(1, cube.dim()):
+        if axis != longest:
+            moved = cube.movedim(axis, 1)
+            basis = torch.linalg.eigh(gram(moved.flatten(2)))[1]
+            cube = (basis.mT @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
+    return cube.square().sum(longest).flatten(1).sort(descending=True)[0]

@@ -46,7 +46,7 @@ def weighted_least_squares(
     sweeps: int = 8,
     tolerance: float = 1e-2,
 ) -> list[Tensor]:
-    """Lower `tr((K − K̂) M (K − K̂)ᵀ)` from some factors, a factor at a time.
+    """Lower `tr((K − K̂) M (K − K̂)ᵀ)` from some factors, a factor at a time, but constants.
 
     It stops after `sweeps`, or when one lowers the error by less than the fraction `tolerance`; one
     that raises it, as rounding may where the moment is singular, is not kept.
@@ -58,9 +58,9 @@ def weighted_least_squares(
     for _ in range(sweeps):
         count_sweep()
         found = list(best)
-        for index in range(len(found)):
+        for index in network.free:
             found[index] = _narrowed(problem, network, found, index)
-        found = balance(found)
+        found = balance(found, network.constants)
         before, after = error, problem.error(network, found)
         if after <= before:
             best, error = found, after
@@ -95,21 +95,24 @@ class Problem:
 
 def weigh(kernel: Tensor, moment: Tensor) -> Tensor:
     """`K M`."""
-    return (kernel.flatten(2) @ moment).reshape(kernel.shape)
+    rows = kernel.reshape(len(kernel), -1, moment.shape[-1])
+    return (rows @ moment).reshape(kernel.shape)
 
 
 def _narrowed(
     problem: Problem, network: KernelNetwork, factors: Sequence[Tensor], index: int
 ) -> Tensor:
-    """Solve for a factor, in fewer outputs where another factor alone mixes them.
+    """Solve for a factor, in fewer outputs where another factor, which alone has them, mixes them.
 
     Of a factor `Q R` with the outputs on one side, the others see `Qᵀ K` and `R` alone.
     """
+    owners = [place for place, modes in enumerate(network.factors) if OUT in modes]
     for place, modes in enumerate(network.factors):
         bonds = [mode for mode in modes if mode not in (GROUP, OUT)]
         rank = prod(network.sizes[mode] for mode in bonds)
-        leaf = OUT in modes and all(mode in network.bonds for mode in bonds)
-        if leaf and place != index and rank < network.sizes[OUT]:
+        leaf = owners == [place] and all(mode in network.bonds for mode in bonds)
+        free = leaf and place not in network.constants
+        if free and place != index and rank < network.sizes[OUT]:
             order = (GROUP, OUT, *bonds)
             flat = factors[place].permute([modes.index(mode) for mode in order]).flatten(2)
             basis, mixed = torch.linalg.qr(flat)
@@ -131,7 +134,7 @@ def _solved(
     around = {mode for modes in theirs for mode in modes}
     coupled = tuple(mode for mode in mine if mode != GROUP and not (mode == OUT not in around))
     size = prod(network.sizes[mode] for mode in coupled)
-    if size <= DIRECT and OUT not in around:
+    if size <= DIRECT and OUT in mine and OUT not in around:
         return _direct(problem, network, mine, coupled, (theirs, others))
     return _descended(problem, network, index, factors[index], others)
 

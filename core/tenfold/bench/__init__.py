@@ -5,11 +5,14 @@ Imports `layer`, `model` and what is below them. Used by the command `tenfold be
 
 from .measuring import Requests, Task, measure
 from .results import Results, Row
+from .show import draw_results, results_table
 
 __all__ = [
     "Requests",
     "Results",
     "Row",
     "Task",
+    "draw_results",
     "measure",
+    "results_table",
 ]

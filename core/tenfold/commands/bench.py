@@ -12,7 +12,7 @@ from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..bench import Requests, Results, Row, Task, measure, show
+from ..bench import Requests, Results, Row, Task, draw_results, measure, results_table
 from ..layer import PLAIN, TRANSPOSED, read_config
 from ..model import Seen, seen_inputs
 from ..plugin import factorizations, implementations
@@ -75,12 +75,12 @@ def bench(
     results = _measured(tasks, requests)
     console = Console()
     for layer in results.inputs:
-        console.print(show.table(results, layer))
+        console.print(results_table(results, layer))
     if as_json is not None:
         as_json.write_text(results.model_dump_json(indent=1), encoding="utf-8")
         console.print(f"written: {as_json}", markup=False)
     if plot is not None:
-        show.plot(results, plot)
+        draw_results(results, plot)
         console.print(f"drawn: {plot}", markup=False)
 
 

@@ -7,7 +7,7 @@ from .achieved import Decomposition, decompose
 from .config import ConvConfig
 from .conv import FactorizedConv
 from .kernel import FactorizedKernel
-from .moment import Moment, products
+from .moment import Moment, products, unfold
 from .rerunning import rerun
 from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
 
@@ -26,4 +26,5 @@ __all__ = [
     "read_kernel",
     "rerun",
     "swap_channels",
+    "unfold",
 ]

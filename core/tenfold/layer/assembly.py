@@ -28,7 +28,7 @@ from ..solve import check_finite, fit, structure, with_options
 from .config import ConvConfig
 from .kernel import FactorizedKernel, allocate
 from .moment import Moment, check_moment
-from .source import read_config, read_kernel
+from .source import read_config, read_kernel, settled
 
 
 class Assembly(NamedTuple):
@@ -76,6 +76,7 @@ def converted(
 ) -> Assembly:
     """A trained convolution's layer; see `FactorizedConv.from_conv`."""
     config = read_config(conv)
+    conv = settled(conv)
     weight = read_kernel(conv)
     check_flag("decompose_weights", decompose_weights)
     check_generator(generator)

@@ -119,8 +119,9 @@ class FactorizedConv(Forward):
         """Replace an `nn.ConvNd`, `nn.ConvTransposeNd` or `nn.Linear`, which stays untouched.
 
         The new layer has the same geometry, its own copy of the bias, and the source's dtype,
-        device, memory format, training mode and `requires_grad`. The kernel is decomposed, or drawn
-        at random where `decompose_weights` is False. The other arguments are those of
+        device, memory format, training mode, `requires_grad` and hooks. The kernel is decomposed,
+        or drawn at random where `decompose_weights` is False. A weight that PyTorch's hooks make
+        (`weight_norm`, pruning) is that of the next call. The other arguments are those of
         `FactorizedConv`; `decomposition_kwargs` are the format's own options. With the `moment` of
         the source's inputs, ranks and factors are those for the error of the output, not the
         kernel's: on trained networks, several times less of it.
@@ -285,6 +286,13 @@ class FactorizedConv(Forward):
         [(1, 1), (3, 3), (1, 1)]
         """
         return plain.to_sequential(self)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Asked for by `torch.jit.script` before it compiles a module."""
+        raise TypeError(
+            f"torch.jit.script compiles plain modules, and {self!r} is none: script "
+            "tenfold.to_plain(model), or trace the model"
+        )
 
     def __repr__(self) -> str:
         return plain.spell(self)

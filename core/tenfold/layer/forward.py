@@ -120,7 +120,8 @@ class Forward(ConvAttributes, nn.Module):
     def _given(self) -> tuple[Tensor | None, ...]:
         """As `(*self.weight.factors, self.bias)`, in a third of the time."""
         factors: Any = self._modules["weight"]._modules["factors"]  # type: ignore[union-attr]
-        return (*factors._parameters.values(), self._parameters.get("bias"))
+        held = factors if factors._buffers else factors._parameters.values()
+        return (*held, self._parameters.get("bias"))
 
     def _kept(self, x: Tensor) -> Kept | None:
         """What is kept of the plan; None where it must be run as it is."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from ..arguments import check_sizes
 from .config import ConvConfig
@@ -15,6 +16,12 @@ SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)  # what a linear
 
 def check_input(x: Tensor, config: ConvConfig, like: Tensor) -> None:
     """Raise `ValueError` or `TypeError` where a layer with factors as `like` cannot take `x`."""
+    if isinstance(x, Proxy):
+        raise TypeError(
+            "torch.fx goes into a FactorizedConv, which chooses its way by the input: trace "
+            "tenfold.to_plain(model), or make the class a leaf: leaf_modules=[FactorizedConv], "
+            "or a Tracer whose is_leaf_module says so"
+        )
     if not isinstance(x, Tensor):
         raise TypeError(f"input={type(x).__name__} must be a tensor: torch.as_tensor makes one")
     order, channels = config.order, config.in_channels

@@ -16,12 +16,17 @@ from ..plugin import Choice, Factorization, factorizations
 from ..solve import check_finite, fit, read_tensorly, structure, with_options, write_tensorly
 from .moment import Moment, check_moment
 
+NO_TENSOR = (
+    "it holds factors. To draw it anew, call layer.reset_parameters(); to read it, to_tensor(); "
+    "fold a batch norm, as fuse() does, into the dense convolution before that is compressed"
+)
+
 
 class FactorizedKernel(nn.Module):
     """A convolution kernel `(out, in/groups, *k)` held as the factors of a tensor network.
 
     Made by `new` and `from_tensor`. `factors` are its parameters, one for each factor of
-    `network`, with that factor's modes as axes.
+    `network`, with that factor's modes as axes; those that the format fixes are buffers.
 
     >>> kernel = FactorizedKernel.new((32, 16, 3, 3), rank=8, factorization="cp")
     >>> [tuple(factor.shape) for factor in kernel.factors], kernel.numel()
@@ -41,6 +46,9 @@ class FactorizedKernel(nn.Module):
         self.network = network
         self.choice = choice
         self.factors = nn.ParameterList([nn.Parameter(factor) for factor in factors])
+        for index, values in choice.plugin.constants(network, factors[0]).items():
+            delattr(self.factors, str(index))
+            self.factors.register_buffer(str(index), values.to(factors[index].device))
 
     @classmethod
     def new(
@@ -165,6 +173,18 @@ class FactorizedKernel(nn.Module):
         device: torch.device = self.factors[0].device
         return device
 
+    def __getattr__(self, name: str) -> Any:
+        """Refuse what a tensor would have, as initialisers and `fuse()` of trained networks ask."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError as fault:
+            if name.startswith("_") or not hasattr(Tensor, name):
+                raise
+            raise AttributeError(f"{fault}: {NO_TENSOR}") from None
+
+    def __mul__(self, other: object) -> Any:  # PyTorch's own folding of a batch norm begins so
+        raise TypeError(f"a FactorizedKernel is no tensor: {NO_TENSOR}")
+
     @classmethod
     def __torch_function__(
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -174,11 +194,11 @@ class FactorizedKernel(nn.Module):
         As `nn.TransformerEncoderLayer` finds this, it calls its layers and does not read weights.
         """
         name = getattr(function, "__name__", function)
-        raise TypeError(f"{name} takes a tensor: give it kernel.to_tensor(), or call the layer")
+        raise TypeError(f"{name} takes a tensor, which a FactorizedKernel is not: {NO_TENSOR}")
 
     def numel(self) -> int:
-        """The number of parameters, of all factors."""
-        return sum(factor.numel() for factor in self.factors)
+        """The number of parameters, of all factors but constants."""
+        return self.network.numel
 
     def to_tensor(self) -> Tensor:
         """Contract the factors to the kernel `(out, in/groups, *k)`."""
@@ -202,14 +222,16 @@ class FactorizedKernel(nn.Module):
             return
         if variance is None:
             variance = 1 / (3 * prod(self.shape[1:]))
-        drawn = []
-        for factor in self.factors:
+        network = self.network
+        drawn = [factor.to(torch.get_default_dtype()) for factor in self.factors]
+        for index in network.free:
+            factor = self.factors[index]
             device = factor.device if generator is None else generator.device
             values = torch.randn(factor.shape, generator=generator, device=device).to(factor.device)
-            drawn.append(values / values.norm())
-        gain = (variance * prod(self.shape) / squared_norm(self.network, drawn)) ** 0.5
-        for factor, values in zip(self.factors, drawn, strict=True):
-            factor.copy_(values * gain ** (1 / len(drawn)))
+            drawn[index] = values / values.norm()
+        gain = (variance * prod(self.shape) / squared_norm(network, drawn)) ** 0.5
+        for index in network.free:
+            self.factors[index].copy_(drawn[index] * gain ** (1 / len(network.free)))
 
     def __repr__(self) -> str:
         shape, rank = tuple(self.shape), self.rank

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..algebra import on_one_thread, symmetric_product
 from ..arguments import check_number, check_tensor
 from ..run import pad, prepare, tap
 from .config import ConvConfig
@@ -102,7 +103,7 @@ class Moment:
         size = config.geometry.output_size(x.shape[2:])
         per_image = config.in_channels * prod(config.kernel_size) * max(1, prod(size))
         for images in x.detach().split(max(1, CHUNK // max(1, per_image))):
-            yield self._patches(images)
+            yield unfold(config, images)
 
     def output_error(self, kernel: Tensor, other: Tensor) -> float:
         """`‖conv(x, K) − conv(x, K̂)‖ / ‖conv(x, K)‖` over all that was seen, without a bias.
@@ -122,23 +123,24 @@ class Moment:
         lost = float(((gap @ self.matrix) * gap).sum())
         return (max(lost, 0.0) / energy) ** 0.5 if energy > 0 else 0.0
 
-    def _patches(self, x: Tensor) -> Tensor:
-        """`(groups, in * k…, positions)`."""
-        config, geometry = self.config, self.config.geometry
-        x = x if x.dtype == torch.float64 else x.float()
-        if config.sides is not None:
-            x = pad(x, config.sides, config.padding_mode)
-        for axis in range(config.order):
-            x = prepare(x, axis + 2, geometry, axis)
-        taps = []
-        for place in product(*map(range, config.kernel_size)):
-            seen = x
-            for axis, index in enumerate(place):
-                seen = tap(seen, axis + 2, geometry, axis, index)
-            taps.append(seen.unflatten(1, (config.groups, -1)))
-        stacked = torch.stack(taps, 3)  # (batch, groups, in, taps, *size)
-        columns = stacked.reshape(*stacked.shape[:4], prod(stacked.shape[4:]))
-        return columns.permute(1, 2, 3, 0, 4).flatten(3).flatten(1, 2)
+
+def unfold(config: ConvConfig, x: Tensor) -> Tensor:
+    """The patches of a batch, `(groups, in * k…, positions)`: of each image its positions."""
+    geometry = config.geometry
+    x = x if x.dtype == torch.float64 else x.float()
+    if config.sides is not None:
+        x = pad(x, config.sides, config.padding_mode)
+    for axis in range(config.order):
+        x = prepare(x, axis + 2, geometry, axis)
+    taps = []
+    for place in product(*map(range, config.kernel_size)):
+        seen = x
+        for axis, index in enumerate(place):
+            seen = tap(seen, axis + 2, geometry, axis, index)
+        taps.append(seen.unflatten(1, (config.groups, -1)))
+    stacked = torch.stack(taps, 3)  # (batch, groups, in, taps, *size)
+    columns = stacked.reshape(*stacked.shape[:4], prod(stacked.shape[4:]))
+    return columns.permute(1, 2, 3, 0, 4).flatten(3).flatten(1, 2)
 
 
 def products(patches: Tensor) -> Tensor:
@@ -147,12 +149,13 @@ def products(patches: Tensor) -> Tensor:
     Taken about their mean, which is often the most of them: in float32 its rounding would hide the
     directions in which there is little.
     """
-    mean = patches.mean(2, keepdim=True)
-    apart = patches - mean
-    wide, left = mean.double(), apart.sum(2, keepdim=True, dtype=torch.float64)
-    crossed = left @ wide.mT
-    whole = wide @ (patches.shape[2] * wide.mT)
-    return (apart @ apart.mT).double() + crossed + crossed.mT + whole
+    with on_one_thread(patches.numel()):
+        mean = patches.mean(2, keepdim=True)
+        apart = patches - mean
+        wide, left = mean.double(), apart.sum(2, keepdim=True, dtype=torch.float64)
+        half = left + patches.shape[2] / 2 * wide
+        around = torch.cat([half, wide], 2), torch.cat([wide, half], 2)  # two outer products
+        return torch.baddbmm(symmetric_product(apart).double(), around[0], around[1].mT)
 
 
 def check_moment(moment: Any) -> None:

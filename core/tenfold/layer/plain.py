@@ -176,7 +176,7 @@ def _filled(module: Any, weight: Tensor, layer: Parts) -> nn.Module:
     weight = weight.reshape(module.weight.shape).to(module.weight)
     if layer.channels_last and weight.dim() > 3:
         weight = channels_last(weight)
-    module.weight = nn.Parameter(weight, layer.weight.factors[0].requires_grad)
+    module.weight = nn.Parameter(weight, any(one.requires_grad for one in layer.weight.factors))
     if module.bias is not None and layer.bias is not None:
         module.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
     filled: nn.Module = module.train(layer.training)

@@ -3,12 +3,14 @@
 Imports nothing of the other rooms. Used by all; authors of formats and implementations too.
 """
 
-from .budget import clip
 from .contraction import Contraction, Modes, check_modes, plan_contraction
+from .cut import Cut, cuts
+from .exact import clip
 from .geometry import Geometry
-from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
+from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes
 from .partition import Partition, Roles, cheapest_partition, is_partition, partition_macs, roles
 from .rank import WANTED, Energy, Error, Multiple, check_size, is_budget, spend
+from .split import balanced
 
 __all__ = [
     "GROUP",
@@ -16,6 +18,7 @@ __all__ = [
     "OUT",
     "WANTED",
     "Contraction",
+    "Cut",
     "Energy",
     "Error",
     "Geometry",
@@ -24,12 +27,16 @@ __all__ = [
     "Multiple",
     "Partition",
     "Roles",
+    "balanced",
     "cheapest_partition",
     "check_modes",
     "check_size",
     "clip",
+    "cuts",
     "is_budget",
+    "is_open",
     "is_partition",
+    "opens_of",
     "partition_macs",
     "plan_contraction",
     "roles",

@@ -1,11 +1,10 @@
-"""A number of parameters spent on a network's bonds, and the sizes at which bonds are exact."""
+"""A number of parameters spent on a network's bonds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, reduce
-from itertools import combinations
+from functools import cached_property, reduce
 from math import prod
 from operator import mul
 from typing import Any
@@ -14,47 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contraction import Modes
+from .cut import cuts
+from .exact import Sizes, clip, exact, limiting
 
-Sizes = dict[str, int]
 Array = NDArray[np.float64]
+Losses = Mapping[Modes, Sequence[float]]
 POINTS = 100_000  # of the grid on which bonds are chosen together
+SMALL = 4  # times smaller than the largest is a bond that may be kept whole
+MANY = 5  # bonds besides one, around which fewer points are tried
 TINY = 1e-12  # what a bond that keeps nothing is taken to keep
-
-
-def exact(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int]) -> Sizes:
-    """The bond sizes at which the network can hold every kernel."""
-    return clip(factors, bonds, sizes, dict.fromkeys(bonds, prod(sizes.values())))
-
-
-def clip(factors: Sequence[Modes], bonds: Modes, sizes: Mapping[str, int], asked: Sizes) -> Sizes:
-    """Lower each bond to the least size that holds as much.
-
-    A bond of many factors needs no more than the kernel's numel without its largest mode (a sum of
-    that many outer products is any tensor: Kolda and Bader 2009, section 3.1). A bond of two needs
-    no more than the rank of the kernel unfolded in some way, nor than the product of either
-    factor's other modes (the rank of a matrix; of many, for modes of both).
-    """
-    owners = {bond: [factor for factor in factors if bond in factor] for bond in bonds}
-    many, two = _limits(tuple(sizes.values()))
-    limits = {bond: two if len(owners[bond]) == 2 else many for bond in bonds}
-    size = {**sizes, **{bond: min(value, limits[bond]) for bond, value in asked.items()}}
-    changed = True
-    while changed:
-        changed = False
-        for bond in bonds:
-            shared = set(owners[bond][0]).intersection(*owners[bond])
-            sides = [prod(size[mode] for mode in f if mode not in shared) for f in owners[bond]]
-            if len(sides) == 2 and size[bond] > min(sides):
-                size[bond], changed = min(sides), True
-    return {bond: size[bond] for bond in bonds}
-
-
-@lru_cache(maxsize=64)
-def _limits(sizes: tuple[int, ...]) -> tuple[int, int]:
-    """The largest CP rank, and the largest rank of an unfolding, of a tensor of these sizes."""
-    numel = prod(sizes)
-    sides = [prod(side) for n in range(len(sizes)) for side in combinations(sizes, n)]
-    return numel // max(sizes), max(min(side, numel // side) for side in sides)
 
 
 @dataclass(frozen=True)
@@ -65,26 +32,58 @@ class Purse:
     bonds: Modes
     sizes: Mapping[str, int]  # of the open modes
     budget: int
+    constants: tuple[int, ...] = ()  # factors that cost nothing
+
+    @cached_property
+    def paid(self) -> tuple[Modes, ...]:
+        """The factors that are parameters."""
+        return tuple(f for index, f in enumerate(self.factors) if index not in self.constants)
 
     @cached_property
     def most(self) -> Sizes:
         """The bond sizes at which the network can hold every kernel."""
-        return exact(self.factors, self.bonds, self.sizes)
+        return exact(self.factors, self.bonds, self.sizes, self.constants)
+
+    @cached_property
+    def _cuts(self) -> dict[Modes, int]:
+        """The bonds of each cut that has one to choose, and the product at which they are exact."""
+        found = cuts(tuple(map(tuple, self.factors)))
+        return {
+            cut.bonds: cut.most(self.sizes) for cut in found if set(cut.bonds) & set(self.bonds)
+        }
 
     def cost(self, ranks: Sizes) -> int:
         """The parameters of the network with these bonds."""
         size = {**self.sizes, **ranks}
-        return sum(prod(size[mode] for mode in factor) for factor in self.factors)
+        return sum(prod(size[mode] for mode in factor) for factor in self.paid)
 
     def clip(self, ranks: Sizes) -> Sizes:
-        return clip(self.factors, self.bonds, self.sizes, ranks)
+        return clip(self.factors, self.bonds, self.sizes, ranks, self.constants)
 
     def in_proportion(self) -> Sizes:
-        """Grow all bonds together, then one by one, the one furthest behind first."""
+        """Grow all bonds together, then one by one, the one furthest behind first.
+
+        A bond that is small beside another keeps its exact size where that keeps more of a kernel
+        which loses the same by each step: it costs little, and else rounds to next to nothing.
+        """
+        most = self.most
+        small = [b for b in self.bonds if SMALL * most[b] <= max(most.values())]
+        whole: Sizes = {}
+        best = self._together(whole)
+        kept = self._kept(None) if small else {}
+        for bond in sorted(small, key=lambda bond: most[bond]):
+            tried = self._together({**whole, bond: most[bond]})
+            if self.cost(tried) <= self.budget and self._loss(kept, tried) < self._loss(kept, best):
+                whole, best = {**whole, bond: most[bond]}, tried
+        return best
+
+    def _together(self, whole: Sizes) -> Sizes:
+        """All bonds but those that are `whole`, grown in proportion to their exact sizes."""
         most = self.most
 
         def scaled(fraction: float) -> Sizes:
-            return self.clip({bond: max(1, int(fraction * most[bond])) for bond in self.bonds})
+            part = {bond: max(1, int(fraction * most[bond])) for bond in self.bonds}
+            return self.clip({**part, **whole})
 
         low, high = 0.0, 1.0
         if self.cost(scaled(high)) <= self.budget:
@@ -95,36 +94,52 @@ class Purse:
             low, high = (middle, high) if fits else (low, middle)
         return self.grown(scaled(low), 1)
 
-    def by_tails(self, lost: Mapping[str, Sequence[float]]) -> Sizes:
+    def by_losses(self, lost: Losses) -> Sizes:
         """Choose all bonds together, so that most of the kernel is kept on the budget.
 
-        What all bonds keep together lies between the product of what each keeps and the least of
-        them; their geometric mean is what counts here, which came out best on trained kernels. All
-        bonds but one are tried on a grid of sizes, the last gets what the budget leaves, in which
-        the cost is linear. Around the best point the steps are halved down to one.
+        `lost` says of the bonds of each cut what each product of them loses. What all cuts keep
+        together lies between the product of what each keeps and the least of them; their geometric
+        mean is what counts here, which came out best on trained kernels. All bonds but one are
+        tried on a grid of sizes, the last gets what the budget leaves, in which the cost is linear.
+        Around the best point the steps are halved down to one. Where bonds are cut together, and so
+        need more than the cuts tell, what is left goes to the one furthest behind.
         """
         ones = self.clip(dict.fromkeys(self.bonds, 1))
         if self.cost(ones) >= self.budget:
             return ones
-        most = self.most
+        most, kept = self.most, self._kept(lost)
         slack = max(self.bonds, key=lambda bond: most[bond])
         others = [bond for bond in self.bonds if bond != slack]
-        count = int(POINTS ** (1 / max(1, len(others))))
+        count = max(2, int(POINTS ** (1 / len(others))))
         axes = [_spread(most[bond], count) for bond in others]
-        best = self._best(lost, axes, others, slack)
-        step = max((int(np.diff(axis).max(initial=1)) for axis in axes), default=1)
-        while others and step > 1:
+        best = self._best(kept, axes, others, slack)
+        step = max(int(np.diff(axis).max(initial=1)) for axis in axes)
+        near = np.arange(-2, 3) if len(others) < MANY else np.arange(-1, 2)
+        while step > 1:
             step = (step + 1) // 2
-            near = [
-                np.unique(np.clip(best[bond] + step * np.arange(-2, 3), 1, most[bond]))
-                for bond in others
-            ]
-            best = self._best(lost, near, others, slack)
-        return best
+            axes = [np.unique(np.clip(best[bond] + step * near, 1, most[bond])) for bond in others]
+            best = self._best(kept, axes, others, slack)
+        apart = all(len(bonds) == 1 for bonds in kept)
+        return best if apart else self.grown(self.clip(best), 1)
+
+    def _kept(self, lost: Losses | None) -> dict[Modes, Array]:
+        """The logarithm of what each product of the bonds of each cut keeps."""
+        kept = {}
+        held = {bond for index in self.constants for bond in self.factors[index]}
+        for bonds, most in self._cuts.items():
+            if not held.isdisjoint(bonds):  # a constant does not turn to what a kernel has most of
+                continue
+            parts = np.arange(most, -1, -1) / most if lost is None else np.asarray(lost[bonds])
+            kept[bonds] = np.log(np.clip(1 - parts, TINY, 1))
+        told = {bond for bonds in kept for bond in bonds}
+        for bond in (bond for bond in self.bonds if bond not in told):  # by no cut
+            most = self.most[bond]
+            kept[(bond,)] = np.log(np.clip(np.arange(most + 1) / most, TINY, 1))
+        return kept
 
     def _best(
         self,
-        lost: Mapping[str, Sequence[float]],
+        kept: Mapping[Modes, Array],
         axes: Sequence[NDArray[np.int64]],
         others: Sequence[str],
         slack: str,
@@ -134,35 +149,38 @@ class Purse:
         flat = {bond: values.ravel().astype(np.float64) for bond, values in mesh.items()}
         empty = self._costs({**flat, slack: np.zeros(())})
         each = self._costs({**flat, slack: np.ones(())}) - empty
-        room = np.floor((self.budget - empty) / each)
+        room = np.floor((self.budget - empty) / np.maximum(each, TINY))
         size = {**flat, slack: np.minimum(room, self._limit(slack, flat))}
-        logs = []
-        for bond, values in size.items():
-            kept = np.log(np.clip(1 - np.asarray(lost[bond]), TINY, 1))
-            logs.append(kept[np.maximum(values, 0).astype(int)])
-        loss = -(sum(logs) + reduce(np.minimum, logs))
-        held = np.all([size[b] <= self._limit(b, size) for b in others], axis=0) if others else True
-        loss = np.where(held & (size[slack] >= 1), loss, np.inf)
+        loss = self._loss(kept, size)
+        within = np.all([size[b] <= self._limit(b, size) for b in others], axis=0)
+        loss = np.where(within & (size[slack] >= 1), loss, np.inf)
         best = np.where(loss == loss.min(), self._costs(size), np.inf).argmin()
         return {bond: int(np.ravel(size[bond])[best]) for bond in self.bonds}
+
+    def _loss(self, kept: Mapping[Modes, Array], ranks: Mapping[str, Any]) -> Array:
+        """How little is kept with these bonds, of many networks at once: see `by_losses`."""
+        size: dict[str, Any] = {**self.sizes, **ranks}
+        logs = []
+        for bonds, values in kept.items():
+            held = reduce(mul, (size[bond] for bond in bonds))
+            logs.append(values[np.clip(held, 0, len(values) - 1).astype(int)])
+        return -np.asarray(sum(logs) + reduce(np.minimum, logs))
 
     def _costs(self, ranks: Mapping[str, Array]) -> Array:
         """`cost`, of many networks at once."""
         size: dict[str, Any] = {**self.sizes, **ranks}
         total = np.zeros(())
-        for factor in self.factors:
+        for factor in self.paid:
             total = total + reduce(mul, (size[mode] for mode in factor))
         return total
 
     def _limit(self, bond: str, ranks: Mapping[str, Array]) -> Array:
-        """The most that a bond can hold beside `ranks`, as `clip` has it for a tree."""
+        """The most that a bond can hold beside `ranks`, as `clip` has it."""
         most = self.most
         size: dict[str, Any] = {**self.sizes, **most, **ranks}
         least = np.asarray(float(most[bond]))
-        for factor in self.factors:
-            if bond in factor:
-                side = [size[mode] for mode in factor if mode != bond]
-                least = np.minimum(least, reduce(mul, side, 1.0))
+        for side in limiting(self.factors, bond, self.constants)[0]:
+            least = np.minimum(least, reduce(mul, (size[mode] for mode in side), 1.0))
         return least
 
     def rounded(self, ranks: Sizes, base: int) -> Sizes:

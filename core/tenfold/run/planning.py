@@ -56,7 +56,7 @@ def make_plan(
     """
     plan = ask(format_, network, runner, geometry)
     if callable(plan):
-        network.whole  # noqa: B018 - planned now: under torch.compile it could not be
+        _ = network.whole, network.shape  # found now: under torch.compile they could not be
         return plan
     try:
         chain = lower(network, plan, geometry)

@@ -14,13 +14,12 @@ from ..algebra import (
     Whitening,
     affordable,
     balance,
-    by_group,
+    on_one_thread,
     weighted_least_squares,
     whiten,
-    work_dtype,
 )
 from ..arguments import check_options, check_tensor
-from ..network import GROUP, KernelNetwork, Modes
+from ..network import GROUP, KernelNetwork
 from ..plugin import Factorization, ask_hooks, label
 
 
@@ -49,15 +48,16 @@ def check_finite(kernel: Tensor) -> None:
 @torch.no_grad()
 def decompose(
     factorization: Factorization,
-    kernel: Tensor,  # (out, in/groups, *k)
+    kernel: Tensor,  # (groups, out, in, *k)
     network: KernelNetwork,
+    dtype: torch.dtype,
     generator: torch.Generator | None = None,
     moment: SecondMoment | None = None,
 ) -> list[Tensor]:
-    """Find the factors of `network` for `kernel`, in the kernel's dtype and on its device.
+    """Find the factors of `network` for `kernel`, in `dtype` and on the kernel's device.
 
-    The work is done in float64 (float32 on a device without), on the kernel scaled to norm 1, so
-    its scale does not matter; the factors come back with equal norms. Wrapped by the hook
+    The work is done in the kernel's dtype, on the kernel scaled to norm 1, so its scale does not
+    matter; the factors come back with equal norms. Wrapped by the hook
     `tenfold_decompose`. With a `moment` the kernel is decomposed in its norm as well: with the
     moment split over the factors, and by alternating least squares from there with the whole of it,
     where that is affordable. The factors with the smallest output error are returned.
@@ -66,43 +66,51 @@ def decompose(
     format returns something else than finite factors of the network's shapes.
     """
     if kernel.device.type == "meta":
-        return [kernel.new_empty(shape) for shape in network.shapes]
+        return [kernel.new_empty(shape, dtype=dtype) for shape in network.shapes]
     grouped = with_group(network)
-    work = by_group(kernel, grouped.groups)
+    work = unfolded(kernel, grouped)
     found = [_balanced(factorization, work, grouped, generator)]
     if moment is not None:
-        turning = whitening_of(moment, kernel, grouped.factors)
+        turning = whitening_of(moment, kernel, grouped)
         turned = turning.turned(work, grouped.open_modes)
         factors = _balanced(factorization, turned, grouped, generator)
-        found.append(balance(turning.restored(factors)))
+        found.append(balance(turning.restored(factors), grouped.constants))
         if affordable(moment, kernel):
-            seen = turning.seen(moment.matrix.to(work), kernel.shape[1:], moment.patches)
+            inputs = [grouped.sizes[mode] for mode in (*grouped.ins, *grouped.spatial)]
+            seen = turning.seen(moment.matrix.to(work), inputs, moment.patches)
             refined = weighted_least_squares(turned, grouped, factors, seen)
-            found.append(balance(turning.restored(refined)))
+            found.append(balance(turning.restored(refined), grouped.constants))
     stored = [
         [
-            factor.reshape(shape).to(kernel.dtype).contiguous()
+            factor.reshape(shape).to(dtype).contiguous()
             for factor, shape in zip(factors, network.shapes, strict=True)
         ]
         for factors in found
     ]
     if moment is None:
         return stored[0]
-    return min(stored, key=lambda one: moment.output_error(kernel, network.to_tensor(one)))
+    whole = kernel.flatten(0, 1)
+    return min(stored, key=lambda one: moment.output_error(whole, network.to_tensor(one)))
 
 
-def whitening_of(moment: SecondMoment, kernel: Tensor, factors: Sequence[Modes]) -> Whitening:
-    """Split a moment over the factors of a network for `kernel`, `(out, in/groups, *k)`.
+def whitening_of(moment: SecondMoment, kernel: Tensor, network: KernelNetwork) -> Whitening:
+    """Split a moment over the factors of a network for `kernel`, `(groups, out, in, *k)`.
 
     Raises `ValueError` for the moment of a convolution of another shape.
     """
-    if moment.shape != tuple(kernel.shape):
+    shape = (len(kernel) * kernel.shape[1], *kernel.shape[2:])
+    if moment.shape != shape:
         raise ValueError(
-            f"moment is of a convolution with a {moment.shape} kernel; this one has "
-            f"{tuple(kernel.shape)}: give each layer its own"
+            f"moment is of a convolution with a {moment.shape} kernel; this one has {shape}: give "
+            "each layer its own"
         )
-    seen = moment.matrix.to(device=kernel.device, dtype=work_dtype(kernel))
-    return whiten(seen, kernel.shape[1:], factors)
+    inputs = [network.sizes[mode] for mode in (*network.ins, *network.spatial)]
+    return whiten(moment.matrix.to(kernel), inputs, network.factors, network.constants)
+
+
+def unfolded(kernel: Tensor, network: KernelNetwork) -> Tensor:
+    """A kernel `(groups, out, in, *k)` with an axis for each open mode of such a network."""
+    return kernel.reshape([network.sizes[mode] for mode in network.open_modes])
 
 
 def _balanced(
@@ -115,13 +123,14 @@ def _balanced(
     norms = kernel.flatten(1).norm(dim=1)
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     scale = norms.reshape(-1, *(1,) * (kernel.dim() - 1))
-    found, author = ask_hooks(
-        "tenfold_decompose",
-        factorization=factorization,
-        kernel=kernel / scale,
-        network=network,
-        generator=generator,
-    )
+    with on_one_thread(kernel.numel()):
+        found, author = ask_hooks(
+            "tenfold_decompose",
+            factorization=factorization,
+            kernel=kernel / scale,
+            network=network,
+            generator=generator,
+        )
     who = author or label(factorization, "decompose")
     if not isinstance(found, Sequence) or not all(isinstance(one, Tensor) for one in found):
         kinds = [type(factor).__name__ for factor in found] if isinstance(found, list) else found
@@ -135,8 +144,11 @@ def _balanced(
         raise RuntimeError(f"{who} gave factors {shapes}, not {list(network.shapes)}")
     if not all(bool(torch.isfinite(factor).all()) for factor in factors):
         raise RuntimeError(f"{who} gave factors that are not finite")
-    first = factors[0] * norms.reshape(-1, *(1,) * (factors[0].dim() - 1))
-    return balance([first, *factors[1:]])
+    for index, values in factorization.constants(network, kernel).items():
+        factors[index] = values
+    first = network.free[0]
+    factors[first] = factors[first] * norms.reshape(-1, *(1,) * (factors[first].dim() - 1))
+    return balance(factors, network.constants)
 
 
 def with_group(network: KernelNetwork) -> KernelNetwork:
@@ -144,7 +156,7 @@ def with_group(network: KernelNetwork) -> KernelNetwork:
     if GROUP in network.sizes:
         return network
     factors = tuple((GROUP, *factor) for factor in network.factors)
-    return KernelNetwork(factors, {**network.sizes, GROUP: 1})
+    return KernelNetwork(factors, {**network.sizes, GROUP: 1}, network.constants)
 
 
 def relative_error(kernel: Tensor, other: Tensor) -> float:

@@ -11,21 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..algebra import SecondMoment, by_group
+from ..algebra import SecondMoment, by_group, on_one_thread
 from ..network import (
-    GROUP,
-    IN,
-    OUT,
     WANTED,
     Energy,
     Error,
     KernelNetwork,
     Multiple,
     check_size,
-    spatial_modes,
 )
 from ..plugin import Factorization, ask_hooks
-from .decomposition import decompose, relative_error, whitening_of
+from .decomposition import decompose, relative_error, unfolded, whitening_of, with_group
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for
@@ -36,9 +32,9 @@ def structure(
     shape: tuple[int, ...],
     rank: Any,
     groups: int,
-    kernel: Tensor | None,
+    kernel: Tensor | None,  # (groups, out, in, *k)
 ) -> KernelNetwork:
-    """The network that a rank request buys for a kernel `(out, in/groups, *k)`.
+    """The network that a rank request buys for a kernel of shape `(out, in/groups, *k)`.
 
     A request that core does not know is put to the hook `tenfold_rank`, with the kernel if there
     is one. Raises `ValueError` or `TypeError` for a request that nobody knows.
@@ -83,7 +79,7 @@ def understood(
         kernel = None
     asked, author, before = rank, "", [rank]
     while not is_known(asked):
-        seen = None if kernel is None else by_group(kernel, groups).clone()  # it may be a view
+        seen = None if kernel is None else kernel.clone()  # it may be a view of the user's own
         given = {"shape": shape, "factorization": factorization, "kernel": seen}
         answer, who = ask_hooks("tenfold_rank", request=asked, **given)
         if answer is None:
@@ -115,30 +111,37 @@ def fit(
 ) -> Fitted:
     """Choose the network that `rank` asks for, and its factors for `kernel`.
 
-    With a `moment`, ranks and factors are those for the output's error.
+    With a `moment`, ranks and factors are those for the output's error. The kernel is brought to
+    its groups, and to the dtype that is computed in, here and nowhere below.
     """
-    weighed = kernel if moment is None else turned(factorization, kernel, rank, groups, moment)
+    largest = kernel.numel() if moment is None else max(kernel.numel(), moment.matrix.numel())
     shape = tuple(kernel.shape)
-    asked, author = understood(factorization, shape, rank, groups, weighed)
-    if isinstance(asked, Error | Energy):
-        most = asked.most if isinstance(asked, Error) else (1 - asked.kept) ** 0.5
-        if kernel.device.type == "meta":
-            raise ValueError(f"rank={rank!r} needs the kernel's values; it is on the meta device")
-        return Search(factorization, kernel, weighed, groups, most, generator, moment).least()
-    seen = None if kernel.device.type == "meta" else weighed
-    network = bought(factorization, shape, (rank, asked, author), groups, seen)
-    return network, decompose(factorization, kernel, network, generator, moment)
+    with on_one_thread(largest):
+        work = by_group(kernel, groups)
+        weighed = work if moment is None else turned(factorization, work, rank, moment)
+        asked, author = understood(factorization, shape, rank, groups, weighed)
+        if isinstance(asked, Error | Energy):
+            most = asked.most if isinstance(asked, Error) else (1 - asked.kept) ** 0.5
+            if kernel.device.type == "meta":
+                raise ValueError(
+                    f"rank={rank!r} needs the kernel's values; it is on the meta device"
+                )
+            search = Search(factorization, work, weighed, kernel.dtype, most, generator, moment)
+            return search.least()
+        seen = None if kernel.device.type == "meta" else weighed
+        network = bought(factorization, shape, (rank, asked, author), groups, seen)
+        return network, decompose(factorization, work, network, kernel.dtype, generator, moment)
 
 
-def turned(
-    factorization: Factorization, kernel: Tensor, rank: Any, groups: int, moment: SecondMoment
-) -> Tensor:
-    """The kernel whose plain error is, up to the split of the moment, the output's."""
-    named = factorization.factors(kernel.dim() - 2, rank)
-    factors = [(GROUP, *factor) for factor in named]
-    opens = (GROUP, OUT, IN, *spatial_modes(kernel.dim() - 2))
-    whitening = whitening_of(moment, kernel, factors)
-    return whitening.turned(by_group(kernel, groups), opens).flatten(0, 1)
+def turned(factorization: Factorization, kernel: Tensor, rank: Any, moment: SecondMoment) -> Tensor:
+    """The kernel, `(groups, out, in, *k)`, whose plain error is nearly the output's: as nearly as
+    the moment is split over the factors."""
+    groups = len(kernel)
+    shape = tuple(kernel.flatten(0, 1).shape)
+    sized = isinstance(rank, Sequence) and not isinstance(rank, str)
+    named = with_group(factorization.network(shape, rank if sized else 1, groups))
+    whitening = whitening_of(moment, kernel, named)
+    return whitening.turned(unfolded(kernel, named), named.open_modes).reshape(kernel.shape)
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,9 @@ class Search:
     """The smallest network whose kernel is within a relative error, found by decomposing."""
 
     factorization: Factorization
-    kernel: Tensor
-    weighed: Tensor  # the kernel by which ranks are chosen
-    groups: int
+    kernel: Tensor  # (groups, out, in, *k)
+    weighed: Tensor  # likewise: the kernel by which ranks are chosen
+    dtype: torch.dtype
     most: float
     generator: torch.Generator | None
     moment: SecondMoment | None
@@ -161,7 +164,7 @@ class Search:
         best = self.tried(10**9)
         if best is None:
             raise ValueError(
-                f"rank=Error({self.most}) cannot be reached in {self.kernel.dtype}: "
+                f"rank=Error({self.most}) cannot be reached in {self.dtype}: "
                 "ask for a larger error, or convert the layer to float64"
             )
         low, high = 0.0, min(1.0, best[0].numel / self.kernel.numel())
@@ -182,11 +185,14 @@ class Search:
 
     def tried(self, rank: Any) -> Fitted | None:
         """Decompose at `rank`; None where the error is too large."""
-        shape = tuple(self.kernel.shape)
-        network = self.factorization.network(shape, rank, self.groups, self.weighed)
-        factors = decompose(self.factorization, self.kernel, network, self.generator, self.moment)
+        kernel = self.kernel.flatten(0, 1)
+        groups = len(self.kernel)
+        network = self.factorization.network(tuple(kernel.shape), rank, groups, self.weighed)
+        factors = decompose(
+            self.factorization, self.kernel, network, self.dtype, self.generator, self.moment
+        )
         measure = relative_error if self.moment is None else self.moment.output_error
-        error = measure(self.kernel, network.to_tensor(factors))
+        error = measure(kernel, network.to_tensor(factors))
         return (network, factors) if error <= self.most else None
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import prod
 from typing import Any
 
@@ -29,7 +28,7 @@ def build(
     if candidate.part_of is not None:
         factors = leading(network, factors)
     made = FactorizedConv.from_factorization(
-        FactorizedKernel(network, evened(factors), choice),
+        FactorizedKernel(network, evened(factors, network.constants), choice),
         implementation=way,
         bias=conv.bias,
         stride=config.stride,
@@ -40,27 +39,16 @@ def build(
         output_padding=config.output_padding,
     )
     copy_state(conv, made)
-    for name in HOOKS:
-        setattr(made, name, copy.copy(getattr(conv, name)))
     return made
 
 
-def evened(factors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies of equal norms, whose network is the same: they train better."""
+def evened(factors: Sequence[Tensor], constants: Collection[int] = ()) -> list[Tensor]:
+    """Copies of equal norms, but for constants, whose network is the same: they train better."""
     norms = [float(factor.double().norm()) for factor in factors]
-    mean = prod(norms) ** (1 / len(norms))
+    learned = [norm for index, norm in enumerate(norms) if index not in constants]
+    mean = prod(learned) ** (1 / len(learned))
+    norms = [mean if index in constants else norm for index, norm in enumerate(norms)]
     return [f * (mean / n) if mean else f.clone() for f, n in zip(factors, norms, strict=True)]
-
-
-HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
 
 
 def put(model: nn.Module, layer: Layer, module: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -21,7 +21,6 @@ from .turned import Turned
 Rank = int | tuple[int, ...]
 FRACTIONS = tuple(0.9 * 0.84**step for step in range(22))  # of the dense parameters
 FEW_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))  # where each is a decomposition
-WORK = 2**33  # multiply-accumulates, roughly, of refining one
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,6 @@ class Fitted:
     @property
     def rank(self) -> Rank:
         return rank_of(self.network)
-
-    def refined(self) -> Fitted | None:
-        """The same, its factors nearer to the kernel in the whole norm; None where they are."""
-        factors = self.turned.refined(self.network, self.factors, WORK)
-        return (
-            None if factors is None else replace(self, factors=factors, source=None, part_of=None)
-        )
 
 
 def rank_of(network: KernelNetwork) -> Rank:
@@ -86,7 +78,7 @@ def fits(
         turned = Turned(choice.plugin, kernel, norm, layer.config.groups)
         if rank is not None:
             networks = [turned.asked(rank, generator)]
-        elif len(turned.network(1).bonds) <= 2 and centre(turned.network(1)) is not None:
+        elif is_nested(turned.network(1)):
             yield from _nested(choice, turned, base, generator)
             continue
         else:
@@ -96,6 +88,11 @@ def fits(
             if network.shapes not in seen and (rank or network.numel < kernel.numel()):
                 seen.add(network.shapes)
                 yield Fitted(choice, turned, network, turned.factors(network, generator))
+
+
+def is_nested(network: KernelNetwork) -> bool:
+    """Whether its truncations are those of one decomposition."""
+    return len(network.bonds) <= 2 and centre(network) is not None and not network.constants
 
 
 def _nested(

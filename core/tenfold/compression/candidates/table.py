@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from ...arguments import check_path
 from ..request import CompressionConfig
 from ..running import Batch
 from .candidate import Candidate
+from .speed import SPEEDS, Speed, read_speeds, write_speeds
 
-FORMAT = "tenfold-table-3"
+FORMAT = "tenfold-table-4"
 MATTERS = (
     "objective",
     "metric",
@@ -34,30 +35,45 @@ MATTERS = (
 )
 
 
-@dataclass
+@dataclass(repr=False)
 class LayerTable:
     """The candidates of one layer, the dense one first, and the factors of those decomposed.
 
-    `refusals` are what could not be run or counted, by format and implementation, and why.
+    `sensitivity` is what gradients tell of the network's error, over the candidates' weighted one;
+    0 where they tell nothing. `items` were run through the network to measure it. `refusals` are
+    what could not be run or counted, by format and implementation, and why.
     """
 
     name: str
     candidates: list[Candidate]
     factors: dict[str, list[Tensor]]
+    sensitivity: float = 0.0
+    items: int = 0
     refusals: dict[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {len(self.candidates)} candidates>"
 
-@dataclass
+
+@dataclass(repr=False)
 class Table:
     """The layers measured so far, of one network, calibration and configuration.
 
     `fingerprint` tells them from others'; `directory`, if any, holds a safetensors file for each
-    layer, with the candidates as JSON in its header.
+    layer, with the candidates as JSON in its header. `speeds` are those of networks that were made
+    of it, by what they were made of and where they ran: the same choices are not timed twice.
     """
 
     fingerprint: str
     directory: Path | None = None
     layers: dict[str, LayerTable] = field(default_factory=dict)
+    speeds: dict[str, Speed] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        candidates = sum(len(one.candidates) for one in self.layers.values())
+        place = "" if self.directory is None else f", kept in {self.directory}"
+        layers = f"{len(self.layers)} layers, {candidates} candidates"
+        return f"<{type(self).__name__} of {layers}{place}>"
 
     @classmethod
     def open(cls, place: Table | str | os.PathLike[str] | None, fingerprint: str) -> Table:
@@ -77,6 +93,7 @@ class Table:
         for path in sorted(directory.glob("*.safetensors")):
             layer = _read(path, fingerprint)
             table.layers[layer.name] = layer
+        table.speeds = read_speeds(directory / SPEEDS)
         return table
 
     def add(self, layer: LayerTable) -> None:
@@ -84,6 +101,20 @@ class Table:
         self.layers[layer.name] = layer
         if self.directory is not None:
             _write(self.directory, layer, self.fingerprint)
+
+    def timed(
+        self, choices: Mapping[str, Candidate], place: str, time: Callable[[], Speed]
+    ) -> Speed:
+        """How fast the network of some choices is in some place: measured where it is not known."""
+        parts = sorted(
+            (name, one.implementation, one.rank, one.key) for name, one in choices.items()
+        )
+        key = hashlib.sha256(repr((place, parts)).encode()).hexdigest()[:16]
+        if key not in self.speeds:
+            self.speeds[key] = time()
+            if self.directory is not None:
+                write_speeds(self.directory / SPEEDS, self.speeds)
+        return self.speeds[key]
 
 
 def _agree(found: str, wanted: str, what: str) -> None:
@@ -99,6 +130,7 @@ def _write(directory: Path, layer: LayerTable, fingerprint: str) -> None:
         "format": FORMAT,
         "fingerprint": fingerprint,
         "name": layer.name,
+        "sensitivity": json.dumps(layer.sensitivity),
         "candidates": json.dumps([one.model_dump() for one in layer.candidates]),
         "refusals": json.dumps(layer.refusals),
     }
@@ -129,8 +161,9 @@ def _read(path: Path, fingerprint: str) -> LayerTable:
                 factors.setdefault(key, {})[int(index)] = file.get_tensor(name)
             found = [Candidate.model_validate(one) for one in json.loads(header["candidates"])]
             ordered = {key: [parts[i] for i in sorted(parts)] for key, parts in factors.items()}
+            sensitivity = json.loads(header["sensitivity"])
             refusals = json.loads(header.get("refusals", "{}"))
-            return LayerTable(header["name"], found, ordered, refusals)
+            return LayerTable(header["name"], found, ordered, sensitivity, refusals=refusals)
     except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as fault:
         raise ValueError(
             f"{path} is damaged ({fault}): delete it, and it is measured anew"

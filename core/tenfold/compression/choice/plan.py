@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import nn
 
 from ..candidates import Candidate, LayerTable, Table, build, put
-from ..measurement import interpolated
+from ..measurement import calibrated, interpolated
 from ..request import CompressionConfig
 from ..survey import Layer
 from .allocation import allocate, uniform
@@ -22,23 +23,41 @@ class Plan:
     """The costs and losses of all candidates, and what a budget buys of them.
 
     `fixed` is the cost that no choice changes: other layers' and, for latency, all that is no
-    layer.
+    layer. `staying` says what that is, for a message.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], table: Table, config: CompressionConfig, fixed: float
+        self,
+        layers: Sequence[Layer],
+        table: Table,
+        config: CompressionConfig,
+        fixed: float,
+        staying: str = "",
     ) -> None:
         self.tables = [table.layers[layer.name] for layer in layers]
         self.config = config
         self.fixed = fixed
+        self.staying = staying
         self.names = [layer.name for layer in layers]
         self.candidates = [self._kept(one) for one in self.tables]
         self.costs = [[cost(one, config.metric) for one in found] for found in self.candidates]
+        gain = calibrated(table)
         self.errors = [
-            _errors(table, found, config)
+            _errors(table, found, config, gain)
             for table, found in zip(self.tables, self.candidates, strict=True)
         ]
         self.scales = [1.0] * len(layers)
+        self.power = 2.0  # of the errors, whose sum is least
+
+    def without(self, name: str, slow: Candidate) -> Plan:
+        """The same without one of a layer's candidates, and those of its kind that cost more."""
+        made, row = copy.copy(self), self.names.index(name)
+        left = [i for i, one in enumerate(self.candidates[row]) if not _as_slow(one, slow)]
+        for field in ("candidates", "costs", "errors"):
+            lists = list(getattr(self, field))
+            lists[row] = [lists[row][index] for index in left]
+            setattr(made, field, lists)
+        return made
 
     def _kept(self, table: LayerTable) -> list[Candidate]:
         """The dense candidate and those that cost less; under `uniform` only of one format.
@@ -64,7 +83,7 @@ class Plan:
         """The smallest fraction that any choice can reach."""
         return (self.fixed + sum(map(min, self.costs))) / self.full
 
-    def choose(self, budget: float, power: float = 2.0) -> Choices:
+    def choose(self, budget: float) -> Choices:
         """One candidate for each layer, within a fraction of the original's cost.
 
         The sum of the errors' powers is least: squares add up where errors are independent.
@@ -76,16 +95,18 @@ class Plan:
             chosen = uniform(self.costs, spendable)
         else:
             losses = [
-                [(scale * error) ** power for error in layer]
+                [(scale * error) ** self.power for error in layer]
                 for layer, scale in zip(self.errors, self.scales, strict=True)
             ]
             chosen = allocate(self.costs, losses, spendable)
         if chosen is None:
             asked = "budgets" if budget in self.config.budgets else "budget"
+            more = "include more layers or " if self.config.include or self.config.exclude else ""
             raise ValueError(
                 f"{asked}={budget:g} of the {self.config.metric} cannot be reached: the smallest "
-                f"is {self.least:.4g}; ask for that, or include more layers or other "
-                f"factorizations{self.refusals()}"
+                f"is {self.least:.4g}; ask for that, or {more or 'allow '}other factorizations"
+                + (f". What stays of the MACs: {self.staying}" if self.staying else "")
+                + self.refusals()
             )
         picked = zip(self.names, self.candidates, chosen, strict=True)
         return {name: found[index] for name, found, index in picked}
@@ -99,6 +120,11 @@ class Plan:
         ]
         more = [f"and {len(said) - SHOWN} more layers"] if len(said) > SHOWN else []
         return "".join(f"\n  {one}" for one in ["it was refused", *said[:SHOWN], *more] if said)
+
+    def rescale(self, names: Sequence[str], by: float) -> None:
+        """Take some layers' errors to be so many times what they are predicted to be."""
+        for name in names:
+            self.scales[self.names.index(name)] *= by
 
     def spent(self, choices: Mapping[str, Candidate]) -> float:
         """What some choices cost, in all."""
@@ -123,6 +149,11 @@ def cost(candidate: Candidate, metric: str) -> float:
     return float("inf") if candidate.milliseconds is None else candidate.milliseconds
 
 
+def _as_slow(one: Candidate, slow: Candidate) -> bool:
+    kinds = [(c.factorization, c.implementation) for c in (one, slow)]
+    return kinds[0] == kinds[1] and one.macs >= slow.macs
+
+
 def effort(candidate: Candidate) -> int:
     """Multiply-accumulates, and what could be done while the elements move (Williams et al. 2009,
     doi:10.1145/1498765.1498785)."""
@@ -130,10 +161,10 @@ def effort(candidate: Candidate) -> int:
 
 
 def _errors(
-    table: LayerTable, found: Sequence[Candidate], config: CompressionConfig
+    table: LayerTable, found: Sequence[Candidate], config: CompressionConfig, gain: float
 ) -> list[float]:
     if config.objective == "measured":
-        read = dict(zip(map(id, table.candidates), interpolated(table), strict=True))
+        read = dict(zip(map(id, table.candidates), interpolated(table, gain), strict=True))
         return [read[id(one)] for one in found]
     return [one.output_error for one in found]
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..survey import neighbours
 from .plan import Choices, Plan
 
 Trial = Callable[[Choices], float]  # the error of the network with these choices
 HALVINGS = 9  # of the interval of budgets
+TOGETHER = 8  # the most parts of a network that are restored one after another
+POWERS = (2.0, 1.0)
 STRETCH = 3.0  # the most by which a layer's predicted error is corrected
 
 
@@ -15,26 +18,25 @@ def refined(plan: Plan, trial: Trial, budget: float) -> Choices:
     """The best of a few choices within a budget, each measured.
 
     The first add up the layers' squared errors (independent ones) or the errors themselves (all in
-    one direction). Then each layer of the better is restored alone; what that gains, against what
-    was predicted, corrects the prediction for one more.
+    one direction). Then layers of the better are restored, some neighbours at a time; what that
+    gains, against what was predicted, corrects the prediction for one more, and for the plan.
     """
-    tried = [plan.choose(budget, power) for power in (2.0, 1.0)]
-    found = [(trial(choices), index) for index, choices in enumerate(tried)]
-    error, index = min(found)
-    best = tried[index]
-    power = (2.0, 1.0)[index]
-    scales = list(plan.scales)
-    for row, (name, one) in enumerate(best.items()):
-        predicted = plan.error_of(name, one)
-        if one.factorization is None or predicted <= 0:
+    plan.scales = [1.0] * len(plan.scales)
+    tried = []
+    for plan.power in POWERS:
+        choices = plan.choose(budget)
+        tried.append((trial(choices), plan.power, choices))
+    error, power, best = min(tried, key=lambda one: one[0])
+    plan.power = power
+    changed = [name for name, one in best.items() if one.factorization is not None]
+    for names in neighbours(changed, TOGETHER):
+        predicted = sum(plan.error_of(n, best[n]) ** power for n in names) ** (1 / power)
+        if predicted <= 0:
             continue
-        without = trial({**best, name: plan.dense(name)})
+        without = trial({**best, **{name: plan.dense(name) for name in names}})
         gained = max(0.0, error**power - without**power) ** (1 / power)
-        ratio = gained / predicted
-        scales[row] *= min(STRETCH, max(1 / STRETCH, ratio))
-    plan.scales = scales
-    again = plan.choose(budget, power)
-    plan.scales = [1.0] * len(scales)
+        plan.rescale(names, min(STRETCH, max(1 / STRETCH, gained / predicted)))
+    again = plan.choose(budget)
     return again if again != best and trial(again) < error else best
 
 

@@ -3,11 +3,9 @@
 Imports `moments`, `candidates` and `measurement`. Used by the engine.
 """
 
-from .normalisation import recalibrate, scaling
-from .refit import correct
+from .finishing import Finisher, Made
 
 __all__ = [
-    "correct",
-    "recalibrate",
-    "scaling",
+    "Finisher",
+    "Made",
 ]

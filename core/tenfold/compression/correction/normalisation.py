@@ -1,27 +1,15 @@
-"""Batch normalisations: what they make of a layer, and their statistics taken anew."""
+"""Batch normalisations: their statistics taken anew."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..measurement import Judge
 from ..running import Batch, call, evaluating
-
-
-def scaling(norm: Any, groups: int) -> Tensor:
-    """`(γ/σ)²` of a normalisation, as a diagonal `(groups, channels/groups, channels/groups)`."""
-    variance = norm.running_var
-    if variance is None:
-        return torch.eye(norm.num_features // groups).expand(groups, -1, -1)
-    gain = (variance.detach().double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        gain = gain * norm.weight.detach().double()
-    return torch.diag_embed(gain.square().reshape(groups, -1))
 
 
 def recalibrate(model: nn.Module, batches: Sequence[Batch], judge: Judge) -> bool:

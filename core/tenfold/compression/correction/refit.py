@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...algebra import by_group
+from ...algebra import by_group, on_one_thread
 from ...layer import TRANSPOSED, FactorizedConv, read_kernel, swap_channels
+from ...network import KernelNetwork
 from ..candidates import Turned, evened
 from ..measurement import Judge
 from ..moments import Importance, Norm, Seen, is_wide
 from ..running import Batch
-from ..survey import Layer
+from ..survey import Layer, neighbours
+from .blocks import answered, blocks
 from .regression import features, offset, refit, regress, solved
-from .response import Response, respond
+from .response import Answer, Response, responses
 
 TOWARDS = 0.1  # of the mean diagonal: the pull to the original kernel
 WORK = 2**35  # multiply-accumulates, roughly, of weighted least squares
@@ -38,23 +40,43 @@ def correct(
     The kernel is regressed onto the original's response from the compressed network's input, with a
     ridge towards the original kernel (asymmetric reconstruction: Zhang et al. 2016, arXiv
     1505.06798). A dense layer takes it as it is, a factorized one as near as its ranks allow. What
-    stands before anything that was changed stays, and so does a layer whose refit does not lower
-    the output's change on held-out inputs.
+    stands before anything that was changed stays, and so do layers whose refit does not lower the
+    output's change on held-out inputs.
+
+    Neighbours are refitted together, from one run of the compressed network, where there are more
+    layers than blocks: the number of runs does not grow with the depth.
     """
+    changed = [isinstance(compressed.get_submodule(one.name), FactorizedConv) for one in layers]
+    first = changed.index(True) if any(changed) else len(layers)
+    yield from (layer.name for layer in layers[:first])
     error = judge.change(compressed)
-    changed = False
-    for layer in layers:
-        made = compressed.get_submodule(layer.name)
-        changed = changed or isinstance(made, FactorizedConv)
-        if changed:
-            for fit in fits_of(original, compressed, layer, batches, seed, importance, memory):
-                error = kept(fit, judge, compressed, error)
-        yield layer.name
+    parts = blocks(layers[first:], memory, len(batches))
+    for block, found in answered(original, parts, batches, importance, seed, memory):
+        fits = fits_of(original, compressed, block, batches, found, seed, importance, memory)
+        error = best(fits, judge, compressed, error)
+        yield from (layer.name for layer in block)
+
+
+def best(fits: Sequence[Sequence[Fit]], judge: Judge, compressed: nn.Module, error: float) -> float:
+    """Try what there is for each layer of a block, for all of them together, one after another.
+
+    Where none of it helps, for one half of them and then for the other.
+    """
+    before = error
+    for turn in range(max(map(len, fits), default=0)):
+        together = [part for fit in fits if fit for part in fit[min(turn, len(fit) - 1)]]
+        error = kept(together, judge, compressed, error)
+    if error < before or len(fits) < 2:
+        return error
+    for half in neighbours(fits, 2):
+        together = [part for fit in half if fit for part in fit[-1]]
+        error = kept(together, judge, compressed, error)
+    return error
 
 
 @torch.no_grad()
 def kept(fit: Fit, judge: Judge, compressed: nn.Module, error: float) -> float:
-    """Give a layer new values; take them back where the error does not fall."""
+    """Give layers new values; take them back where the error does not fall."""
     before = [parameter.clone() for parameter, _ in fit]
     for parameter, value in fit:
         parameter.copy_(value)
@@ -70,30 +92,68 @@ def kept(fit: Fit, judge: Judge, compressed: nn.Module, error: float) -> float:
 def fits_of(
     original: nn.Module,
     compressed: nn.Module,
-    layer: Layer,
+    block: Sequence[Layer],
     batches: Sequence[Batch],
+    found: Mapping[str, Answer],
     seed: int,
     importance: Importance,
     memory: int,
-) -> Iterator[Fit]:
+) -> list[list[Fit]]:
+    """What to try for each layer of a block, one after another."""
+    made: dict[str, Any] = {one.name: compressed.get_submodule(one.name) for one in block}
+    wide = {one.name: is_wide(one, memory, len(batches)) for one in block}
+    seeds = {name: seeds_of(made[name]) if wide[name] else None for name in wide}
+    able = [one for one in block if seeds[one.name] is not None or not wide[one.name]]
+    sums = responses(compressed, able, batches, found, seeds)
+    return [
+        fits_of_one(
+            made[one.name],
+            read_kernel(original.get_submodule(one.name)),
+            one,
+            sums.pop(one.name),
+            seeds[one.name] is not None,
+            importance.worth(one),
+            seed,
+        )
+        for one in able
+        if one.name in sums
+    ]
+
+
+def seeds_of(made: Any) -> Tensor | None:
+    """What the sums are over, of a factorized layer that is too wide for its whole patches."""
+    if not isinstance(made, FactorizedConv):
+        return None
+    return features(made.weight.network, present(made))
+
+
+def fits_of_one(
+    made: Any,
+    kernel: Tensor,
+    layer: Layer,
+    response: Response,
+    by_features: bool,
+    worth: Tensor | None,
+    seed: int,
+) -> list[Fit]:
     """What to try for one layer, one after another."""
-    made: Any = compressed.get_submodule(layer.name)
-    factorized, wide = isinstance(made, FactorizedConv), is_wide(layer, memory)
-    seeds = features(made.weight.network, present(made)) if factorized and wide else None
-    if wide and seeds is None:
-        return
-    response = respond(original, compressed, layer, batches, seed, importance, seeds)
-    if response is None:
-        return
-    kernel = read_kernel(original.get_submodule(layer.name))
-    if not factorized:
-        yield dense(made, kernel, layer, response)
-    elif seeds is not None:
-        yield factors(made, *solved(made.weight.network, present(made), response))
-    else:
-        yield factors(made, *refit(made.weight.network, present(made), response))
-        worth = importance.channels.get(layer.name)
-        yield factors(made, *nearer(made, kernel, response, worth, seed))
+    if not isinstance(made, FactorizedConv):
+        return [dense(made, kernel, layer, response)]
+    network = made.weight.network
+    if not is_refitted(network):
+        return []
+    if by_features:
+        return [factors(made, *solved(network, present(made), response))]
+    with on_one_thread(max(kernel.numel(), response.seen.numel())):
+        return [
+            factors(made, *refit(network, present(made), response)),
+            factors(made, *nearer(made, kernel, response, worth, seed)),
+        ]
+
+
+def is_refitted(network: KernelNetwork) -> bool:
+    """Whether the regression knows its factors: it has no constants, and its outputs are whole."""
+    return not network.constants and len(network.outs) == 1
 
 
 def dense(made: Any, kernel: Tensor, layer: Layer, response: Response) -> Fit:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ...layer import Moment
-from ..moments import FEW, Importance, Sampling, effective, plenty
+from ...algebra import on_one_thread, symmetric_product
+from ..moments import Importance, Patches, Sampling, effective
 from ..running import Batch, batched, call, evaluating, hooked
 from ..survey import Layer
 
@@ -45,54 +45,108 @@ class Response:
         )
 
 
-def capture(
-    model: nn.Module, layer: Layer, batches: Sequence[Batch], inputs: bool
-) -> Iterator[list[Tensor]]:
-    """For each batch the inputs, or the outputs, of a layer's calls."""
-    module = model.get_submodule(layer.name)
-    found: list[Tensor] = []
+@dataclass
+class Answer:
+    """What the original answers at some places, call by call.
 
-    def keep(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        found.append((given[0] if inputs else output).detach().clone())
-        if len(found) == layer.calls:
-            raise Reached
-
-    for batch in batches:
-        found.clear()
-        handle = module.register_forward_hook(keep, prepend=True)  # users' hooks come after
-        with hooked([handle]), evaluating(model), suppress(Reached):
-            call(model, batch)
-        yield list(found)
-
-
-def respond(
-    original: nn.Module,
-    compressed: nn.Module,
-    layer: Layer,
-    batches: Sequence[Batch],
-    seed: int,
-    importance: Importance,
-    features: Tensor | None = None,
-) -> Response | None:
-    """Gather what a layer is to be fitted to, from so many patches as that takes.
-
-    With `features` the sums are over those linear maps of the patches. None where the layer is not
-    called on any of the batches.
+    Of how many items, which places `(few,)`, what each counts `(few,)`, and the answers
+    `(groups, out, few)`.
     """
-    moment = Moment(original.get_submodule(layer.name))
-    wanted = plenty(layer) if features is None else FEW
-    places = importance.places.get(layer.name)
-    sampling = Sampling(layer, len(batches), wanted, places, seed)
-    sums = Sums(centred=layer.config.bias)
-    answers = capture(original, layer, batches, inputs=False)
-    given = capture(compressed, layer, batches, inputs=True)
-    for batch, calls in enumerate(zip(answers, given, strict=True)):
-        for index, (y, x) in enumerate(zip(*calls, strict=True)):
-            rows = _rows(layer, x, y)
-            for patches, where, weights in sampling.draw(moment, x, batch, index):
-                p = patches if features is None else features.to(patches) @ patches
-                sums.add(p, rows[:, :, where.to(rows.device)].to(p), weights)
-    return sums.response() if sums.weight else None
+
+    calls: list[list[tuple[int, Tensor, Tensor, Tensor]]]  # of each batch
+
+
+def answers(
+    original: nn.Module,
+    layers: Sequence[Layer],
+    batches: Sequence[Batch],
+    wanted: Mapping[str, int],
+    importance: Importance,
+    seed: int,
+) -> dict[str, Answer]:
+    """Run the original once, for what some layers answer at so many places."""
+    found = {layer.name: Answer([[] for _ in batches]) for layer in layers}
+    samplings = {
+        layer.name: Sampling(
+            layer, len(batches), wanted[layer.name], importance.places.get(layer.name), seed
+        )
+        for layer in layers
+    }
+
+    def keep(layer: Layer, batch: int, x: Tensor, y: Tensor) -> None:
+        calls = found[layer.name].calls[batch]
+        where, weights = samplings[layer.name].draw(x.shape, batch, len(calls))
+        calls.append((len(x), where, weights, _rows(layer, x, y, where)))
+
+    _watched(original, layers, batches, keep)
+    return found
+
+
+def responses(
+    compressed: nn.Module,
+    layers: Sequence[Layer],
+    batches: Sequence[Batch],
+    answered: Mapping[str, Answer],
+    features: Mapping[str, Tensor | None],
+) -> dict[str, Response]:
+    """Run the compressed network once, for what its layers are to be fitted to.
+
+    With a layer's `features` the sums are over those linear maps of the patches. Without one where
+    it is not called on any of the batches.
+    """
+    sums = {layer.name: Sums(centred=layer.config.bias) for layer in layers}
+    patches = {n.name: Patches(n) for n in layers}
+    done = {(layer.name, batch): 0 for layer in layers for batch in range(len(batches))}
+
+    def take(layer: Layer, batch: int, x: Tensor, _: Tensor) -> None:
+        name, call_ = layer.name, done[layer.name, batch]
+        done[name, batch] += 1
+        if call_ >= len(answered[name].calls[batch]):
+            return
+        items, where, weights, rows = answered[name].calls[batch][call_]
+        if len(x) != items or not len(where):  # each picked its own items, or none
+            return
+        linear = features[name]
+        for seen, some in patches[name].at(x, where):
+            p = seen if linear is None else linear.to(seen) @ seen
+            with on_one_thread(p.numel()):
+                sums[name].add(p, rows[:, :, some].to(p), weights[some].to(p))
+
+    _watched(compressed, layers, batches, take)
+    return {name: one.response() for name, one in sums.items() if one.weight}
+
+
+def _watched(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    batches: Sequence[Batch],
+    look: Callable[[Layer, int, Tensor, Tensor], None],
+) -> None:
+    """Run a network, and let some layers' inputs and outputs be looked at, until the last of them.
+
+    Of each call: the layer, which batch, the input and the output.
+    """
+    left = at = 0
+
+    def hook(layer: Layer) -> Callable[..., None]:
+        def see(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+            nonlocal left
+            look(layer, at, given[0].detach(), output.detach())
+            left -= 1
+            if not left:
+                raise Reached
+
+        return see
+
+    handles = [  # users' hooks come after
+        model.get_submodule(layer.name).register_forward_hook(hook(layer), prepend=True)
+        for layer in layers
+    ]
+    with hooked(handles):
+        for at, batch in enumerate(batches):  # noqa: B007 - the hooks read it
+            left = sum(layer.calls for layer in layers)
+            with evaluating(model), suppress(Reached):
+                call(model, batch)
 
 
 class Sums:
@@ -115,8 +169,9 @@ class Sums:
         p, r = (
             rows - middle for rows, middle in zip((patches, responses), self.middle, strict=True)
         )
-        often = p * weights
-        added = [part.double() for part in (often @ p.mT, r @ often.mT)]
+        root = weights.sqrt()
+        often = p * root
+        added = [one.double() for one in (symmetric_product(often), (r * root) @ often.mT)]
         added += [(one * weights).sum(2, dtype=torch.float64) for one in (p, r)]
         pairs = zip(self.parts or map(torch.zeros_like, added), added, strict=True)
         self.parts = [one + more for one, more in pairs]
@@ -137,12 +192,11 @@ class Sums:
         return Response(seen, cross, mean, answer, effective(self.weight, self.square))
 
 
-def _rows(layer: Layer, x: Tensor, y: Tensor) -> Tensor:
-    """The responses `(groups, out, places)` to an input, in the order of its patches."""
+def _rows(layer: Layer, x: Tensor, y: Tensor, where: Tensor) -> Tensor:
+    """The responses `(groups, out, few)` to an input at places of the flattened output."""
     order, groups = layer.config.order, layer.config.groups
-    x, y = batched(x, order), batched(y, order)
-    if layer.config.transposed:  # with an output_size it gives some places more
-        for axis, size in enumerate(layer.config.geometry.output_size(x.shape[2:]), start=2):
-            y = y.narrow(axis, 0, size)
-    rows = y.movedim(-order - 1, 0).flatten(1)
-    return rows.reshape(groups, -1, rows.shape[1])
+    x, y = (batched(one, order) if order else one.flatten(0, -2) for one in (x, y))
+    for axis, size in enumerate(layer.places(x.shape)[1:], start=2):
+        y = y.narrow(axis, 0, size)  # transposed with an output_size it gives some places more
+    rows = y.flatten(2).movedim(1, 2).flatten(0, 1) if order else y
+    return rows.index_select(0, where.to(y.device)).T.reshape(groups, -1, len(where)).contiguous()

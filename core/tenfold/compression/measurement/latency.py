@@ -13,7 +13,7 @@ from torch.backends import mha
 from ...run import channels_last, is_channels_last
 from ...tuning import in_turn
 from ..candidates import LayerTable, build
-from ..running import Batch, call, evaluating
+from ..running import Batch, call, counted, evaluating
 from ..survey import Layer
 
 
@@ -45,7 +45,7 @@ def time_networks(models: Sequence[nn.Module], batch: Batch) -> list[float]:
     together = mha.get_fastpath_enabled()
     try:
         mha.set_fastpath_enabled(True)
-        with evaluating(nn.ModuleList(models)):
+        with counted(), evaluating(nn.ModuleList(models)):  # no runs over the calibration
             runs = [partial(call, model, batch) for model in models]
             found = in_turn(runs, device, hopeless=inf)
     finally:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import exp, log
+from math import log
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...algebra import by_group
+from ...algebra import by_group, on_one_thread
 from ...layer import read_kernel
 from ..candidates import (
     Candidate,
-    Fitted,
     LayerTable,
     alignment,
     build,
@@ -33,6 +31,7 @@ from ..running import (
     call,
     change,
     copied,
+    counted,
     evaluating,
     outputs,
     tensors,
@@ -42,8 +41,6 @@ from ..survey import Layer
 from .replay import Replay
 
 Evaluate = Callable[[nn.Module], float]
-LEAST = 1e-6  # of an error, in the layer's own: among those that measure nothing it still counts
-GAIN = 1.5  # the most by which weighted least squares lowers an error, as a rule
 LEVELS = (0.5, 0.22, 0.1)  # fractions of the dense cost at which the network is run
 
 
@@ -99,7 +96,7 @@ class Judge:
         return found.relative
 
 
-def score(model: nn.Module, evaluate: Evaluate) -> float:
+def score(model: nn.Module, evaluate: Evaluate, name: str = "evaluate") -> float:
     """What the user's function gives, as a float; the training flags are as before afterwards."""
     modes = {module: module.training for module in model.modules()}
     try:
@@ -108,7 +105,7 @@ def score(model: nn.Module, evaluate: Evaluate) -> float:
             found: Any = evaluate(model)
         return float(found)
     except (TypeError, ValueError) as fault:
-        raise TypeError(f"evaluate must take a model and return a number: {fault}") from fault
+        raise TypeError(f"{name} must take a model and return a number: {fault}") from fault
     finally:
         for module, training in modes.items():
             module.training = training
@@ -136,6 +133,8 @@ class Task:
     worth: Tensor | None
     judge: Judge | None  # None where no end-to-end error is asked for
     names: tuple[str, ...]  # of all layers of the network
+    known: bool = False  # whether `worth` is that of the network's output
+    levels: tuple[float, ...] = LEVELS
     shared: bool = False  # whether others run the model at the same time
 
     def __call__(self) -> LayerTable:
@@ -143,40 +142,45 @@ class Task:
         if self.shared:
             with undisturbed():
                 return replace(self, model=copied(self.model), shared=False)()
-        layer, config = self.layer, self.config
-        conv = self.model.get_submodule(layer.name)
+        conv = self.model.get_submodule(self.layer.name)
         kernel = read_kernel(conv)
+        largest = [kernel.numel(), *(one.numel() for one in (self.seen.whole,) if one is not None)]
+        with on_one_thread(max(largest)), torch.no_grad():
+            table = self.decomposed(kernel)
+        if self.judge is not None:
+            with counted() as runs:
+                self.measure(table, conv, self.judge)
+            table.items = runs.items
+        return table
+
+    def decomposed(self, kernel: Tensor) -> LayerTable:
+        """The candidates, and what they cost and lose."""
+        layer, config = self.layer, self.config
         norm = Norm.of(self.seen, self.worth, kernel)
-        table = LayerTable(layer.name, [dense(layer)], {})
-        base = alignment(layer, config.multiple)
         meter = norm.sketched(config.seed)
         energy = meter.squared(by_group(kernel, layer.config.groups))
-        made: list[Fitted] = []
-
-        def add(fitted: Fitted) -> None:
-            ways, refusals = config.implementations, table.refusals
+        table = LayerTable(layer.name, [dense(layer)], {}, self.sensitivity(energy[0]))
+        base = alignment(layer, config.multiple)
+        ways, refusals = config.implementations, table.refusals
+        for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
             for one in candidates(layer, kernel, meter, energy, fitted, ways, refusals):
                 table.candidates.append(one)
                 table.factors[one.key] = fitted.source or fitted.factors
-                made.append(fitted)
-
-        with torch.no_grad():
-            for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
-                add(fitted)
-            for index in promising(table.candidates, config.metric):
-                refined = made[index - 1].refined()
-                if refined is not None:
-                    add(refined)
-        if self.judge is not None:
-            self.measure(table, conv, self.judge)
         return table
+
+    def sensitivity(self, energy: float) -> float:
+        """The network's error to first order, over a candidate's weighted one."""
+        if not self.known or self.worth is None:
+            return 0.0
+        height = float(self.worth.diagonal(dim1=1, dim2=2).mean())
+        return float((energy * height * self.seen.height) ** 0.5)
 
     def measure(self, table: LayerTable, conv: nn.Module, judge: Judge) -> None:
         """Run the network with the best candidate near each level of cost."""
         if judge.replay is None and judge.evaluate is None:
             memory = self.config.memory
             judge.replay = Replay(self.model, self.names, judge.batches, memory)
-        for index in spread(table.candidates, self.config.metric):
+        for index in spread(table.candidates, self.config.metric, self.levels):
             one = table.candidates[index]
             module = build(conv, self.layer, one, table.factors[one.key])
             with replaced(self.model, self.layer, module):
@@ -185,18 +189,7 @@ class Task:
                 )
 
 
-def promising(found: Sequence[Candidate], metric: str) -> list[int]:
-    """The candidates that none of lower cost beats by more than refining them may gain."""
-    costs = [one.parameters if metric == "parameters" else one.macs for one in found]
-    kept, best = [], float("inf")
-    for index in sorted(range(1, len(found)), key=lambda i: (costs[i], found[i].weighted)):
-        best = min(best, found[index].weighted)
-        if costs[index] < costs[0] and found[index].weighted <= GAIN * best:
-            kept.append(index)
-    return kept
-
-
-def spread(found: Sequence[Candidate], metric: str) -> list[int]:
+def spread(found: Sequence[Candidate], metric: str, levels: Sequence[float] = LEVELS) -> list[int]:
     """The candidates nearest to each level of the dense cost, of those on the frontier."""
     costs = [one.parameters if metric == "parameters" else one.macs for one in found]
     frontier: list[int] = []
@@ -207,33 +200,4 @@ def spread(found: Sequence[Candidate], metric: str) -> list[int]:
     if not frontier:
         return []
     logs = [log(max(one, 1) / max(costs[0], 1)) for one in costs]
-    return sorted({min(frontier, key=lambda i: abs(logs[i] - log(level))) for level in LEVELS})
-
-
-def interpolated(table: LayerTable) -> list[float]:
-    """The error of every candidate, by its weighted error from those that were measured.
-
-    The two are nearly proportional, so the logarithm of one is interpolated in that of the other,
-    and continued with slope 1. Errors never fall as the weighted error grows.
-    """
-    points = sorted((one.weighted, one.error) for one in table.candidates if one.error is not None)
-    points = [(w, e) for w, e in points if w > 0 and e < float("inf")]
-    if not points:
-        return [one.weighted for one in table.candidates]
-    grown, most = [], 0.0
-    for weighted, error in points:
-        most = max(most, error, LEAST * weighted)
-        grown.append((log(weighted), log(most)))
-    return [_read(grown, one.weighted) for one in table.candidates]
-
-
-def _read(points: Sequence[tuple[float, float]], weighted: float) -> float:
-    if weighted <= 0:
-        return 0.0
-    at = log(weighted)
-    if at <= points[0][0]:
-        return exp(points[0][1] + at - points[0][0])
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if at <= x1:
-            return exp(y0 + (y1 - y0) * (at - x0) / ((x1 - x0) or 1.0))
-    return exp(points[-1][1] + at - points[-1][0])
+    return sorted({min(frontier, key=lambda i: abs(logs[i] - log(level))) for level in levels})

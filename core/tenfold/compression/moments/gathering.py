@@ -9,22 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...layer import Moment, products
+from ...algebra import symmetric_product
+from ...layer import products
 from ..running import Batch, call, evaluating, hooked
 from ..survey import Layer
 from .importance import Importance
 from .norm import Seen
-from .sampling import FEW, Sampling, plenty
+from .patches import Patches
+from .sampling import FEW, Sampling, available, plenty
 
 WIDE = 5000  # inputs of one output: from there on work with a moment takes minutes
+MANY_INPUTS = 1024  # with fewer it takes no time
 
 
-def groups_within(layers: Sequence[Layer], memory: int) -> Iterator[list[Layer]]:
+def groups_within(layers: Sequence[Layer], memory: int, batches: int) -> Iterator[list[Layer]]:
     """Part layers, in order, so that the moments of each part take at most `memory` bytes."""
     part: list[Layer] = []
     taken = 0
     for layer in layers:
-        size = 0 if is_wide(layer, memory) else moment_bytes(layer)
+        size = 0 if is_wide(layer, memory, batches) else moment_bytes(layer)
         if part and taken + size > memory:
             yield part
             part, taken = [], 0
@@ -40,9 +43,15 @@ def moment_bytes(layer: Layer) -> int:
     return 8 * config.groups * prod(config.shape[1:]) ** 2
 
 
-def is_wide(layer: Layer, memory: int) -> bool:
-    """Whether a layer has too many inputs, or takes too much memory, for its whole moment."""
-    return prod(layer.config.shape[1:]) > WIDE or moment_bytes(layer) > memory
+def is_wide(layer: Layer, memory: int, batches: int) -> bool:
+    """Whether a layer has too many inputs, or takes too much memory, for its whole moment.
+
+    So has one that sees fewer patches in so many batches than it has inputs: the whole moment says
+    little then that the marginals do not (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4).
+    """
+    inputs = prod(layer.config.shape[1:])
+    few = layer.config.order > 0 and inputs > MANY_INPUTS and available(layer, batches) < inputs
+    return inputs > WIDE or few or moment_bytes(layer) > memory
 
 
 def measure(
@@ -62,15 +71,14 @@ def measure(
     gathered: dict[str, Gathered] = {}
     handles = []
     for layer in layers:
-        wide = is_wide(layer, memory)
+        wide = is_wide(layer, memory, count)
         if wide and 8 * layer.config.groups * layer.config.shape[1] ** 2 > memory:
             continue
         places = importance.places.get(layer.name)
         sampling = Sampling(layer, count, FEW if wide else plenty(layer), places, seed)
-        module = model.get_submodule(layer.name)
-        one: Gathered = (Marginals if wide else Whole)(module, sampling)
+        one: Gathered = (Marginals if wide else Whole)(sampling)
         gathered[layer.name] = one
-        handles.append(module.register_forward_pre_hook(one.hook))
+        handles.append(model.get_submodule(layer.name).register_forward_pre_hook(one.hook))
     with hooked(handles), evaluating(model):
         for index, batch in enumerate(batches):
             for one in gathered.values():
@@ -82,16 +90,17 @@ def measure(
 class Gathered:
     """Sums over the patches of one layer, as they come by."""
 
-    def __init__(self, conv: nn.Module, sampling: Sampling) -> None:
-        self.moment, self.sampling = Moment(conv), sampling
+    def __init__(self, sampling: Sampling) -> None:
+        self.patches, self.sampling = Patches(sampling.layer), sampling
+        self.config = sampling.layer.config
         self.batch = self.call = 0
 
     @torch.no_grad()
     def hook(self, _: nn.Module, given: Any) -> None:
         """Take in the input of one call."""
-        drawn = self.sampling.draw(self.moment, given[0], self.batch, self.call)
-        for patches, _places, weights in drawn:
-            self.add(patches, weights)
+        where, weights = self.sampling.draw(given[0].shape, self.batch, self.call)
+        for patches, some in self.patches.at(given[0], where):
+            self.add(patches, weights[some].to(patches))
         self.call += 1
 
     def add(self, patches: Tensor, weights: Tensor) -> None:
@@ -106,40 +115,42 @@ class Gathered:
 class Whole(Gathered):
     """The second moment of the patches."""
 
-    def __init__(self, conv: nn.Module, sampling: Sampling) -> None:
-        super().__init__(conv, sampling)
+    def __init__(self, sampling: Sampling) -> None:
+        super().__init__(sampling)
         self.sum: Tensor | None = None
         self.weight = self.square = 0.0
 
     def add(self, patches: Tensor, weights: Tensor) -> None:
         added = products(patches * weights.sqrt())
-        self.sum = added if self.sum is None else self.sum + added
+        self.sum = added if self.sum is None else self.sum.add_(added)
         self.weight += float(weights.sum())
         self.square += float(weights.square().sum())
 
     def seen(self) -> Seen:
         if self.sum is None:
             return Seen()
-        return Seen(whole=self.sum, count=effective(self.weight, self.square))
+        return Seen(whole=self.sum, count=effective(self.weight, self.square), weight=self.weight)
 
 
 class Marginals(Gathered):
     """The second moments of a convolution's input channels, and of each spatial mode's taps."""
 
-    def __init__(self, conv: nn.Module, sampling: Sampling) -> None:
-        super().__init__(conv, sampling)
+    def __init__(self, sampling: Sampling) -> None:
+        super().__init__(sampling)
         self.sums: list[Tensor] = []
+        self.weight = 0.0
 
     def add(self, patches: Tensor, weights: Tensor) -> None:
-        config = self.moment.config
+        self.weight += float(weights.sum())
+        config = self.config
         apart = (patches * weights.sqrt()).reshape(config.groups, *config.shape[1:], -1)
         rows = [apart.movedim(axis, 1).flatten(2) for axis in range(1, apart.dim() - 1)]
-        added = [(one @ one.mT).double() for one in rows]
+        added = [symmetric_product(one).double() for one in rows]
         pairs = zip(self.sums or map(torch.zeros_like, added), added, strict=True)
         self.sums = [one + more for one, more in pairs]
 
     def seen(self) -> Seen:
-        return Seen(marginals=tuple(self.sums))
+        return Seen(marginals=tuple(self.sums), weight=self.weight)
 
 
 def effective(weight: float, square: float) -> int:

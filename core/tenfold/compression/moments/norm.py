@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -19,24 +20,35 @@ WORTH_RIDGE = 0.03  # of the mean diagonal: what a first-order gradient does not
 class Seen:
     """The second moment of a layer's patches, whole or by its marginals.
 
-    `whole` is `(groups, in * k…, in * k…)`, summed over `count` patches; `marginals` are
-    `(groups, n, n)` for `in` and each spatial mode, where the whole one would be too large: its
-    Kronecker product stands for it.
+    `whole` is `(groups, in * k…, in * k…)`, summed over patches that say as much as `count` equal
+    ones and weigh `weight` together; `marginals` are `(groups, n, n)` for `in` and each spatial
+    mode, where the whole one would be too large: its Kronecker product stands for it.
     """
 
     whole: Tensor | None = None
     marginals: tuple[Tensor, ...] = ()
     sketch: Tensor | None = None  # (groups, in * k…, few): to measure with only
     count: int | None = None
+    weight: float = 0.0
+    root: Tensor | None = None  # of the whole one, its upper Cholesky factor
+
+    @property
+    def height(self) -> float:
+        """The mean square of what one patch has at each place; 0 where it is not known."""
+        some = self.whole if self.whole is not None else next(iter(self.marginals), None)
+        if some is None or not self.weight:
+            return 0.0
+        taps = 1 if self.whole is not None else prod(len(m[0]) for m in self.marginals[1:])
+        return float(some.diagonal(dim1=1, dim2=2).mean()) / self.weight / taps
 
     def scaled(self, like: Tensor) -> Seen:
         """With mean diagonals of 1, on the device of a kernel and in the dtype of its work."""
-        whole = self.whole
+        whole, root = self.whole, None
         if whole is not None:
             whole = _scaled(whole if self.count is None else shrunk(whole, self.count), like)
-            whole = definite(whole)
+            whole, root = definite(whole)
         marginals = tuple(_scaled(marginal, like) for marginal in self.marginals)
-        return Seen(whole, marginals, count=self.count)
+        return Seen(whole, marginals, count=self.count, root=root)
 
     def times(self, kernel: Tensor) -> Tensor:
         """A kernel `(groups, out, in, *k)` times the moment."""
@@ -47,13 +59,17 @@ class Seen:
             kernel = (marginal @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
         return kernel
 
-    def whitenings(self, factors: Sequence[Modes], sizes: Sequence[int]) -> list[Whitening]:
+    def whitenings(
+        self, factors: Sequence[Modes], sizes: Sequence[int], constants: Sequence[int] = ()
+    ) -> list[Whitening]:
         """What turns kernels, and factors back; `sizes` are those of `in` and the spatial modes."""
         if self.whole is not None:
-            return [whiten(self.whole, sizes, factors)]
+            return [whiten(self.whole, sizes, factors, constants)]
         modes = (IN, *spatial_modes(len(sizes) - 1))
         pairs = zip(modes, self.marginals, strict=False)
-        return [one for mode, moment in pairs if (one := _turning(mode, moment, factors))]
+        return [
+            one for mode, moment in pairs if (one := _turning(mode, moment, factors, constants))
+        ]
 
 
 @dataclass(frozen=True)
@@ -80,14 +96,11 @@ class Norm:
         `M ≈ S Sᵀ` with `S = Rᵀ Ω`, of normal random `Ω` (Johnson and Lindenstrauss 1984): over the
         many outputs of a layer large enough for this, errors are within 1–2% of the exact ones.
         """
-        whole = self.seen.whole
-        if whole is None or whole.shape[1] <= 2 * SKETCH:
+        root = self.seen.root
+        if root is None or root.shape[1] <= 2 * SKETCH:
             return self
         generator = torch.Generator().manual_seed(seed)
-        omega = torch.randn(whole.shape[1], SKETCH, generator=generator) / SKETCH**0.5
-        root, failed = torch.linalg.cholesky_ex(whole, upper=True)
-        if bool(failed.any()):
-            return self
+        omega = torch.randn(root.shape[1], SKETCH, generator=generator) / SKETCH**0.5
         return Norm(Seen(sketch=(root.mT @ omega.to(root)).float()), self.worth)
 
     def squared(self, gap: Tensor) -> tuple[float, float]:
@@ -106,10 +119,14 @@ class Norm:
         weighted = float((self.worth * (seen @ rows.mT).to(self.worth)).sum())
         return max(0.0, weighted), plain
 
-    def whitenings(self, factors: Sequence[Modes], sizes: Sequence[int]) -> list[Whitening]:
+    def whitenings(
+        self, factors: Sequence[Modes], sizes: Sequence[int], constants: Sequence[int] = ()
+    ) -> list[Whitening]:
         """What turns a kernel `(groups, out, in, *k)` so that its plain error is this norm's."""
-        found = self.seen.whitenings(factors, sizes)
-        turning = None if self.worth is None else _turning(OUT, self.worth, factors)
+        found = self.seen.whitenings(factors, sizes, constants)
+        turning = None
+        if self.worth is not None:
+            turning = _turning(OUT, self.worth, factors, constants)
         return found if turning is None else [*found, turning]
 
 
@@ -130,19 +147,26 @@ def shrunk(moment: Tensor, count: int) -> Tensor:
     return (1 - part) * moment + part * (trace / size)[:, None, None] * one
 
 
-def definite(moment: Tensor) -> Tensor:
-    """A moment `(groups, n, n)` of mean diagonal 1, ridged where rounding made it indefinite."""
+def definite(moment: Tensor) -> tuple[Tensor, Tensor]:
+    """A moment `(groups, n, n)` of mean diagonal 1, ridged where rounding made it indefinite.
+
+    And its upper Cholesky factor.
+    """
     ridge, found = RIDGE, moment
-    while bool(torch.linalg.cholesky_ex(found)[1].any()):
+    while True:
+        root, failed = torch.linalg.cholesky_ex(found, upper=True)
+        if not bool(failed.any()):
+            return found, root
         found = moment + ridge * torch.eye(moment.shape[1]).to(moment)
         ridge *= 10
-    return found
 
 
-def _turning(mode: str, moment: Tensor, factors: Sequence[Modes]) -> Whitening | None:
-    """The whitening of one mode; None where several factors have it."""
+def _turning(
+    mode: str, moment: Tensor, factors: Sequence[Modes], constants: Sequence[int]
+) -> Whitening | None:
+    """The whitening of one mode; None where several factors have it, or a constant one."""
     owners = [mode in factor for factor in factors]
-    if sum(owners) != 1:
+    if sum(owners) != 1 or owners.index(True) in constants:
         return None
     root, inverse = square_root(moment)
     return Whitening(

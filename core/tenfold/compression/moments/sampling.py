@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import torch
 from torch import Tensor
 
-from ...layer import Moment
-from ..running import batched
 from ..survey import Layer
 
 Places = Sequence[Sequence[Tensor]]  # of each batch and call, `(batch, *size)`
-ENOUGH = 10  # patches for each of a moment's rows
+ENOUGH = 3  # patches for each of a moment's rows, at least
 FEW = 2048  # patches for sums over fewer rows: each holds many values
-WORK = 2**33  # multiply-accumulates of a moment for which more patches are taken than that
+MANY = 2**14  # patches that say all
+WORK = 2**36  # multiply-accumulates of a moment for which so many are taken
 APART = 8  # images from which some are left out as a whole
 
 
 def plenty(layer: Layer) -> int:
     """The patches that a layer's whole moment needs, or that cost little."""
     rows = prod(layer.config.shape[1:])
-    return max(ENOUGH * rows, WORK // rows**2)
+    return max(ENOUGH * rows, min(MANY, WORK // rows**2))
+
+
+def available(layer: Layer, batches: int) -> int:
+    """The patches that a layer sees in so many batches like the example."""
+    return batches * sum(prod(layer.places(shape)) for shape in layer.shapes)
 
 
 class Sampling:
@@ -30,41 +34,21 @@ class Sampling:
 
     A patch is drawn in proportion to the importance of its place, `places`, and counts for the rest
     of it: so few patches say most about those that matter. Where `wanted` are fewer than there are,
-    whole images may be left out, for which no patches need to be made.
+    whole images may be left out.
     """
 
     def __init__(
         self, layer: Layer, batches: int, wanted: int, places: Places | None, seed: int
     ) -> None:
         self.layer, self.places = layer, places
-        there = 0
-        for shape in layer.shapes:
-            images, size = layer.positions(shape)
-            there += images * prod(layer.config.geometry.output_size(size))
-        self.share = min(1.0, wanted / max(1, there * batches))
+        self.share = min(1.0, wanted / max(1, available(layer, batches)))
         self.generator = torch.Generator().manual_seed(seed)
 
-    def draw(
-        self, moment: Moment, x: Tensor, batch: int, call: int
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Of one call's input, some at a time: patches, where they are, and what each counts.
-
-        These are `(groups, n, few)`, places in the flattened output `(few,)`, and `(few,)`.
-        """
-        config = self.layer.config
-        x = batched(x, config.order) if config.order else x.reshape(-1, x.shape[-1])
-        size = config.geometry.output_size(x.shape[2:])
-        counts = self.counts((len(x), *size), batch, call)
-        images = counts.any(1).nonzero()[:, 0]
-        counts = counts[images].flatten()
-        where = (images[:, None] * prod(size) + torch.arange(prod(size))).flatten()
-        at = 0
-        for patches in moment.patches_of(x[images.to(x.device)]):
-            some = counts[at : at + patches.shape[2]].nonzero()[:, 0]
-            if len(some):
-                drawn = patches[:, :, some.to(patches.device)]
-                yield drawn, where[at + some], counts[at + some].to(patches)
-            at += patches.shape[2]
+    def draw(self, shape: Sequence[int], batch: int, call: int) -> tuple[Tensor, Tensor]:
+        """Of one call's input: places in the flattened output, `(few,)`, and what each counts."""
+        counts = self.counts(self.layer.places(shape), batch, call).flatten()
+        where = counts.nonzero()[:, 0]
+        return where, counts[where]
 
     def counts(self, shape: Sequence[int], batch: int, call: int) -> Tensor:
         """How much each place of an output `(batch, *size)` counts: 0 where it is not drawn."""

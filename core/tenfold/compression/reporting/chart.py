@@ -1,27 +1,29 @@
-"""A report as charts: where the budget went, and the error that each budget buys."""
+"""A report's charts in a file: where the budget went, and the error that each budget buys."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-from . import words
-from .findings import Findings, LayerReport
+from . import svg, words
+from .findings import Findings
+from .svg import AFTER, BEFORE, ERROR
 
-BEFORE, AFTER, ERROR = "#cbd5e1", "#0f766e", "#b45309"
-MOST = 40  # layers in a chart; of more, those that cost most
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def plot(report: Findings, path: Path) -> None:
     """Draw all charts to a PNG, PDF or SVG file.
 
-    Raises `ValueError` for another kind of file, and `ImportError` without matplotlib.
+    Raises `ValueError` for another kind of file, and `ImportError` for a PNG or PDF without
+    matplotlib.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"path={path} must end in {', '.join(SUFFIXES)}")
-    figure = _figure(len(_shown(report)), extra=2.8 * bool(report.curve))
+    if path.suffix.lower() == ".svg":
+        path.write_text(svg.document(report), encoding="utf-8")
+        return
+    figure = _figure(len(svg.largest(report)), extra=2.8 * bool(report.curve))
     if report.curve:
         height = figure.get_figheight()
         top, bottom = figure.subfigures(2, 1, height_ratios=(height - 2.8, 2.8))
@@ -32,30 +34,16 @@ def plot(report: Findings, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def svg_layers(report: Findings) -> str:
-    """Where the budget went, as an SVG element."""
-    figure = _figure(len(_shown(report)))
-    draw_layers(report, figure)
-    return _svg(figure, "layers")
-
-
-def svg_curve(report: Findings) -> str:
-    """Error against budget, as an SVG element."""
-    figure = _figure(5)
-    draw_curve(report, figure)
-    return _svg(figure, "curve")
-
-
 def draw_layers(report: Findings, figure: Any) -> None:
     """For each layer, its cost before and after, and its error, side by side."""
-    layers = _shown(report)
+    layers = svg.largest(report)
     metric = report.metric if all(words.cost(one, report.metric) for one in layers) else "macs"
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     rows = range(len(layers))
     changes = [words.cost(one, metric) for one in layers]
     left.barh(rows, [c.before if c else 0 for c in changes], color=BEFORE, label="before")
     left.barh(rows, [c.after if c else 0 for c in changes], 0.5, color=AFTER, label="after")
-    left.set_yticks(rows, [_label(one.name) for one in layers], parse_math=False, fontsize=8)
+    left.set_yticks(rows, [words.name(one.name) for one in layers], parse_math=False, fontsize=8)
     left.set_ylim(len(layers) - 0.4, -0.6)
     left.set_title(words.METRICS[metric], loc="left", fontsize=10)
     left.xaxis.set_major_formatter(lambda value, _: words.short(value))
@@ -87,22 +75,6 @@ def draw_curve(report: Findings, figure: Any) -> None:
         _plain(second)
 
 
-def _shown(report: Findings) -> list[LayerReport]:
-    """The layers of the chart, in the network's order."""
-
-    def before(layer: LayerReport) -> float:
-        change = words.cost(layer, report.metric) or layer.macs
-        return change.before
-
-    largest = sorted(report.layers, key=before, reverse=True)[:MOST]
-    return [layer for layer in report.layers if layer in largest]
-
-
-def _label(name: str) -> str:
-    """The end of a long name, which tells it from the others."""
-    return name if len(name) <= 32 else f"…{name[-31:]}"
-
-
 def _figure(rows: int, extra: float = 0) -> Any:
     from matplotlib.figure import Figure
 
@@ -114,17 +86,3 @@ def _plain(axes: Any) -> None:
     axes.tick_params(labelsize=8)
     axes.set_axisbelow(True)
     axes.grid(axis="x", color="#e2e8f0", linewidth=0.8)
-
-
-def _svg(figure: Any, name: str) -> str:
-    """The figure as one element, its text as text, its ids its own, and nothing from elsewhere."""
-    from io import StringIO
-
-    from matplotlib import rc_context
-
-    written = StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(written, format="svg", transparent=True, metadata=metadata)
-    text = written.getvalue()
-    return re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])

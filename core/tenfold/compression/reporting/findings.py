@@ -28,7 +28,9 @@ class Change(BaseModel):
 
 
 class LayerReport(BaseModel):
-    """One layer. Parameters are its own; MACs and milliseconds those of all its calls.
+    """One layer. Parameters are its own; MACs and milliseconds those of all its calls in one run.
+
+    One without a shape stands for all that is in no layer: functional calls, attention.
 
     `error` is the relative change of the network's output when this layer alone is replaced,
     `output_error` that of the layer's own output, `kernel_error` that of its kernel.
@@ -49,7 +51,7 @@ class LayerReport(BaseModel):
     kernel_error: Number
     output_error: Number
     error: Number
-    reason: str | None = None  # why it was not to be compressed
+    reason: str | None = None  # why it stays dense, where it does
 
 
 class Point(BaseModel):
@@ -65,11 +67,28 @@ class Point(BaseModel):
     score: Number | None
 
 
+class Slower(BaseModel):
+    """Why a network is slower than the original: what its budget asks for.
+
+    `layers` are those that are slower than dense in their place, the costliest first; `budget` is
+    the smallest that was found at which the network is faster, None where none was.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[str, ...]
+    budget: Number | None
+
+
 class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 
+    MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`, of
+    each network in its better memory format.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
-    user's `evaluate` gave. `curve` has a point for each budget that was asked for.
+    user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
+    `warnings` say why these numbers are to be doubted, if they are. `passes`
+    says how often the network was run on the whole calibration, in all; `device` is what was timed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,5 +103,10 @@ class Findings(BaseModel):
     error: Number
     score: Change | None
     curve: tuple[Point, ...] = ()
+    warnings: tuple[str, ...] = ()
+    passes: Number = 0.0
+    slower: Slower | None = None  # None where the network is faster, or need not be
+    inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
+    device: str
     threads: int
     versions: dict[str, str]

@@ -1,42 +1,54 @@
-"""A report as one page of HTML that needs nothing beside it."""
+"""A report as one page of HTML that needs nothing beside it, and as a part of another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from html import escape
 
-from . import chart, words
+from . import svg, words
 from .findings import Change, Findings, LayerReport
 
 STYLE = """
-:root { color-scheme: light; --ink: #0f172a; --soft: #64748b; --line: #e2e8f0; --teal: #0f766e; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f8fafc; color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1160px; margin: 0 auto; padding: 40px 24px 64px; }
-h1 { font-size: 28px; margin: 0 0 4px; letter-spacing: -0.02em; }
-h2 { font-size: 18px; margin: 40px 0 12px; }
-p { margin: 0 0 8px; color: var(--soft); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px;
-  margin-top: 24px; }
-.card, .panel { background: #fff; border: 1px solid var(--line); border-radius: 10px; }
-.card { padding: 14px 16px; }
-.card small { color: var(--soft); display: block; }
-.card b { font-size: 26px; font-weight: 650; color: var(--teal); letter-spacing: -0.02em; }
-.panel { padding: 16px; overflow-x: auto; }
-.panel svg { display: block; width: 100%; height: auto; max-width: 1000px; margin: 0 auto; }
-table { border-collapse: collapse; width: 100%; font-size: 13px;
+.tenfold { --ink: #0f172a; --soft: #64748b; --line: #e2e8f0; --teal: #0f766e;
+  color: var(--ink); background: #f8fafc; font: 15px/1.5 system-ui, sans-serif;
+  padding: 24px 16px; container-type: inline-size; }
+.tenfold * { box-sizing: border-box; }
+.tenfold main { max-width: 1160px; margin: 0 auto; }
+.tenfold h1 { font-size: 26px; line-height: 1.2; margin: 0 0 8px; letter-spacing: -0.02em; }
+.tenfold h2 { font-size: 18px; margin: 32px 0 12px; }
+.tenfold h3 { font-size: 14px; font-weight: 600; margin: 0 0 12px; }
+.tenfold p { margin: 0 0 8px; color: var(--soft); }
+.tenfold .cards { display: grid; gap: 12px; margin-top: 20px;
+  grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
+.tenfold .charts { display: grid; gap: 12px;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
+.tenfold .card, .tenfold .panel { background: #fff; border: 1px solid var(--line);
+  border-radius: 10px; padding: 14px 16px; }
+.tenfold .card small { color: var(--soft); display: block; }
+.tenfold .card b { font-size: 24px; font-weight: 650; color: var(--teal); }
+.tenfold svg { display: block; overflow: visible; }
+.tenfold table { border-collapse: collapse; width: 100%; font-size: 13px; color: var(--ink);
   font-variant-numeric: tabular-nums; }
-th { text-align: left; color: var(--soft); font-weight: 550; white-space: nowrap; }
-th, td { padding: 6px 8px; border-bottom: 1px solid var(--line); vertical-align: top; }
-.n { text-align: right; white-space: nowrap; }
-tr.dense td, tr.dense small { color: #94a3b8; }
-.dense code { opacity: 0.8; }
-tfoot td { font-weight: 650; border-top: 2px solid var(--line); border-bottom: 0; }
-td code { font: 12px ui-monospace, monospace; overflow-wrap: anywhere; }
-td small { color: var(--soft); display: block; }
-@media print { body { background: #fff; } .panel { overflow: visible; } }
+.tenfold th { color: var(--soft); font-weight: 550; white-space: nowrap; }
+.tenfold th, .tenfold td { padding: 6px 8px; border-bottom: 1px solid var(--line);
+  text-align: left; vertical-align: top; }
+.tenfold .n { text-align: right; white-space: nowrap; }
+.tenfold tr.dense td, .tenfold tr.dense small { color: #64748b; }
+.tenfold tfoot td { font-weight: 650; border-top: 2px solid var(--line); border-bottom: 0; }
+.tenfold td code { font: 12px ui-monospace, monospace; overflow-wrap: anywhere; }
+.tenfold td small { color: var(--soft); display: block; font-weight: 400; }
+@container (max-width: 760px) {
+  .tenfold thead { display: none; }
+  .tenfold table, .tenfold tbody, .tenfold tfoot, .tenfold tr { display: block; }
+  .tenfold tr { padding: 10px 0; border-bottom: 1px solid var(--line); }
+  .tenfold td, .tenfold td.n { display: flex; gap: 12px; justify-content: space-between;
+    border: 0; padding: 2px 0; text-align: right; white-space: normal; }
+  .tenfold td:empty { display: none; }
+  .tenfold td::before { content: attr(data-t); color: var(--soft); font-weight: 400;
+    text-align: left; flex: none; }
+}
+@media print { .tenfold { background: #fff; } }
 """
-
 
 LEFT = ("Layer", "Format", "Rank")
 ERRORS = ("Kernel error", "Output error", "Network's error")
@@ -44,50 +56,61 @@ TITLES = (*LEFT, "Parameters", "MACs", "ms", *ERRORS)
 
 
 def page(report: Findings) -> str:
-    """The whole document. Raises `ImportError` without matplotlib, which draws the charts."""
-    curve = ""
-    if report.curve:
-        curve = f"<h2>Error against budget</h2><div class=panel>{chart.svg_curve(report)}</div>"
+    """The whole document."""
     return f"""<!doctype html>
 <html lang=en>
 <meta charset=utf-8>
 <meta name=viewport content="width=device-width, initial-scale=1">
 <title>A compressed network</title>
-<style>{STYLE}</style>
-<main>
-<h1>{escape(_headline(report))}</h1>
-<p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.
-{escape(words.advice(report) or "")}</p>
-<div class=cards>{_cards(report)}</div>
-<h2>Where the budget went</h2>
-<div class=panel>{chart.svg_layers(report)}</div>
-{curve}
-<h2>Layers</h2>
-<div class=panel>{_table(report)}</div>
-<p style="margin-top:12px">{escape(_note(report))}</p>
-</main>
+<style>body {{ margin: 0; background: #f8fafc; color-scheme: light; }}</style>
+{fragment(report)}
 </html>
 """
 
 
+def fragment(report: Findings) -> str:
+    """What a page of others, as a notebook, can take in."""
+    advice = words.advice(report)
+    return f"""<div class=tenfold><style>{STYLE}</style><main>
+<h1>{escape(_headline(report))}</h1>
+<p><b>{escape(words.doubt(report.warnings) or "")}</b></p>
+<p>{escape(" · ".join(words.changes(report)))} · {escape(words.place(report))}</p>
+<p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.
+{escape(advice or "")}</p>
+<div class=cards>{_cards(report)}</div>
+<h2>Where the budget went</h2>
+<div class=charts>{"".join(map(_chart, svg.charts(report)))}</div>
+<h2>Layers</h2>
+<div class=panel>{_table(report)}</div>
+<p style="margin-top:12px">{escape(_note(report))}</p>
+</main></div>"""
+
+
 def _headline(report: Findings) -> str:
-    change = {"parameters": report.parameters, "macs": report.macs, "latency": report.milliseconds}
-    counted = change[report.metric]
-    if counted is None:
-        return "A compressed network"
-    words_ = {"parameters": "fewer parameters", "macs": "fewer MACs", "latency": "faster"}
-    return f"{words.fewer(counted)} {words_[report.metric]}"
+    counted = {"parameters": report.parameters, "macs": report.macs}
+    parts = []
+    if report.metric in counted:
+        left = words.left(counted[report.metric])
+        parts.append(f"{left} of the {words.METRICS[report.metric]}")
+    if report.milliseconds is not None:
+        parts.append(f"{words.speed(report.milliseconds)} as fast")
+    return ", ".join(parts) or "A compressed network"
+
+
+def _chart(chart: svg.Chart) -> str:
+    return f"<div class=panel><h3>{escape(chart.title)}</h3>{chart.element()}</div>"
 
 
 def _cards(report: Findings) -> str:
     cards = [
-        _card("Parameters", words.fewer(report.parameters), _pair(report.parameters, words.short)),
-        _card("MACs", words.fewer(report.macs), _pair(report.macs, words.short)),
+        _card("Parameters left", words.left(report.parameters), _pair(report.parameters)),
+        _card("MACs left", words.left(report.macs), _pair(report.macs)),
     ]
-    if report.milliseconds is not None:
-        pair = _pair(report.milliseconds, words.milliseconds)
-        threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
-        cards.append(_card("Speed", words.fewer(report.milliseconds), f"{pair} ms, {threads}"))
+    time = report.milliseconds
+    if time is not None:
+        cards.append(
+            _card("Times as fast", words.speed(time), f"{_pair(time, words.milliseconds)} ms")
+        )
     cards.append(_card("Output error", words.error(report.error), "relative change, held out"))
     if report.score is not None:
         before = f"{report.score.before:.4f} before"
@@ -102,7 +125,7 @@ def _card(title: str, number: str, below: str) -> str:
     )
 
 
-def _pair(change: Change, write: Callable[[float], str]) -> str:
+def _pair(change: Change, write: Callable[[float], str] = words.short) -> str:
     return f"{write(change.before)} → {write(change.after)}"
 
 
@@ -122,47 +145,53 @@ def _row(layer: LayerReport) -> str:
     dense = layer.factorization is None
     below = layer.reason if dense else layer.implementation
     run = "" if below is None else f"<small>{escape(below)}</small>"
+    errors = (layer.kernel_error, layer.output_error, layer.error)
     cells = (
-        f"<td><code>{escape(layer.name)}</code>{kind}",
-        f"<td>{escape(layer.factorization or 'dense')}{run}",
-        f"<td style='white-space:nowrap'>{words.rank(layer)}",
+        f"<code>{escape(layer.name)}</code>{kind}",
+        f"{escape(layer.factorization or ('dense' if layer.shape else '–'))}{run}",
+        words.rank(layer),
         _change(layer.parameters, words.short),
         _change(layer.macs, words.short),
-        _change(layer.milliseconds, words.milliseconds),
-        *(_error(one, dense) for one in (layer.kernel_error, layer.output_error, layer.error)),
+        _time(layer.milliseconds),
+        *("" if dense else words.error(one) for one in errors),
     )
-    return f"<tr{' class=dense' if dense else ''}>{''.join(cells)}"
+    return _line(cells, " class=dense" if dense else "")
 
 
 def _totals(report: Findings) -> str:
-    cells = (
-        "<td>Network<td><td>",
-        _change(report.parameters, words.short),
-        _change(report.macs, words.short),
-        _change(report.milliseconds, words.milliseconds),
-        "<td><td>",
-        _error(report.error, False),
-    )
-    return f"<tr>{''.join(cells)}"
+    counts = (_change(report.parameters, words.short), _change(report.macs, words.short))
+    time = _time(report.milliseconds)
+    return _line(("Network", "", "", *counts, time, "", "", words.error(report.error)))
 
 
-def _change(change: Change | None, write: Callable[[float], str]) -> str:
-    if change is None:
-        return "<td class=n>–"
+def _line(cells: tuple[str, ...], style: str = "") -> str:
+    """One row; each cell says its title, for screens that are too narrow for columns."""
+    shown = []
+    for title, cell in zip(TITLES, cells, strict=True):
+        right = "" if title in LEFT else " class=n"
+        shown.append(f'<td{right} data-t="{title}">{f"<div>{cell}</div>" if cell else ""}</td>')
+    return f"<tr{style}>{''.join(shown)}</tr>"
+
+
+def _change(change: Change, write: Callable[[float], str]) -> str:
     if change.before == change.after:
-        return f"<td class=n>{escape(write(change.before))}"
-    return f"<td class=n>{escape(_pair(change, write))}<small>{words.fraction(change)}</small>"
+        return escape(write(change.before))
+    return f"{escape(_pair(change, write))}<small>{words.left(change)}</small>"
 
 
-def _error(error: float, dense: bool) -> str:
-    return f"<td class=n>{'' if dense else words.error(error)}"
+def _time(change: Change | None) -> str:
+    if change is None:
+        return ""
+    if change.before == change.after:
+        return words.milliseconds(change.before)
+    return f"{_pair(change, words.milliseconds)}<small>{words.speed(change)}</small>"
 
 
 def _note(report: Findings) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))
     return (
-        "Kernel error and output error are relative changes of the layer's own kernel and output; "
-        "the network's error is what replacing this layer alone changed at the network's output, "
-        "before the corrections. "
-        f"{versions}."
+        "MACs and milliseconds are those of one run on the inputs named above. Kernel error and "
+        "output error are relative changes of the layer's own kernel and output; the network's "
+        "error is what replacing this layer alone changed at the network's output, before the "
+        f"corrections. {versions}."
     )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
-from rich.table import Table
 
 from ..request import first_fault
-from . import chart, page, terminal
+from . import chart, page, words
 from .findings import Findings
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Report(Findings):
-    """A whole compression.
+    """A whole compression: `print` shows its table, and a notebook its page.
 
+    MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
     user's `evaluate` gave. `curve` has a point for each budget that was asked for.
     """
@@ -33,19 +37,37 @@ class Report(Findings):
 
     def table(self) -> Table:
         """The factorized layers and the totals, for a terminal of 80 columns."""
+        from . import terminal  # rich is imported when asked for
+
         return terminal.table(self)
+
+    def __str__(self) -> str:
+        from . import terminal
+
+        return terminal.text(self.table())
+
+    def __repr__(self) -> str:
+        changes = [*words.changes(self), f"error {words.error(self.error)}"]
+        return f"<{type(self).__name__}: {', '.join(changes)}>"
+
+    def __rich__(self) -> Table:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        return page.fragment(self)
 
     def plot(self, path: str | Path) -> None:
         """Draw where the budget went, and error against budget, to a PNG, PDF or SVG file.
 
-        Raises `ValueError` for another kind of file, and `ImportError` without matplotlib.
+        Raises `ValueError` for another kind of file, and `ImportError` for a PNG or PDF without
+        matplotlib.
         """
         chart.plot(self, Path(path))
 
     def to_html(self, path: str | Path | None = None) -> str:
         """One page with everything on it, which loads nothing; written to `path` if given.
 
-        Raises `ImportError` without matplotlib.
+        Raises `OSError` where it cannot be written.
         """
         text = page.page(self)
         if path is not None:

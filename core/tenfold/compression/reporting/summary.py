@@ -7,11 +7,13 @@ from importlib.metadata import version
 
 import torch
 
+from ...tuning import device_name
 from ..choice import Choices, Plan
 from ..request import CompressionConfig
 from ..survey import Layer
-from .findings import Change, LayerReport, Point
+from .findings import Change, LayerReport, Point, Slower
 from .report import Report
+from .words import METRICS
 
 
 def summarise(
@@ -20,14 +22,22 @@ def summarise(
     choices: Choices,
     config: CompressionConfig,
     *,
+    outside: int,
     parameters: Change,
     milliseconds: Change,
     error: float,
     score: Change | None,
     curve: Sequence[Point],
+    warnings: tuple[str, ...],
+    passes: float,
+    slower: Slower | None,
+    inputs: tuple[tuple[int, ...], ...],
+    device: torch.device,
 ) -> Report:
-    """Gather what every layer became, and the totals."""
+    """Gather what every layer became, and the totals of one run on `inputs`, their shapes."""
     rows = [_row(layer, plan, choices) for layer in layers]
+    if outside:
+        rows.append(_outside(outside))
     return Report(
         metric=config.metric,
         objective=config.objective,
@@ -41,8 +51,32 @@ def summarise(
         error=error,
         score=score,
         curve=tuple(curve),
+        warnings=warnings,
+        passes=passes,
+        slower=slower,
+        inputs=inputs,
+        device=device_name(device),
         threads=torch.get_num_threads(),
         versions={name: version(name) for name in ("tenfold", "torch")},
+    )
+
+
+def _outside(macs: int) -> LayerReport:
+    return LayerReport(
+        name="(outside of layers)",
+        kind="operators",
+        shape=(),
+        calls=1,
+        factorization=None,
+        implementation=None,
+        rank=None,
+        parameters=Change(before=0, after=0),
+        macs=Change(before=macs, after=macs),
+        milliseconds=None,
+        kernel_error=0.0,
+        output_error=0.0,
+        error=0.0,
+        reason="functional calls, attention, recurrences, products: what is no layer stays",
     )
 
 
@@ -68,5 +102,15 @@ def _row(layer: Layer, plan: Plan, choices: Choices) -> LayerReport:
         kernel_error=chosen.kernel_error if chosen else 0.0,
         output_error=chosen.output_error if chosen else 0.0,
         error=plan.error_of(layer.name, chosen) if chosen else 0.0,
-        reason=layer.reason,
+        reason=None if chosen and chosen.factorization else layer.reason or _unasked(layer, plan),
     )
+
+
+def _unasked(layer: Layer, plan: Plan) -> str:
+    """Why the choice fell on the dense layer."""
+    metric = METRICS[plan.config.metric]
+    if len(plan.candidates[plan.names.index(layer.name)]) == 1:
+        return f"no format that was tried has fewer {metric}"
+    if plan.config.budget is not None or plan.config.budgets:
+        return "the budget did not ask for it"
+    return "its error would be too large for what it saves"

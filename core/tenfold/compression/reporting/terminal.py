@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from . import words
 from .findings import Findings, LayerReport
+
+WIDTH = 80
+NAMED = 4  # dense layers that are named for each reason
+LEFT = ("layer", "format", "rank")
 
 
 def table(report: Findings) -> Table:
@@ -17,65 +22,92 @@ def table(report: Findings) -> Table:
     changed = [layer for layer in report.layers if layer.factorization is not None]
     runs = Counter(layer.implementation for layer in changed).most_common(1)
     usual = runs[0][0] if runs else None
+    rows = [_row(layer, usual) for layer in changed]
     shown = Table(
         title=_title(report),
-        caption=_caption(report, len(report.layers) - len(changed), usual),
+        caption=_caption(report, usual),
+        title_justify="left",
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_footer=True,
+        min_width=WIDTH,
     )
-    totals = ("network", "", "", *map(words.fraction, (report.parameters, report.macs)))
-    speed = "" if report.milliseconds is None else words.fraction(report.milliseconds)
-    footers = (*totals, speed, words.error(report.error))
-    titles = ("layer", "format", "rank", "params", "MACs", "ms", "error")
-    for title, footer in zip(titles, footers, strict=True):
-        left = title in ("layer", "format", "rank")
+    counts = (words.left(report.parameters), words.left(report.macs))
+    footers = ("network", "", "", *counts, words.speed(report.milliseconds))
+    titles = (*LEFT, "params", "MACs", "speed", "error")
+    for index, (title, footer) in enumerate(
+        zip(titles, (*footers, words.error(report.error)), strict=True)
+    ):
+        left = title in LEFT
+        longest = max((len(w) for row in rows for w in row[index].split()), default=1)
         shown.add_column(
             title,
             footer=footer,
             justify="left" if left else "right",
             overflow="fold",
             no_wrap=not left,
+            min_width=min(longest, words.LONGEST) if left else None,
         )
-    for layer in changed:
-        shown.add_row(*map(Text, _row(layer, usual)))
+    for row in rows:
+        shown.add_row(*map(Text, row))
     return shown
+
+
+def text(shown: Table) -> str:
+    """A table as plain text of eighty columns."""
+    console = Console(width=WIDTH, force_terminal=False, color_system=None)
+    with console.capture() as captured:
+        console.print(shown)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def _row(layer: LayerReport, usual: str | None) -> tuple[str, ...]:
     run = "" if layer.implementation == usual else f" {layer.implementation}"
+    calls = "" if layer.calls == 1 else f" ({layer.calls} calls)"
     return (
-        layer.name if layer.calls == 1 else f"{layer.name} ×{layer.calls}",
+        f"{words.name(layer.name)}{calls}",
         f"{layer.factorization}{run}",
         words.rank(layer),
-        words.fraction(layer.parameters),
-        words.fraction(layer.macs),
-        "" if layer.milliseconds is None else words.fraction(layer.milliseconds),
+        words.left(layer.parameters),
+        words.left(layer.macs),
+        words.speed(layer.milliseconds),
         words.error(layer.output_error),
     )
 
 
-def _title(report: Findings) -> str:
-    numbers = [
-        f"{words.short(report.parameters.before)} → {words.short(report.parameters.after)} params",
-        f"{words.short(report.macs.before)} → {words.short(report.macs.after)} MACs",
-    ]
-    if report.milliseconds is not None:
-        before, after = report.milliseconds.before, report.milliseconds.after
-        numbers.append(f"{words.milliseconds(before)} → {words.milliseconds(after)} ms")
+def _title(report: Findings) -> Text:
+    lines = [" · ".join(words.changes(report)), words.place(report)]
     if report.score is not None:
-        numbers.append(f"score {report.score.before:.4f} → {report.score.after:.4f}")
-    return " · ".join(numbers)
+        lines.append(f"score {report.score.before:.4f} → {report.score.after:.4f}")
+    doubt = words.doubt(report.warnings)
+    return Text("\n".join(lines if doubt is None else [doubt, *lines]))
 
 
-def _caption(report: Findings, dense: int, usual: str | None) -> str:
+def _caption(report: Findings, usual: str | None) -> Text:
     lines = [f"Asked for: {words.aim(report)}; {words.WEIGHED[report.objective]}."]
     if usual is not None:
         lines.append(f"Run by {usual!r} where nothing else is said.")
-    if dense:
-        lines.append(f"{dense} other layer{'s' if dense > 1 else ''} stayed dense.")
+    lines += _dense(report)
     advice = words.advice(report)
     if advice is not None:
         lines.append(advice)
-    lines.append("error: of the layer's own output; of the network's, in the last row.")
-    return "\n".join(lines)
+    lines.append(
+        "params, MACs: what is left; speed: times as fast; error: of the layer's own output, in "
+        "the last row of the network's."
+    )
+    return Text("\n".join(lines))
+
+
+def _dense(report: Findings) -> list[str]:
+    """For each reason the layers that stay dense by it."""
+    found: dict[str, list[str]] = {}
+    for layer in report.layers:
+        if layer.factorization is None:
+            found.setdefault(layer.reason or "", []).append(words.name(layer.name))
+    lines = []
+    for reason, names in found.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        because = f" ({reason})" if reason else ""
+        lines.append(f"Dense{because}: {', '.join(names[:NAMED])}{more}.")
+    return lines

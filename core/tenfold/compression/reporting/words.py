@@ -1,12 +1,17 @@
-"""How the numbers of a report are written, for a terminal and for a page."""
+"""How the numbers of a report are written, for a terminal and for a page.
+
+Counts are written by what is left of them, `25%`; a `2.00×` is always a speed: twice as fast.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .findings import Change, Findings, LayerReport
 
 METRICS = {"parameters": "parameters", "macs": "MACs", "latency": "milliseconds"}
+LONGEST = 28  # characters of a layer's name
 
 
 def short(number: float) -> str:
@@ -31,14 +36,19 @@ def error(number: float) -> str:
     return f"{number:.4f}" if number >= 0.0005 else f"{number:.0e}"
 
 
-def fraction(change: Change) -> str:
-    """What is left: `0.25×`."""
-    return f"{change.after / change.before:.2f}×" if change.before else "–"
+def left(change: Change) -> str:
+    """What is left of a count: `25%`, `4.2%`."""
+    if not change.before:
+        return "–"
+    part = 100 * change.after / change.before
+    return f"{part:.0f}%" if part >= 9.95 else f"{part:.1f}%"
 
 
-def fewer(change: Change) -> str:
-    """The same the other way round: `4.0×`."""
-    return f"{change.before / change.after:.1f}×" if change.after else "–"
+def speed(change: Change | None) -> str:
+    """How many times as fast: `2.00×`; nothing where it was not measured."""
+    if change is None:
+        return ""
+    return f"{change.before / change.after:.2f}×" if change.after else "–"
 
 
 def rank(layer: LayerReport) -> str:
@@ -48,12 +58,17 @@ def rank(layer: LayerReport) -> str:
     return ", ".join(map(str, layer.rank)) if isinstance(layer.rank, tuple) else str(layer.rank)
 
 
+def name(text: str) -> str:
+    """The end of a long name, which tells it from the others."""
+    return text if len(text) <= LONGEST else f"…{text[1 - LONGEST :]}"
+
+
 def aim(report: Findings) -> str:
     """What was asked for, as a phrase."""
     metric = METRICS[report.metric]
     if report.budget is None:
         return f"as few {metric} as the error or score allows"
-    return f"at most {report.budget:g} of the {metric}"
+    return f"at most {report.budget:.4g} of the {metric}"
 
 
 WEIGHED = {
@@ -61,6 +76,27 @@ WEIGHED = {
     "energy": "layers weighed by the change of their own output",
     "uniform": "the same fraction of every layer",
 }
+
+
+def changes(report: Findings) -> list[str]:
+    """What the network had and has: parameters, multiply-accumulates, time."""
+    found = [
+        f"{short(report.parameters.before)} → {short(report.parameters.after)} parameters",
+        f"{short(report.macs.before)} → {short(report.macs.after)} MACs",
+    ]
+    time = report.milliseconds
+    if time is not None:
+        pair = f"{milliseconds(time.before)} → {milliseconds(time.after)} ms"
+        found.append(f"{pair} ({speed(time)})")
+    return found
+
+
+def place(report: Findings) -> str:
+    """Of what the counts and times are, and where they were measured."""
+    shapes = ["×".join(map(str, shape)) or "a number" for shape in report.inputs]
+    more = ", …" if len(shapes) > 3 else ""
+    threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
+    return f"one run on {', '.join(shapes[:3])}{more}; {report.device}, {threads}"
 
 
 def cost(layer: LayerReport, metric: str) -> Change | None:
@@ -80,4 +116,11 @@ def advice(report: Findings) -> str | None:
     return (
         f"No faster on this machine, for all that it has fewer {METRICS[report.metric]}: "
         "metric='latency' takes only what is measured to be."
+    )
+
+
+def doubt(warnings: Sequence[str]) -> str | None:
+    """Why numbers are to be doubted, if they are."""
+    return (
+        f"Take care: {'; '.join(warnings)}. Give a few hundred real inputs." if warnings else None
     )

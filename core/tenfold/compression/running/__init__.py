@@ -3,18 +3,22 @@
 Imports nothing of ours. Used by every stage of a compression.
 """
 
+from .batches import Part, check_call, check_part, check_runs, parted
+from .counting import Runs, counted, size
 from .inference import (
     Batch,
     Difference,
     batched,
     call,
     change,
-    check_call,
     check_finite,
+    check_weights,
     copied,
     evaluating,
     hooked,
+    members,
     outputs,
+    shapes,
     tensors,
     undisturbed,
 )
@@ -24,18 +28,28 @@ from .workers import run_all
 __all__ = [
     "Batch",
     "Difference",
+    "Part",
     "Progress",
+    "Runs",
     "batched",
     "call",
     "change",
     "check_call",
     "check_finite",
+    "check_part",
+    "check_runs",
+    "check_weights",
     "copied",
+    "counted",
     "evaluating",
     "hooked",
+    "members",
     "outputs",
+    "parted",
     "run_all",
+    "shapes",
     "shown",
+    "size",
     "tensors",
     "undisturbed",
 ]

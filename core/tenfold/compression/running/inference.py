@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -12,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.backends import mha
+from torch.nn.parameter import is_lazy
+from torch.utils import checkpoint
+
+from .counting import count
 
 Batch = Any  # a tensor, a tuple or list of arguments, or a mapping of keywords
 
@@ -21,6 +24,7 @@ def call(model: nn.Module, batch: Batch) -> Any:
 
     It is given copies: a network may work in place on what it gets.
     """
+    count(batch)
     arguments, keywords = arguments_of(fresh(batch))
     return model(*arguments, **keywords)
 
@@ -32,25 +36,23 @@ def arguments_of(batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (tuple(batch), {}) if isinstance(batch, tuple | list) else ((batch,), {})
 
 
-def check_call(model: nn.Module, batch: Batch, name: str) -> None:
-    """Refuse, with a `TypeError`, a batch that is not what the model's `forward` takes."""
-    arguments, keywords = arguments_of(batch)
-    try:
-        signature = inspect.signature(model.forward)
-    except ValueError:
-        return
-    try:
-        signature.bind(*arguments, **keywords)
-    except TypeError as fault:
-        raise TypeError(
-            f"{name} is not what the model takes ({fault}): give a tensor, a tuple of arguments or "
-            "a dict of keywords, without labels; a dict that is one argument as ({…},)"
-        ) from None
+@torch.no_grad()
+def check_weights(model: nn.Module) -> None:
+    """Refuse, with a `ValueError`, a model whose parameters are not made yet, or not finite."""
+    for name, value in model.named_parameters():
+        if is_lazy(value):
+            raise ValueError(
+                "the model has parameters that are not made yet: run it on an input first"
+            )
+        if not value.is_meta and not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                f"model has NaN or infinite values in {name!r}: repair or re-train it first"
+            )
 
 
 def check_finite(model: nn.Module, batch: Batch, name: str) -> None:
     """Refuse, with a `ValueError`, a batch whose NaN comes out of the model."""
-    given = [x for x in _walk(batch) if x.is_floating_point()]
+    given = [x for x in members(batch) if x.is_floating_point()]
     if any(bool(x.isnan().any()) for x in given):
         (found,) = outputs(model, [batch])
         if any(bool(y.isnan().any()) for y in found):
@@ -94,15 +96,26 @@ def undisturbed() -> Iterator[None]:
     """Work on networks whatever the caller's mode, and leave its random generators as they were.
 
     Gradients can be taken under `torch.inference_mode()` too. `nn.TransformerEncoderLayer` calls
-    its layers, which without gradients it would not do.
+    its layers, which without gradients it would not do. Reentrant checkpoints, through which
+    gradients reach nothing but their inputs, run what is in them.
     """
-    together = mha.get_fastpath_enabled()
+    together, reentrant = mha.get_fastpath_enabled(), checkpoint.CheckpointFunction
     try:
         mha.set_fastpath_enabled(False)
+        checkpoint.CheckpointFunction = _Direct  # type: ignore[misc, assignment]
         with torch.inference_mode(False), torch.random.fork_rng():
             yield
     finally:
         mha.set_fastpath_enabled(together)
+        checkpoint.CheckpointFunction = reentrant  # type: ignore[misc]
+
+
+class _Direct:
+    """As `torch.utils.checkpoint.CheckpointFunction`, without a checkpoint."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], _: bool, *args: Any) -> Any:
+        return function(*args)
 
 
 @contextmanager
@@ -141,9 +154,12 @@ def batched(x: Tensor, order: int) -> Tensor:
 def tensors(output: Any) -> list[Tensor]:
     """The floating-point tensors in what a network returned, in a fixed order; else all tensors.
 
-    Raises `TypeError` where there is none.
+    Complex ones are seen as their real and imaginary parts. Raises `TypeError` where there is none.
     """
-    found = list(_walk(output))
+    found = [
+        torch.view_as_real(one.resolve_conj()) if one.is_complex() else one
+        for one in members(output)
+    ]
     real = [one for one in found if one.is_floating_point()]
     if not found:
         raise TypeError(
@@ -153,7 +169,13 @@ def tensors(output: Any) -> list[Tensor]:
     return real or found
 
 
-def _walk(output: Any) -> Iterator[Tensor]:
+def shapes(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    """Those of all tensors in a batch, in a fixed order."""
+    return tuple(tuple(one.shape) for one in members(batch))
+
+
+def members(output: Any) -> Iterator[Tensor]:
+    """The tensors in what a network takes or gives, in a fixed order."""
     if isinstance(output, Tensor):
         yield output
         return
@@ -163,7 +185,7 @@ def _walk(output: Any) -> Iterator[Tensor]:
         output = [getattr(output, one.name) for one in fields(output)]
     if isinstance(output, Sequence) and not isinstance(output, str):
         for value in output:
-            yield from _walk(value)
+            yield from members(value)
 
 
 class Difference:

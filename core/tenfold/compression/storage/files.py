@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from ...arguments import check_model, check_path
 from ..reporting import Compression, Report
@@ -21,6 +23,10 @@ from .weights import check_whole, fill, fingerprint, read_stored, write_weights
 
 def save(made: Compression | nn.Module, directory: str | Path) -> None:
     """Write a compression, with its report, or any model that holds `FactorizedConv` layers.
+
+    Of a compiled model, and of one in `DataParallel`, `DistributedDataParallel` or
+    `AveragedModel`, the model inside is written; of masks and parametrizations on factors, the
+    factors that they give.
 
     The directory gets `tenfold.json` (what the layers are), `model.safetensors` (all numbers) and
     `report.json`; other files in it stay. It is written whole or not at all. What is `made` here,
@@ -40,6 +46,7 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
         raise TypeError(f"made={type(made).__name__} must be a Compression or an nn.Module")
     place = check_path("directory", directory)
     model, report = (made.model, made.report) if isinstance(made, Compression) else (made, None)
+    model = unwrapped(model)
     layers = tuple(entries(model))
     versions = {
         "tenfold": version("tenfold"),
@@ -66,8 +73,9 @@ def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
     """Rebuild the network in `directory` from a freshly built dense one, which is left unchanged.
 
     `dense_model` is built as the original was before it was compressed; its numbers do not matter,
-    its training mode and `requires_grad` are kept, and layers are made on its devices. Nothing is
-    unpickled, and nothing imported but the installed plugins that the file names.
+    its training mode and `requires_grad` are kept, and layers are made on its devices. What comes
+    back is neither compiled nor wrapped. Nothing is unpickled, and nothing imported but the
+    installed plugins that the file names.
 
     Raises `FileNotFoundError` for a file that is missing; `ValueError`, naming what differs, for
     one that is damaged or foreign, an unknown plugin or another architecture; `PluginError` for a
@@ -80,7 +88,7 @@ def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
     FactorizedConv(3, 8, (3, 3), rank=4, factorization='cp')
     """
     place = check_path("directory", directory)
-    check_model("dense_model", dense_model)
+    dense_model = unwrapped(check_model("dense_model", dense_model))
     manifest = read_manifest(place)
     check_whole(place / WEIGHTS, manifest.weights_bytes, manifest.weights_sha256)
     stored = read_stored(place / WEIGHTS, manifest.aliases)
@@ -96,6 +104,19 @@ def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
     model: nn.Module = copy.deepcopy(dense_model, layers)
     fill(model, place / WEIGHTS, stored, manifest.aliases)
     return model
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside of what runs it in parallel, averages or compiles it."""
+    inner: Any = model
+    while True:
+        if isinstance(inner, nn.DataParallel | DistributedDataParallel | AveragedModel):
+            inner = inner.module
+        elif hasattr(inner, "_orig_mod"):
+            inner = inner._orig_mod
+        else:
+            found: nn.Module = inner
+            return found
 
 
 def load_report(directory: str | Path) -> Report:

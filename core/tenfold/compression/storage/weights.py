@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ...layer import FactorizedConv
+
 BLOCK = 2**20  # bytes hashed at a time
 # As safetensors names them in a file.
 DTYPES = {
@@ -32,13 +34,15 @@ Stored = Mapping[str, tuple[tuple[int, ...], str]]  # of each tensor of a file, 
 def write_weights(model: nn.Module, path: Path) -> dict[str, str]:
     """Write a model's state; the answer says which tensors are another one, by its name.
 
+    Factors that are made of others, by a mask or a parametrization, are written as what they are.
+
     Raises `ValueError` for a state that is no tensor, or has no values.
     """
     names: dict[int, str] = {}
     memories: set[int] = set()
     kept: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
-    for name, value in model.state_dict(keep_vars=True).items():
+    for name, value in _state(model).items():
         _check_writable(name, value)
         if id(value) in names:
             aliases[name] = names[id(value)]
@@ -47,6 +51,27 @@ def write_weights(model: nn.Module, path: Path) -> dict[str, str]:
         kept[name] = _apart(value.detach(), memories)
     save_file(kept, path)
     return aliases
+
+
+def _state(model: nn.Module) -> dict[str, Any]:
+    """A model's state, with the factors and biases of its layers as they are used."""
+    state: dict[str, Any] = model.state_dict(keep_vars=True)
+    layers: dict[nn.Module, dict[str, Tensor]] = {}
+    for name, layer in model.named_modules(remove_duplicate=False):
+        if not isinstance(layer, FactorizedConv):
+            continue
+        if layer not in layers:
+            layers[layer] = _used(layer)
+        start = f"{name}." if name else ""
+        made_of = tuple(start + part for part in ("weight.", "bias", "parametrizations."))
+        state = {key: one for key, one in state.items() if not key.startswith(made_of)}
+        state |= {start + key: one for key, one in layers[layer].items()}
+    return state
+
+
+def _used(layer: FactorizedConv) -> dict[str, Tensor]:
+    used = {f"weight.factors.{index}": one for index, one in enumerate(layer.weight.factors)}
+    return used if layer.bias is None else {**used, "bias": layer.bias}
 
 
 def _check_writable(name: str, value: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..running import Batch, Difference, outputs
+from ..running import Batch, Difference, members, outputs, size
 
 ALIKE = 1e-2  # what rounding may change, in narrow floats and random draws too
 
@@ -34,13 +34,37 @@ def divide(
     return fitted, [batches[index] for index in sorted(judged)]
 
 
-def _rows(batch: Batch) -> list[Batch]:
-    """Part one batch of tensors, arguments or keywords, in up to eight.
+def filled(batches: Sequence[Batch]) -> list[Batch]:
+    """The batches that have items: all but those whose first tensor is empty."""
+    firsts = [next(members(batch), None) for batch in batches]
+    pairs = zip(batches, firsts, strict=True)
+    return [batch for batch, first in pairs if first is None or first.numel()]
+
+
+def thinned(batches: Sequence[Batch], items: int, model: nn.Module) -> list[Batch]:
+    """About `items` of the batches' items, or as few as there can be: a first part of some batches.
+
+    Whole batches, where the model does not give the same for parts of one.
+    """
+    there = sum(map(size, batches))
+    if there <= items:
+        return list(batches)
+    step = max(1, len(batches) // items)
+    some = list(batches)[::step]
+    parts = -(-max(map(size, some)) * len(some) // items)
+    pieces = [_rows(batch, parts) for batch in some]
+    if len(pieces[0]) > 1 and _alike(model, some[0], pieces[0]):
+        return [first for first, *_ in pieces]
+    return some[:: -(-sum(map(size, some)) // items)]
+
+
+def _rows(batch: Batch, most: int = 8) -> list[Batch]:
+    """Part one batch of tensors, arguments or keywords, in up to `most`.
 
     What is no tensor goes with each part.
     """
     if isinstance(batch, Tensor):
-        return [part for (part,) in _rows((batch,))]
+        return [part for (part,) in _rows((batch,), most)]
     if not isinstance(batch, Mapping | tuple | list):
         return [batch]
     names = list(batch) if isinstance(batch, Mapping) else []
@@ -48,7 +72,7 @@ def _rows(batch: Batch) -> list[Batch]:
     sizes = {len(v) if v.dim() else 0 for v in values if isinstance(v, Tensor)}
     if len(sizes) != 1 or max(sizes) < 2:
         return [batch]
-    count = min(8, *sizes)
+    count = min(most, *sizes)
     apart = [v.tensor_split(count) if isinstance(v, Tensor) else (v,) * count for v in values]
     rows = zip(*apart, strict=True)
     return [dict(zip(names, row, strict=True)) if names else row for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import is_lazy
 
-from ...layer import PLAIN, TRANSPOSED, ConvConfig, read_config
+from ...layer import PLAIN, TRANSPOSED, ConvConfig, FactorizedConv, read_config
 from ...plugin import PluginError, ask_hooks, factorizations, implementations
 from ..running import Batch, call, evaluating
 
 KINDS = (*PLAIN, *TRANSPOSED, nn.Linear)
 REQUESTS = ("factorization", "rank", "implementation")  # of a hook
+FAULTS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 READERS = (nn.MultiheadAttention,)  # they read their layers' weights
 
 
@@ -28,7 +28,8 @@ class Layer:
 
     `names` are all the places where it stands; `shapes` those of its input at each call, in one run
     of the network. `reason` says why it is left dense, if it is. `follower` is the batch
-    normalisation that takes its output.
+    normalisation that takes its output. `counted` are the multiply-accumulates of one that is
+    factorized already.
     """
 
     names: list[str]
@@ -39,6 +40,8 @@ class Layer:
     reason: str | None = None
     request: dict[str, Any] = field(default_factory=dict)
     follower: str | None = None
+    factorized: bool = False
+    counted: int | None = None
 
     @property
     def name(self) -> str:
@@ -59,17 +62,24 @@ class Layer:
 
     def maps(self) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
         """Of each call how many inputs there are, and the spatial sizes of one and its output."""
-        config, found = self.config, []
+        found = []
         for shape in self.shapes:
             batch, size = self.positions(shape)
-            if config.sides is not None:
-                size = tuple(s + sum(p) for s, p in zip(size, config.sides, strict=True))
-            found.append((batch, size, config.geometry.output_size(size)))
+            if self.config.sides is not None:
+                size = tuple(s + sum(p) for s, p in zip(size, self.config.sides, strict=True))
+            found.append((batch, size, self.config.geometry.output_size(size)))
         return found
+
+    def places(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Of one call's input the number of inputs, and the spatial sizes of the output."""
+        ((batch, _, output),) = replace(self, shapes=[tuple(shape)]).maps()
+        return (batch, *output)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of all its calls."""
+        if self.counted is not None:
+            return self.counted
         kernel = prod(self.config.shape)
         return sum(
             batch * kernel * prod(size if self.config.transposed else output)
@@ -92,15 +102,15 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     A module that stands in several places is one layer; each of its calls counts. The model is left
     as it was. A layer that cannot be replaced has a `reason`.
 
-    Raises `ValueError` for a network without any that is called, or with lazy parameters, and where
+    Raises `ValueError` for a network without any that is called, and where
     `example_inputs` has no sample.
     """
-    if any(is_lazy(parameter) for parameter in model.parameters()):
-        raise ValueError("the model has parameters that are not made yet: run it on an input first")
     layers: dict[nn.Module, Layer] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if module in layers:
             layers[module].names.append(name)
+        elif isinstance(module, FactorizedConv):
+            layers[module] = _factorized(name, module)
         elif isinstance(module, KINDS):
             layers[module] = _describe(model, name, module)
     called: list[Layer] = []
@@ -132,9 +142,11 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     try:
         with evaluating(model):
             call(model, example_inputs)
-    except (RuntimeError, TypeError, AttributeError, IndexError, KeyError) as fault:
+    except FAULTS as fault:
         reason = str(fault).partition("\n")[0]
-        raise ValueError(f"example_inputs do not run through the model: {reason}") from fault
+        several = isinstance(example_inputs, list) and len(example_inputs) > 1
+        alone = "; a list that is one argument is given as ([…],)" if several else ""
+        raise ValueError(f"example_inputs do not run through the model: {reason}{alone}") from fault
     finally:
         for handle in handles:
             handle.remove()
@@ -145,6 +157,16 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     return called
 
 
+def _factorized(name: str, module: FactorizedConv) -> Layer:
+    reason = (
+        f"it is factorized already ({module.factorization}, rank {module.rank}), and stays so: "
+        "to have it compressed anew, put what its to_conv() gives in its place"
+    )
+    parameters = sum(p.numel() for p in module.parameters())
+    kind = type(module).__name__
+    return Layer([name], kind, module.config, parameters, reason=reason, factorized=True)
+
+
 def _describe(model: nn.Module, name: str, module: Any) -> Layer:
     parameters = sum(p.numel() for p in module.parameters())
     kind = next(kind for kind in KINDS if isinstance(module, kind))
@@ -152,7 +174,7 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
     reason = None
     if not name:
         reason = "it is the whole model: put it in an nn.Sequential"
-    elif "weight" not in module._parameters:
+    elif not {"weight", "bias"} <= module._parameters.keys():
         reason = "its weight is computed from others (a parametrization, a weight norm, pruning)"
     elif isinstance(parent, READERS):
         reason = f"its {type(parent).__name__} reads its weight without calling it"
@@ -237,6 +259,18 @@ def chosen(layers: Sequence[Layer]) -> list[Layer]:
         reasons = "; ".join(f"{layer.name}: {layer.reason}" for layer in layers[:8])
         raise ValueError(f"there is no layer to compress ({reasons})")
     return found
+
+
+def staying(layers: Sequence[Layer], outside: int) -> str:
+    """What of a network costs most and stays as it is, with the reasons; nothing where all may
+    change."""
+    kept = [layer for layer in layers if layer.reason is not None and layer.macs]
+    kept.sort(key=lambda layer: -layer.macs)
+    total = sum(layer.macs for layer in layers) + outside
+    words = [f"{one.macs / total:.0%} in {one.name!r}: {one.reason}" for one in kept[:3]]
+    if outside:
+        words.append(f"{outside / total:.0%} outside of layers, in calls of functions")
+    return "; ".join(words)
 
 
 def _understood(name: str, answer: Any, author: str) -> dict[str, Any]:

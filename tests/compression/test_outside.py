@@ -1,0 +1,145 @@
+"""A budget of the network is of the network: what is in no layer counts, and so do factorized
+layers that are there already."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from tenfold import FactorizedConv, compress
+from tenfold.compression.reporting.page import page
+from tenfold.compression.survey import observe, survey
+
+X = torch.randn(8, 6, 16, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(8, 4, 9, 9, generator=torch.Generator().manual_seed(0))
+
+
+def small(model, **fields):
+    options = {"budget": 0.9, "example_inputs": IMAGES[:4], "calibration": IMAGES.split(2)}
+    return compress(model.eval(), progress=False, multiple=2, **{**options, **fields})
+
+
+def counted(model, x):
+    """By PyTorch's own counter."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(x)
+    return counter.get_total_flops() // 2
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.c = nn.Conv2d(4, 16, 3), nn.Conv2d(16, 16, 3)
+        self.w = nn.Parameter(torch.randn(16, 16, 3, 3) / 12)
+
+    def forward(self, x):
+        return self.c(F.conv2d(self.a(x), self.w, padding=1))
+
+
+class Then(nn.Module):
+    """A linear layer, and something after it."""
+
+    def __init__(self, after=None):
+        super().__init__()
+        self.first, self.after = nn.Linear(16, 16), after
+
+    def forward(self, x):
+        y = self.first(x)
+        if self.after is None:
+            return F.scaled_dot_product_attention(y, y, y)
+        found = self.after(y)
+        return found[0] if isinstance(found, tuple) else found
+
+
+class Times(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.randn(16, 16)), nn.Parameter(torch.randn(16))
+
+    def forward(self, x):
+        return x @ self.a @ self.b + torch.einsum("bsi,bti->bst", x, x).sum(-1)
+
+
+ITEMS = 8 * 6
+WORK = {
+    "attention": (None, 2 * 8 * 6 * 6 * 16),
+    "LSTM": (nn.LSTM(16, 12), ITEMS * 4 * 12 * (16 + 12)),
+    "both ways, two layers": (
+        nn.LSTM(16, 12, 2, bidirectional=True, batch_first=True),
+        ITEMS * 2 * 4 * 12 * (16 + 12 + 24 + 12),
+    ),
+    "GRU": (nn.GRU(16, 12), ITEMS * 3 * 12 * (16 + 12)),
+    "products": (Times(), ITEMS * (16 * 16 + 16) + 8 * 6 * 6 * 16),
+    "nothing": (nn.ReLU(), 0),
+}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", WORK)
+def test_work_outside_of_layers_is_counted_by_operator(name, mode):
+    after, macs = WORK[name]
+    model = Then(after).eval()
+    with mode():
+        assert observe(model, X, survey(model, X)) == macs
+
+
+def test_a_budget_of_macs_is_of_the_whole_network():
+    model = Functional()
+    made = small(model, budget=0.8)
+    report = made.report
+    assert report.macs.before == counted(model, IMAGES[:4])
+    assert report.macs.after == counted(made.model, IMAGES[:4])
+    assert report.macs.after <= 0.8 * report.macs.before
+    outside = report.layers[-1]
+    assert (outside.name, outside.macs.before) == ("(outside of layers)", 4 * 49 * 16 * 16 * 9)
+    assert "(outside of layers)" in str(report.table().caption)
+    assert "outside of layers" in page(report)
+
+
+def test_a_budget_that_cannot_be_reached_says_what_stays():
+    with pytest.raises(ValueError, match=r"reached.*stays of the MACs: .*% outside of layers"):
+        small(Functional(), budget=0.1)
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        mean = self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, self.weight - mean, self.bias)
+
+
+def test_weight_standardised_convolutions_stay_with_the_reason_and_the_remedy():
+    model = nn.Sequential(Standardised(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 1))
+    told = r"'0': conv=Standardised has a forward of its own.* with that weight"
+    with pytest.raises(ValueError, match=rf"reached: .*; ask for that, or allow other.*{told}"):
+        small(model, budget=0.5)
+
+
+def twice(**request):
+    """One layer factorized, one not yet."""
+    torch.manual_seed(0)
+    done = FactorizedConv(4, 16, (3, 3), rank=8, factorization="tucker", **request)
+    return nn.Sequential(done, nn.ReLU(), nn.Conv2d(16, 16, 3))
+
+
+def test_layers_that_are_factorized_already_count_and_stay():
+    model = twice().eval()
+    made = small(model)
+    report = made.report
+    assert report.macs.before == counted(model, IMAGES[:4])
+    assert report.macs.after == counted(made.model, IMAGES[:4]) <= 0.9 * report.macs.before
+    first = report.layers[0]
+    assert first.macs.before == first.macs.after == 4 * model[0].macs((9, 9))
+    assert first.parameters.before == sum(p.numel() for p in model[0].parameters())
+    assert "factorized already (tucker, rank (8, 4)), and stays so" in first.reason
+    assert torch.equal(made.model[0].weight.to_tensor(), model[0].weight.to_tensor())
+
+
+def test_the_macs_of_code_of_its_own_are_counted_by_operator():
+    model = twice(implementation="fft").eval()
+    layers = survey(model, IMAGES)
+    assert observe(model, IMAGES, layers) == 0
+    assert layers[0].macs > 0
+    with pytest.raises(ValueError, match="factorized already"):
+        small(model[:1])
