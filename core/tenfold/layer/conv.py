@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_sizes
-from ..plugin import Factorization, Implementation
-from ..run import Chain, EvalCache
+from ..plugin import Factorization, Implementation, Plan
+from ..run import EvalCache
 from ..tuning import Decision
 from . import assembly, plain
 from .assembly import Assembly
@@ -244,15 +244,16 @@ class FactorizedConv(Forward):
         >>> layer.macs((12, 12)) == 8 * 4 * 12**2 + 4 * 4 * 9 * 10**2 + 4 * 8 * 10**2
         True
         """
-        if not isinstance(self.plan, Chain):
-            raise ValueError(f"implementation={self.runner.spelled} does not count its MACs")
         size = check_sizes("size", size, self.config.order)
         padded = size
         if self.config.sides is not None:
             padded = tuple(s + sum(side) for s, side in zip(size, self.config.sides, strict=True))
         if any(s < 1 for s in self.config.geometry.output_size(padded)):
             raise ValueError(f"size={size!r} is smaller than the kernel: no output is left")
-        return self.plan.macs(padded)
+        counted = self.plan.macs(padded) if isinstance(self.plan, Plan) else None
+        if counted is None:
+            raise ValueError(f"implementation={self.runner.spelled} does not count its MACs")
+        return counted
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the kernel and the bias anew, as `nn.ConvNd` has them.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network import Partition
-from ..plugin import Choice, Convolution, Implementation
+from ..plugin import Choice, Convolution, Implementation, label
 from ..run import (
     LAID_OUT,
     Chain,
@@ -85,8 +85,10 @@ class Forward(ConvAttributes, nn.Module):
                 return in_format(self._run_sized(x, output_size), together)
             kept = None if self.training else self._kept(x, factors)
             if kept is None:
-                return in_format(self.plan(x, factors, self.bias), together)
+                y = self.plan(x, factors, self.bias)
+                return in_format(self._given_back(y), together)
             y, way = kept.follow(x)
+            self._given_back(y)
         except RuntimeError:
             self.config.geometry.check_size(x.shape[2:])  # asked only then: it takes its time
             raise
@@ -96,6 +98,13 @@ class Forward(ConvAttributes, nn.Module):
                 way = partial(surround, way, before)
             kept.remember(given, self.channels_last, way)
         return result
+
+    def _given_back(self, y: Any) -> Tensor:
+        """What a plan gave, which a faulty one forgets."""
+        if not isinstance(y, Tensor):
+            made_by, plan = label(self.way.plugin, "plan"), type(self.plan).__name__
+            raise TypeError(f"the plan {plan} that {made_by} made gave {y!r}, not a tensor")
+        return y
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode; what was kept for eval is forgotten. Raises as `nn.Module`'s."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..network import Geometry
+from ..plugin import Plan
 from ..run import TORCH_ORDER, Chain, Permutation, channels_last
 from .parts import Parts
 from .source import PLAIN, TRANSPOSED, swap_channels
@@ -53,15 +55,15 @@ def to_conv(layer: Parts) -> nn.Module:
 def to_sequential(layer: Parts) -> nn.Sequential:
     """The layer's stages as modules; see `FactorizedConv.to_sequential`."""
     _check_order(layer, "to_sequential")
-    if not isinstance(layer.plan, Chain):
-        raise ValueError(
-            f"implementation={layer.way.name!r} runs code of its own: use to_conv() instead"
-        )
     config, factors = layer.config, tuple(layer.weight.factors)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     if config.sides is not None:
         sides = [side for pair in reversed(config.sides) for side in pair]
         modules["pad"] = _PADS[config.padding_mode][config.order - 1](tuple(sides))
+    if not isinstance(layer.plan, Chain):
+        for index, module in enumerate(_spelled(layer)):
+            modules[f"own{index}"] = module
+        return nn.Sequential(modules).train(layer.training)
     for index, stage in enumerate(layer.plan.stages):
         if stage.permutation is not None:
             modules[f"permute{index}"] = _permute(stage.permutation, layer)
@@ -76,6 +78,20 @@ def to_sequential(layer: Parts) -> nn.Sequential:
     if layer.bias is not None:
         last.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
     return nn.Sequential(modules).train(layer.training)
+
+
+def _spelled(layer: Parts) -> Sequence[nn.Module]:
+    """The modules that a plan of its own code spells itself as."""
+    modules = None
+    if isinstance(layer.plan, Plan):
+        bias = None if layer.bias is None else layer.bias.detach().clone()
+        factors = [factor.detach().clone() for factor in layer.weight.factors]
+        modules = layer.plan.to_modules(factors, bias)
+    if modules is None:
+        raise ValueError(
+            f"implementation={layer.way.name!r} runs code of its own: use to_conv() instead"
+        )
+    return modules
 
 
 def spell(layer: Parts) -> str:

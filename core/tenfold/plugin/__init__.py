@@ -3,10 +3,10 @@
 Imports `network` and `algebra`. Used by whatever asks a plugin, and by the plugins themselves.
 """
 
-from .blame import blamed
+from .blame import ask, blamed, label
 from .catalogue import PluginError
 from .factorization import Factorization
-from .hooks import hookimpl, installed_hook, only_hooks, plugin_hooks
+from .hooks import ask_hooks, hookimpl, installed_hook, only_hooks, plugin_hooks
 from .implementation import Convolution, Fixed, Implementation, MemoryFormat
 from .listing import BAD, Listed, list_plugins
 from .plan import Plan, Prepared
@@ -25,11 +25,14 @@ __all__ = [
     "PluginError",
     "Prepared",
     "Registry",
+    "ask",
+    "ask_hooks",
     "blamed",
     "factorizations",
     "hookimpl",
     "implementations",
     "installed_hook",
+    "label",
     "list_plugins",
     "only_hooks",
     "plugin_hooks",

@@ -20,7 +20,7 @@ from ..algebra import (
 )
 from ..arguments import check_options, check_tensor
 from ..network import GROUP, KernelNetwork
-from ..plugin import Factorization, plugin_hooks
+from ..plugin import Factorization, ask_hooks, label
 
 
 def with_options(factorization: Factorization, options: Mapping[str, Any] | None) -> Factorization:
@@ -124,20 +124,26 @@ def _balanced(
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     scale = norms.reshape(-1, *(1,) * (kernel.dim() - 1))
     with on_one_thread(kernel.numel()):
-        found = plugin_hooks().tenfold_decompose(
-            factorization=factorization, kernel=kernel / scale, network=network, generator=generator
+        found, author = ask_hooks(
+            "tenfold_decompose",
+            factorization=factorization,
+            kernel=kernel / scale,
+            network=network,
+            generator=generator,
         )
-    if not isinstance(found, Sequence) or not all(
-        isinstance(factor, Tensor) and factor.is_floating_point() for factor in found
-    ):
+    who = author or label(factorization, "decompose")
+    if not isinstance(found, Sequence) or not all(isinstance(one, Tensor) for one in found):
         kinds = [type(factor).__name__ for factor in found] if isinstance(found, list) else found
-        raise RuntimeError(f"{factorization!r} gave {kinds}, not a list of floating-point tensors")
+        raise RuntimeError(f"{who} gave {kinds}, not a list of floating-point tensors")
+    if not all(factor.is_floating_point() for factor in found):
+        kinds = [str(factor.dtype) for factor in found]
+        raise RuntimeError(f"{who} gave {kinds}, not a list of floating-point tensors")
     factors = [factor.detach() for factor in found]
     shapes = [tuple(factor.shape) for factor in factors]
     if shapes != list(network.shapes):
-        raise RuntimeError(f"{factorization!r} gave factors {shapes}, not {list(network.shapes)}")
+        raise RuntimeError(f"{who} gave factors {shapes}, not {list(network.shapes)}")
     if not all(bool(torch.isfinite(factor).all()) for factor in factors):
-        raise RuntimeError(f"{factorization!r} gave factors that are not finite")
+        raise RuntimeError(f"{who} gave factors that are not finite")
     for index, values in factorization.constants(network, kernel).items():
         factors[index] = values
     first = network.free[0]
