@@ -58,7 +58,7 @@ def check_call(model: nn.Module, batch: Batch, name: str) -> None:
         raise TypeError(
             f"{name} is not what the model takes ({fault}): give a tensor, a tuple of arguments or "
             "a dict of keywords, with inputs=0 where the first part alone is meant; a dict that is "
-            "one argument as ({…},)"
+            "one argument as ({…},), and a list as ([…],)"
         ) from None
 
 
@@ -85,6 +85,8 @@ def check_runs(model: nn.Module, batches: Mapping[str, Batch]) -> None:
             remedy = "give what the model takes"
             if isinstance(batch, Tensor) and batch.dim() and _fault(model, batch[None]) is None:
                 remedy = f"the axis of the batch is missing: give {(1, *batch.shape)}"
+            elif isinstance(batch, list):
+                remedy = "a list that is one argument goes as ([…],)"
             elif known:
                 remedy = f"give more of shape {next(iter(known.values()))}"
             raise ValueError(
@@ -124,7 +126,7 @@ def _rest_of(batch: Any) -> tuple[Batch, Any]:
         if names and len(batch) > 1:
             return {k: v for k, v in batch.items() if k not in names}, batch[names[0]]
     elif isinstance(batch, tuple | list) and len(batch) > 1:
-        found = tuple(batch[:-1])
+        found = batch[:-1]
         return (found[0] if len(found) == 1 else found), batch[-1]
     return batch, None
 
