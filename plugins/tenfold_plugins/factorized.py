@@ -30,8 +30,5 @@ class Factorized(Implementation):
 def kind(network: KernelNetwork, factor: tuple[str, ...]) -> set[str]:
     """Which kinds of open modes a factor has: `"in"`, `"out"` and `"space"`."""
     large = [mode for mode in factor if network.sizes[mode] > 1]
-    return {
-        "space" if mode in network.spatial else mode
-        for mode in large
-        if mode in network.spatial or mode in ("in", "out")
-    }
+    kinds = {"space": network.spatial, "in": network.ins, "out": network.outs}
+    return {name for name, modes in kinds.items() if any(mode in modes for mode in large)}

@@ -46,6 +46,7 @@ class FourierConvolution:
 
     product: Contraction
     groups: int
+    channels: tuple[int, ...]  # of a group's input
     axes: tuple[int, ...]
     geometry: Geometry
 
@@ -62,8 +63,9 @@ class FourierConvolution:
         ]
         real = torch.promote_types(x.dtype, torch.float32)  # half precision has no transform
         wide = F.pad(x.to(real), [side for pair in reversed(sides) for side in pair])
+        wide = wide.unflatten(1, (self.groups, *self.channels))
         dims = tuple(axis - order for axis in self.axes)
-        spectrum = torch.fft.rfftn(wide.unflatten(1, (self.groups, -1)), dim=dims)
+        spectrum = torch.fft.rfftn(wide, dim=dims)
         waves = [self.wave(axis, cyclic[axis], spectrum) for axis in self.axes]
         parts = [*(factor.to(spectrum.dtype) for factor in factors), *waves]
         product = self.product([spectrum, *parts])
@@ -72,7 +74,7 @@ class FourierConvolution:
             slice(0, n - reach + 1, stride)
             for n, reach, stride in zip(padded, geometry.reach, geometry.stride, strict=True)
         ]
-        y = y.flatten(1, 2)[(..., *seen)]
+        y = y.flatten(1, -order - 1)[(..., *seen)]
         if bias is not None:
             y = y + bias.reshape(-1, *(1,) * order)
         result: Tensor = y.to(x.dtype).contiguous()
@@ -102,10 +104,11 @@ def fourier_convolution(network: KernelNetwork, geometry: Geometry) -> FourierCo
     batch, *positions = ("the batch", *(f"frequency {axis}" for axis in range(geometry.order)))
     sizes = {batch: 1, "group": 1, **network.sizes}
     sizes |= {one: 2 * size for one, size in zip(positions, geometry.kernel_size, strict=True)}
-    inputs = [(batch, "group", "in", *positions), *network.factors]
+    inputs = [(batch, "group", *network.ins, *positions), *network.factors]
     inputs += [(f"k{axis}", positions[axis]) for axis in axes]
-    product = plan_contraction(inputs, (batch, "group", "out", *positions), sizes)
-    return FourierConvolution(product, network.groups, axes, geometry)
+    product = plan_contraction(inputs, (batch, "group", *network.outs, *positions), sizes)
+    channels = tuple(network.sizes[mode] for mode in network.ins)
+    return FourierConvolution(product, network.groups, channels, axes, geometry)
 
 
 def fast_length(length: int) -> int:

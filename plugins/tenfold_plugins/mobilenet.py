@@ -16,12 +16,13 @@ class MobileNet(Implementation):
         every = range(len(network.factors))
         opens = [frozenset(factor) & frozenset(network.open_modes) for factor in network.factors]
         spatial = [bool(some & frozenset(network.spatial)) for some in opens]
-        last = tuple(i for i in every if "out" in opens[i] and not spatial[i])
-        first = tuple(i for i in every if "in" in opens[i] and not spatial[i] and i not in last)
+        ins, outs = frozenset(network.ins), frozenset(network.outs)
+        last = tuple(i for i in every if opens[i] & outs and not spatial[i])
+        first = tuple(i for i in every if opens[i] & ins and not spatial[i] and i not in last)
         middle = tuple(i for i in every if i not in first and i not in last)
         if middle:
             role = roles(network, first, middle, geometry)
-            if role is None or role.summed or role.passed or "out" in role.new:
+            if role is None or role.summed or role.passed or outs & frozenset(role.new):
                 summed, new = (
                     ", ".join(modes) for modes in ((role.summed, role.new) if role else ((), ()))
                 )

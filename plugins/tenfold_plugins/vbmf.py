@@ -36,10 +36,9 @@ def tenfold_rank(
         return None
     if kernel is None or kernel.device.type == "meta":
         raise ValueError("rank='vbmf' looks at a trained kernel: use from_conv or from_tensor")
-    order = len(shape) - 2
-    factors = [tuple(factor) for factor in factorization.factors(order, request)]
-    opens = {"out", "in", *(f"k{axis}" for axis in range(order))}
-    bonds = dict.fromkeys(mode for factor in factors for mode in factor if mode not in opens)
+    network = factorization.network((shape[0] // len(kernel), *shape[1:]), 1)
+    factors, bonds = network.factors, network.bonds
+    kernel = kernel.reshape(-1, *(network.sizes[mode] for mode in network.open_modes))
     modes = [kernel.movedim(mode, 1).flatten(2) for mode in range(1, kernel.dim())]
     ranks = []
     for bond in bonds:

@@ -1,6 +1,7 @@
 """The commands `tenfold compress` and `tenfold report`: from a line, from a file, interrupted."""
 
 import itertools
+import json
 import re
 import sys
 
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
-from tenfold import FactorizedConv, load
+from tenfold import FactorizedConv, load, save
 from tenfold.commands.app import main
 from tenfold.compression.reporting.report import Report
 from tenfold.compression.request.config import CompressionConfig
@@ -293,8 +294,9 @@ class TestSensitivity:
 
 
 class TestReport:
-    def test_it_shows_and_writes_what_was_saved(self, module, tmp_path):
+    def test_it_shows_and_writes_what_was_saved(self, module, tmp_path, monkeypatch):
         assert compress(module, "--budget", 0.5).exit_code == 0
+        monkeypatch.setitem(sys.modules, "matplotlib", None)  # needed for PNG and PDF alone
         done = call("report", "small", "--html", "r.html", "--plot", "r.svg")
         assert done.exit_code == 0
         assert "network" in done.stdout
@@ -302,6 +304,29 @@ class TestReport:
         assert (tmp_path / "r.svg").exists()
         as_json = call("report", "small", "--json")
         assert Report.from_json(as_json.stdout) == load_report("small")
+
+    def test_of_a_model_saved_without_a_report_it_shows_the_layers(self, tmp_path):
+        layers = nn.Sequential(
+            FactorizedConv(16, 8, (3, 3), rank=(4, 2), factorization="tucker"), nn.Conv2d(8, 8, 1)
+        )
+        save(layers, tmp_path / "bare")
+        done = call("report", tmp_path / "bare")
+        assert done.exit_code == 0, done.output
+        row = next(line for line in done.stdout.splitlines() if "tucker" in line)
+        own = 8 * 4 + 16 * 2 + 4 * 2 * 9
+        words = ["0", "8×16×3×3", "tucker", "factorized", "4,", "2", str(own), "(12%)"]
+        assert row.split() == words
+        assert "1 factorized layer" in done.stdout
+        as_json = json.loads(call("report", tmp_path / "bare", "--json").stdout)
+        assert as_json["layers"][0]["rank"] == [4, 2]
+        refused = call("report", tmp_path / "bare", "--html", tmp_path / "r.html")
+        assert refused.exit_code == 2
+        assert "would need a report" in flat(refused)
+        assert not (tmp_path / "r.html").exists()
+
+    def test_of_a_model_without_factorized_layers_it_shows_that_there_is_none(self, tmp_path):
+        save(nn.Sequential(nn.Conv2d(8, 8, 1)), tmp_path / "bare")
+        assert "0 factorized layers" in call("report", tmp_path / "bare").stdout
 
     def test_what_is_not_there_or_damaged(self, tmp_path):
         done = call("report", tmp_path / "none")

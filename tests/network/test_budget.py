@@ -77,17 +77,17 @@ def test_a_fresh_kernel_spends_the_budget_and_starves_no_bond(name):
 
 
 def test_a_cut_crosses_as_few_bonds_as_part_the_network():
-    ring = cuts(tuple(NETWORKS["a ring"]), 2)
+    ring = cuts(tuple(NETWORKS["a ring"]))
     assert {cut.bonds for cut in ring} == {
         ("z", "b0"), ("z", "b1"), ("z", "b2"), ("b0", "b1"), ("b0", "b2"), ("b1", "b2"),
     }  # fmt: skip
-    many, small = cuts(tuple(NETWORKS["a bond of many and a small one"]), 2)
+    many, small = cuts(tuple(NETWORKS["a bond of many and a small one"]))
     assert (many.bonds, len(many.parts)) == (("r",), 4)
     assert (small.bonds, small.parts) == (("s",), (("k0",), ("out", "in", "k1")))
 
 
 def test_factors_that_share_an_open_mode_are_cut_at_each_place_of_it_or_together():
-    (separable,) = cuts((("in", "k0", "m"), ("in", "m", "out")), 1)
+    (separable,) = cuts((("in", "k0", "m"), ("in", "m", "out")))
     assert (separable.shared, separable.parts) == (("in",), (("k0",), ("out",)))
-    (product,) = cuts((("out", "r"), ("in", "r"), ("out", "s"), ("in", "s")), 0)
+    (product,) = cuts((("out", "r"), ("in", "r"), ("out", "s"), ("in", "s")))
     assert (product.bonds, product.parts) == (("r", "s"), (("out",), ("in",)))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_kind, check_tensor
-from ..network import GROUP, IN, OUT, Modes, check_modes, cuts, spatial_modes
+from ..network import GROUP, Modes, check_modes, cuts, opens_of
 from .svd import gram
 
 LARGE = 64  # the side from which float32 is worth it, and exact enough to choose ranks by
@@ -50,11 +50,11 @@ def bond_matrix(kernel: Tensor, factors: Sequence[Modes], bond: str) -> Tensor |
     check_kind("bond", bond, str)
     check_modes("factors", factors)
     names = {mode for factor in factors for mode in factor}
-    opens = (OUT, IN, *spatial_modes(kernel.dim() - 3))
-    if bond not in names or not names.issuperset(opens):
+    opens = opens_of(map(tuple, factors))
+    if bond not in names or len(opens) != kernel.dim() - 1:
         raise ValueError(
-            f"bond={bond!r} and the kernel's modes {opens} must be among those of factors, "
-            f"{sorted(names)}"
+            f"bond={bond!r} and a mode for each axis of the kernel {tuple(kernel.shape)} must be "
+            f"among those of factors, {sorted(names)}"
         )
     owners = [index for index, factor in enumerate(factors) if bond in factor]
     if len(owners) != 2:
@@ -77,12 +77,13 @@ def bond_matrix(kernel: Tensor, factors: Sequence[Modes], bond: str) -> Tensor |
 def tails(kernel: Tensor, factors: Sequence[Modes]) -> dict[Modes, list[float]]:
     """What each product of the bonds of each cut loses, as a fraction of `‖K‖²`: entry `b` for `b`.
 
-    The kernel is `(groups, out, in, *k)`. Of two parts it is the least that is lost; of more, as
-    the factors of CP, the least of those that are sums of fibres of the higher-order SVD.
+    The kernel has an axis of groups, and one for each open mode. Of two parts it is the least that
+    is lost; of more, as the factors of CP, the least of those that are sums of fibres of the
+    higher-order SVD.
     """
-    opens = (OUT, IN, *spatial_modes(kernel.dim() - 3))
+    opens = opens_of(map(tuple, factors))
     lost = {}
-    for cut in cuts(tuple(map(tuple, factors)), kernel.dim() - 3):
+    for cut in cuts(tuple(map(tuple, factors))):
         batch = kernel.permute(0, *(opens.index(m) + 1 for m in (*cut.shared, *chain(*cut.parts))))
         sizes = dict(zip(opens, kernel.shape[1:], strict=True))
         cube = batch.reshape(-1, *cut.sides(sizes))

@@ -95,7 +95,8 @@ class Problem:
 
 def weigh(kernel: Tensor, moment: Tensor) -> Tensor:
     """`K M`."""
-    return (kernel.flatten(2) @ moment).reshape(kernel.shape)
+    rows = kernel.reshape(len(kernel), -1, moment.shape[-1])
+    return (rows @ moment).reshape(kernel.shape)
 
 
 def _narrowed(
@@ -133,7 +134,7 @@ def _solved(
     around = {mode for modes in theirs for mode in modes}
     coupled = tuple(mode for mode in mine if mode != GROUP and not (mode == OUT not in around))
     size = prod(network.sizes[mode] for mode in coupled)
-    if size <= DIRECT and OUT not in around:
+    if size <= DIRECT and OUT in mine and OUT not in around:
         return _direct(problem, network, mine, coupled, (theirs, others))
     return _descended(problem, network, index, factors[index], others)
 

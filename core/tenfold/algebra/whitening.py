@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..network import GROUP, IN, Modes, spatial_modes
+from ..network import GROUP, OUT, Modes, opens_of
 
 RIDGE = 1e-5  # of the mean diagonal
 
@@ -39,11 +39,11 @@ class Whitening:
     def seen(self, moment: Tensor, sizes: Sequence[int], patches: int) -> Tensor:
         """The moment `(groups, n, n)` of what a turned kernel sees, of mean square 1.
 
-        `sizes` are those of `in` and the spatial modes. It is shrunk towards one, the split moment,
-        by how few `patches` it was measured on (Ledoit and Wolf 2004,
+        `sizes` are those of the modes of the input channels and of space. It is shrunk towards one,
+        the split moment, by how few `patches` it was measured on (Ledoit and Wolf 2004,
         doi:10.1016/S0047-259X(03)00096-4): what they do not tell apart is as the split has it.
         """
-        inputs = (IN, *spatial_modes(len(sizes) - 1))
+        inputs = inputs_of(self.factors)
         copies = {mode: f"{mode}'" for mode in inputs}
         names = (GROUP, *inputs, *copies.values())
         turned = moment.reshape(-1, *sizes, *sizes)
@@ -76,10 +76,10 @@ def whiten(
 ) -> Whitening:
     """Split a moment `(groups, in * k…, in * k…)` over factors that all have the mode `group`.
 
-    `sizes` are those of `in` and the spatial modes. A mode that several factors have is left as it
-    is, and so are those of `constants`, factors by their indices.
+    `sizes` are those of the modes of the input channels and of space. A mode that several factors
+    have is left as it is, and so are those of `constants`, factors by their indices.
     """
-    inputs = (IN, *spatial_modes(len(sizes) - 1))
+    inputs = inputs_of(factors)
     owned = [
         ()
         if index in constants
@@ -98,6 +98,11 @@ def whiten(
             roots.append(None)
             inverses.append(None)
     return Whitening(tuple(map(tuple, factors)), tuple(owned), tuple(roots), tuple(inverses))
+
+
+def inputs_of(factors: Sequence[Modes]) -> Modes:
+    """The open modes of some factors that the input has."""
+    return tuple(mode for mode in opens_of(map(tuple, factors)) if not mode.startswith(OUT))
 
 
 def _marginal(moment: Tensor, kept: Sequence[int]) -> Tensor:

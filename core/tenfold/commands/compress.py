@@ -1,4 +1,4 @@
-"""The commands `tenfold compress` and `tenfold report`."""
+"""The command `tenfold compress`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from ..compression import MANIFEST, Order, check_free, load_report, read_order, save
+from ..compression import MANIFEST, Order, check_free, read_order, save
 from ..compression import compress as run
 from . import options as read
 from .weights import fill
@@ -124,35 +124,6 @@ def compress(
     save(made, order.output)
     Console().print(made.report.table())
     typer.echo(f"written: {order.output}; for another budget, what was measured: {order.measured}")
-
-
-def report(
-    directory: Annotated[Path, typer.Argument(help="What `tenfold compress` has written.")],
-    html: Annotated[Path | None, Option("--html", help="Write a page to this file.")] = None,
-    plot: Annotated[
-        Path | None, Option("--plot", help="Draw charts to this PNG, PDF or SVG.")
-    ] = None,
-    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show what a compression did, layer by layer and in all."""
-    read.check_plot(plot)
-    if html is not None:
-        read.check_folder(html, "--html")
-        read.check_matplotlib("--html")
-    try:
-        found = load_report(directory)
-    except (ValueError, OSError) as fault:
-        raise typer.BadParameter(str(fault), param_hint="DIRECTORY") from None
-    if as_json:
-        typer.echo(found.to_json())
-    else:
-        Console().print(found.table())
-    if html is not None:
-        found.to_html(html)
-        typer.echo(f"written: {html}", err=as_json)
-    if plot is not None:
-        found.plot(plot)
-        typer.echo(f"drawn: {plot}", err=as_json)
 
 
 def read_network(order: Order) -> nn.Module:

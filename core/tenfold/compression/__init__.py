@@ -5,7 +5,7 @@ from .engine import compress
 from .reporting import Compression, Report, Sensitivity
 from .request import CompressionConfig, Order, read_order
 from .sensitivity import survey as measure_layers
-from .storage import MANIFEST, check_free, load, load_report, save
+from .storage import MANIFEST, check_free, has_report, load, load_report, save, saved_layers
 
 __all__ = [
     "MANIFEST",
@@ -17,9 +17,11 @@ __all__ = [
     "check_free",
     "compress",
     "distill",
+    "has_report",
     "load",
     "load_report",
     "measure_layers",
     "read_order",
     "save",
+    "saved_layers",
 ]

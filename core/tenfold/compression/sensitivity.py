@@ -11,7 +11,7 @@ from torch import nn
 
 from .candidates import Table
 from .choice import Plan
-from .engine import Run
+from .groundwork import lay
 from .reporting import LayerCost, Sensitivity
 from .request import CompressionConfig
 from .running import Batch, Part, check_part, counted, shown, undisturbed
@@ -61,15 +61,14 @@ def survey(
     check_part("inputs", inputs)
     with undisturbed(), shown(asked.progress) as progress, counted() as runs:
         given = (example_inputs, calibration, inputs)
-        run = Run(model, asked, given, None, None, progress, runs)
-        measured = run.measured(table, executor)
-        plan = Plan(run.layers, measured, asked, run.fixed(measured))
+        ground = lay(model, asked, given, None, executor, table, progress, runs)
+    plan, subject = ground.plan, ground.subject
     return Sensitivity(
         metric=asked.metric,
         fractions=FRACTIONS,
         layers=tuple(_cost(plan, row) for row in range(len(plan.names))),
-        kept=tuple((one.name, one.reason) for one in run.every if one.reason is not None),
-        warnings=run.doubts,
+        kept=tuple((one.name, one.reason) for one in subject.every if one.reason is not None),
+        warnings=subject.doubts,
     )
 
 

@@ -7,9 +7,10 @@ from .contraction import Contraction, Modes, check_modes, plan_contraction
 from .cut import Cut, cuts
 from .exact import clip
 from .geometry import Geometry
-from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
+from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes
 from .partition import Partition, Roles, cheapest_partition, is_partition, partition_macs, roles
 from .rank import WANTED, Energy, Error, Multiple, check_size, is_budget, spend
+from .split import balanced
 
 __all__ = [
     "GROUP",
@@ -26,13 +27,16 @@ __all__ = [
     "Multiple",
     "Partition",
     "Roles",
+    "balanced",
     "cheapest_partition",
     "check_modes",
     "check_size",
     "clip",
     "cuts",
     "is_budget",
+    "is_open",
     "is_partition",
+    "opens_of",
     "partition_macs",
     "plan_contraction",
     "roles",

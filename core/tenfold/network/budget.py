@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from .contraction import Modes
 from .cut import cuts
 from .exact import Sizes, clip, exact, limiting
-from .network import is_spatial
 
 Array = NDArray[np.float64]
 Losses = Mapping[Modes, Sequence[float]]
@@ -48,8 +47,7 @@ class Purse:
     @cached_property
     def _cuts(self) -> dict[Modes, int]:
         """The bonds of each cut that has one to choose, and the product at which they are exact."""
-        order = sum(map(is_spatial, self.sizes))
-        found = cuts(tuple(map(tuple, self.factors)), order)
+        found = cuts(tuple(map(tuple, self.factors)))
         return {
             cut.bonds: cut.most(self.sizes) for cut in found if set(cut.bonds) & set(self.bonds)
         }
@@ -127,10 +125,14 @@ class Purse:
     def _kept(self, lost: Losses | None) -> dict[Modes, Array]:
         """The logarithm of what each product of the bonds of each cut keeps."""
         kept = {}
+        held = {bond for index in self.constants for bond in self.factors[index]}
         for bonds, most in self._cuts.items():
+            if not held.isdisjoint(bonds):  # a constant does not turn to what a kernel has most of
+                continue
             parts = np.arange(most, -1, -1) / most if lost is None else np.asarray(lost[bonds])
             kept[bonds] = np.log(np.clip(1 - parts, TINY, 1))
-        for bond in set(self.bonds).difference(*kept):  # which no cut tells apart
+        told = {bond for bonds in kept for bond in bonds}
+        for bond in (bond for bond in self.bonds if bond not in told):  # by no cut
             most = self.most[bond]
             kept[(bond,)] = np.log(np.clip(np.arange(most + 1) / most, TINY, 1))
         return kept

@@ -13,7 +13,7 @@ from itertools import combinations
 from math import prod
 
 from .contraction import Modes
-from .network import GROUP, IN, OUT, spatial_modes
+from .network import GROUP, opens_of
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Cut:
 
 
 @lru_cache(maxsize=256)
-def cuts(factors: tuple[Modes, ...], order: int) -> tuple[Cut, ...]:
+def cuts(factors: tuple[Modes, ...]) -> tuple[Cut, ...]:
     """The cuts that cross the fewest bonds: none crosses all that another does, and more."""
-    opens = (OUT, IN, *spatial_modes(order))
+    opens = opens_of(factors)
     found: list[Cut] = []
     bonds = tuple(dict.fromkeys(m for f in factors for m in f if m not in (*opens, GROUP)))
     for count in range(1, len(bonds) + 1):

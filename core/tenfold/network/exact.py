@@ -8,7 +8,7 @@ from itertools import combinations
 from math import prod
 
 from .contraction import Modes
-from .network import IN, OUT, is_spatial
+from .network import is_open
 
 Sizes = dict[str, int]
 
@@ -77,7 +77,7 @@ def limiting(
 
 @lru_cache(maxsize=256)
 def _opens(modes: Modes) -> Modes:
-    return tuple(mode for mode in modes if mode in (OUT, IN) or is_spatial(mode))
+    return tuple(filter(is_open, modes))
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -20,9 +20,31 @@ def spatial_modes(order: int) -> Modes:
     return tuple(f"k{axis}" for axis in range(order))
 
 
-def is_spatial(mode: str) -> bool:
-    """Whether it is the name of a spatial mode."""
+def is_open(mode: str) -> bool:
+    """Whether it is the name of an open mode: `out`, `in`, part of one (`out.1`), or spatial."""
+    name, _, part = mode.partition(".")
+    if name in (OUT, IN):
+        return part.isdecimal() or mode == name
     return mode[:1] == "k" and mode[1:].isdecimal()
+
+
+def opens_of(factors: Iterable[Modes]) -> Modes:
+    """The open modes of some factors, in the order of a kernel's axes."""
+    names = {mode for factor in factors for mode in factor if is_open(mode)}
+    return tuple(sorted(names, key=_place))
+
+
+def _place(mode: str) -> tuple[int, int]:
+    name, _, part = mode.partition(".")
+    return (0 if name == OUT else 1, int(part or 0)) if name in (OUT, IN) else (2, int(name[1:]))
+
+
+def _parts(name: str, sizes: Mapping[str, int]) -> Modes:
+    """The modes that a mode is split into; itself where it is whole."""
+    count = 0
+    while f"{name}.{count}" in sizes:
+        count += 1
+    return tuple(f"{name}.{part}" for part in range(count)) or (name,)
 
 
 @dataclass(frozen=True)
@@ -31,7 +53,8 @@ class KernelNetwork:
 
     `factors` holds each factor's mode names and `sizes` every mode's size. The open modes are
     `out`, `in` and `k0` to `k<order-1>`, and `group` where the kernel has groups (then `out` and
-    `in` are those of one group). Every other name is a bond, which at least two factors share and
+    `in` are those of one group). `out` and `in` may be split: into `out.0`, `out.1` and so on, the
+    first the slowest. Every other name is a bond, which at least two factors share and
     which is summed over.
 
     `constants` are the indices of the factors that the format fixes, which are no parameters.
@@ -42,6 +65,8 @@ class KernelNetwork:
     >>> network = KernelNetwork((("in", "k0", "r"), ("r", "out")), sizes)
     >>> network.order, network.groups, network.spatial, network.open_modes, network.bonds
     (1, 1, ('k0',), ('out', 'in', 'k0'), ('r',))
+    >>> network.outs, network.ins, network.leaving, network.entering
+    (('out',), ('in',), ('out',), ('in',))
     >>> network.shapes, network.numel, network.shape, network.free
     (((4, 3, 2), (2, 8)), 40, (8, 4, 3), (0, 1))
     >>> network.to_tensor([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
@@ -49,6 +74,8 @@ class KernelNetwork:
     >>> whole = network.contraction([0, 1], ("in", "out", "k0"))
     >>> whole([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
     torch.Size([4, 8, 3])
+    >>> network.whole.macs
+    192
     """
 
     factors: tuple[Modes, ...]
@@ -106,8 +133,27 @@ class KernelNetwork:
     @cached_property
     def open_modes(self) -> Modes:
         """`([group,] out, in, k0, …)`: the modes of the kernel that the network stands for."""
-        head = (GROUP, OUT, IN) if GROUP in self.sizes else (OUT, IN)
-        return (*head, *self.spatial)
+        return (*self.leaving, *self.ins, *self.spatial)
+
+    @cached_property
+    def outs(self) -> Modes:
+        """The modes of the output channels of a group: `("out",)`, or the parts of it."""
+        return _parts(OUT, self.sizes)
+
+    @cached_property
+    def ins(self) -> Modes:
+        """The modes of the input channels of a group, likewise."""
+        return _parts(IN, self.sizes)
+
+    @property
+    def leaving(self) -> Modes:
+        """The modes of the output's channels: `([group,] out)`."""
+        return (GROUP, *self.outs) if GROUP in self.sizes else self.outs
+
+    @property
+    def entering(self) -> Modes:
+        """The modes of the input's channels: `([group,] in)`."""
+        return (GROUP, *self.ins) if GROUP in self.sizes else self.ins
 
     @cached_property
     def bonds(self) -> Modes:
@@ -123,8 +169,8 @@ class KernelNetwork:
     @property
     def shape(self) -> tuple[int, ...]:
         """The kernel's shape, `(out, in/groups, *k)`."""
-        sizes = [self.sizes[mode] for mode in (OUT, IN, *self.spatial)]
-        return (self.groups * sizes[0], *sizes[1:])
+        out, channels = (prod(self.sizes[m] for m in some) for some in (self.outs, self.ins))
+        return (self.groups * out, channels, *(self.sizes[mode] for mode in self.spatial))
 
     @property
     def numel(self) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .contraction import Modes
 from .geometry import Geometry
-from .network import GROUP, IN, OUT, KernelNetwork
+from .network import KernelNetwork
 
 Partition = tuple[tuple[int, ...], ...]
 """Groups of indices of a network's factors, in the order in which they are applied: each factor
@@ -87,14 +87,13 @@ def roles(
     if not is_partition((done, group)):
         raise TypeError(f"done={done!r} and group={group!r} must be tuples of ints")
     rest = [i for i in range(len(network.factors)) if i not in done and i not in group]
-    open_ends = [mode for mode in (GROUP, OUT) if mode in network.open_modes]
     seen = dict.fromkeys(mode for i in done for mode in network.factors[i])
-    later = set(open_ends).union(*(network.factors[i] for i in rest))
+    later = set(network.leaving).union(*(network.factors[i] for i in rest))
     here = dict.fromkeys(mode for i in group for mode in network.factors[i])
     spatial = tuple(mode for mode in network.spatial if mode in here)
     if any(mode in seen or mode in later for mode in spatial):
         return None
-    carried = dict.fromkeys([*(mode for mode in (GROUP, IN) if mode in network.sizes), *seen])
+    carried = dict.fromkeys([*network.entering, *seen])
     have = [m for m in carried if m not in network.spatial and (m in here or m in later)]
     axes = range(network.order)
     before = [geometry.stride[a] for a in axes if f"k{a}" in seen]
@@ -205,8 +204,8 @@ class StageCosts:
         bits = {name: 1 << i for i, name in enumerate(names)}
         self.modes = [sum(bits[mode] for mode in factor) for factor in network.factors]
         self.space = sum(bits[mode] for mode in network.spatial)
-        self.start = sum(bits[mode] for mode in (GROUP, IN) if mode in bits)
-        self.end = sum(bits[mode] for mode in (GROUP, OUT) if mode in bits)
+        self.start = sum(bits[mode] for mode in network.entering)
+        self.end = sum(bits[mode] for mode in network.leaving)
         self.strides = {bits[f"k{a}"]: geometry.stride[a] for a in range(network.order)}
         self.transposed = geometry.transposed
         self._sizes: dict[int, int] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from numbers import Integral, Real
@@ -11,7 +11,7 @@ from typing import Any
 from .budget import Losses, Purse
 from .contraction import Modes
 from .exact import Sizes, clip
-from .network import IN, OUT, spatial_modes
+from .network import opens_of
 
 
 @dataclass(frozen=True)
@@ -80,22 +80,22 @@ class Multiple:
 def spend(
     factors: Sequence[Modes],
     bonds: Modes,
-    shape: Sequence[int],
+    sizes: Mapping[str, int],
     rank: Any,
     lost: Losses | None = None,
     constants: Sequence[int] = (),
 ) -> tuple[int, ...]:
     """Turn a request into bond sizes, clipped to what is exact and never below 1.
 
-    `shape` is the kernel's, `(out, in, *k)`. An int gives every bond that size, a tuple each bond
-    its own. `"same"` and a float are budgets, as a fraction of the kernel's numel. Where `lost`
-    says what the bonds of each cut lose (`tails`), they are chosen together to keep most; else they
-    grow together, in proportion to their exact sizes. Every bond is 1 where nothing fits.
-    Factors whose indices are in `constants` cost nothing.
+    `sizes` are those of the open modes, and of bonds that are not in `bonds`, which stay so. An int
+    gives every bond that size, a tuple each bond its own. `"same"` and a float are budgets, as a
+    fraction of the kernel's numel. Where `lost` says what the bonds of each cut lose (`tails`),
+    they are chosen together to keep most; else they grow together, in proportion to their exact
+    sizes. Every bond is 1 where nothing fits. Factors whose indices are in `constants` cost
+    nothing.
 
     Raises `ValueError` or `TypeError` where `rank` is none of these.
     """
-    sizes = dict(zip((OUT, IN, *spatial_modes(len(shape) - 2)), shape, strict=True))
     base, request = (rank.base, rank.of) if isinstance(rank, Multiple) else (1, rank)
     if isinstance(request, str) and request == "same":
         request = 1.0
@@ -109,15 +109,17 @@ def spend(
             raise ValueError(
                 f"rank={rank!r} as a fraction of the parameters must be positive and finite"
             )
-        budget = int(float(request) * prod(shape) * (1 + 1e-12))
+        numel = prod(sizes[mode] for mode in opens_of([tuple(sizes)]))
+        budget = int(float(request) * numel * (1 + 1e-12))
         purse = Purse(factors, bonds, sizes, budget, tuple(constants))
         found = purse.in_proportion() if lost is None else purse.by_losses(lost)
         return _values(found if base == 1 else purse.rounded(found, base))
     if isinstance(request, Sequence):
         if len(request) != len(bonds):
+            order = sum(mode[0] == "k" for mode in opens_of([tuple(sizes)]))
             raise ValueError(
-                f"rank={tuple(request)!r} has {len(request)} numbers; a kernel of order "
-                f"{len(shape) - 2} takes {len(bonds)}, for ({', '.join(bonds)})"
+                f"rank={tuple(request)!r} has {len(request)} numbers; a kernel of order {order} "
+                f"takes {len(bonds)}, for ({', '.join(bonds)})"
             )
         asked = [check_size(one) for one in request]
         return _values(clip(factors, bonds, sizes, dict(zip(bonds, asked, strict=True)), constants))

@@ -8,7 +8,7 @@ from .catalogue import PluginError
 from .factorization import Factorization
 from .hooks import hookimpl, installed_hook, only_hooks, plugin_hooks
 from .implementation import Convolution, Fixed, Implementation, MemoryFormat
-from .listing import BAD, list_plugins
+from .listing import BAD, Listed, list_plugins
 from .plan import Plan, Prepared
 from .registry import Choice, Registry, factorizations, implementations
 
@@ -19,6 +19,7 @@ __all__ = [
     "Factorization",
     "Fixed",
     "Implementation",
+    "Listed",
     "MemoryFormat",
     "Plan",
     "PluginError",

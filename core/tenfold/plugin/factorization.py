@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..algebra import alternating_least_squares, tails
-from ..network import GROUP, IN, OUT, KernelNetwork, Modes, is_budget, spatial_modes, spend
+from ..network import GROUP, KernelNetwork, Modes, is_budget, spend
+from .answers import (
+    bonds_of,
+    checked_constant,
+    checked_factors,
+    checked_ranks,
+    checked_sizes,
+    checked_widths,
+)
 from .blame import blamed
 
 
@@ -57,8 +63,8 @@ class Factorization(ABC):
     def constant(self, modes: Modes, sizes: Mapping[str, int]) -> Tensor | None:
         """The values of a factor that the format fixes; None for one that is learned, as here all.
 
-        `modes` are the factor's and `sizes` those of every mode; the values, one group's, have an
-        axis for each of `modes`: a dictionary of filters, a copy tensor, a mask. They are a buffer
+        `modes` are the factor's and `sizes` those of every mode; the values, one group's, are of
+        shape `(sizes[mode], …)`: a dictionary of filters, a copy tensor, a mask. They are a buffer
         of the layer: they move and are saved with it, but are not counted, drawn or fitted.
 
         Law: the same arguments give the same values. Raises nothing.
@@ -78,26 +84,70 @@ class Factorization(ABC):
         """
         return None
 
+    def splits(self, shape: Sequence[int]) -> Mapping[str, Sequence[int]]:
+        """The sizes that `out` and `in` are a product of, where they are several modes each.
+
+        `shape` is one group's kernel, `(out, in, *k)`. A split `out` is `out.0`, `out.1`, … among
+        the modes of the factors, the first the slowest; by default none is split. The number of
+        parts does not depend on the shape: a size that has no divisors is 1 times itself.
+
+        Raises nothing: a product that is another is refused after it.
+
+        >>> class Kronecker(Factorization):
+        ...     def factors(self, order, rank):
+        ...         space = [f"k{axis}" for axis in range(order)]
+        ...         return [("out.0", "in.0", "r"), ("out.1", "in.1", *space, "r")]
+        ...
+        ...     def splits(self, shape):
+        ...         return {"out": (2, shape[0] // 2), "in": (2, shape[1] // 2)}
+        >>> FactorizedKernel.new((8, 4, 3), rank=1, factorization=Kronecker).network.shapes
+        ((2, 2, 1), (4, 2, 3, 1))
+        """
+        return {}
+
+    def widths(self, sizes: Mapping[str, int]) -> Mapping[str, int]:
+        """The bonds of a fixed size, by the `sizes` of the open modes; by default there are none.
+
+        They take no part in a request, and a budget is spent on the others. Raises nothing.
+
+        >>> class Separable(Factorization):
+        ...     def factors(self, order, rank):
+        ...         return [("in", "k0", "w"), ("w", "r"), ("r", "out")]
+        ...
+        ...     def widths(self, sizes):
+        ...         return {"w": sizes["k0"]}
+        >>> FactorizedKernel.new((8, 4, 3), rank=2, factorization=Separable).rank
+        (3, 2)
+        """
+        return {}
+
     def ranks(
         self,
         shape: Sequence[int],
         rank: Any,
-        kernel: Tensor | None = None,  # (groups, out, in, *k)
+        kernel: Tensor | None = None,  # (groups, out, in, *k), the modes that are split apart
     ) -> tuple[int, ...]:
         """Choose the size of each bond, in the order of their first appearance.
 
-        `shape` is one group's kernel, `(out, in, *k)`. A budget is spent by what each bond keeps of
+        `shape` is one group's kernel, `(out, in, *k)`; `kernel` has an axis of groups, and one for
+        each open mode. A budget is spent by what each bond keeps of
         `kernel`, where there is one. Overridden where a format takes requests of its own, or has
         better means. Law: the answer, asked for again, is answered with itself.
 
         Raises `ValueError` or `TypeError` for a request that is not understood.
         """
-        factors = self._named(len(shape) - 2, rank)
-        bonds = _bonds(factors, len(shape) - 2)
-        looks = kernel is not None and is_budget(rank) and len(bonds) > 1
+        order = len(shape) - 2
+        factors = checked_factors(self, order, self.factors(order, rank))
+        bonds, sizes = bonds_of(factors, order), self._opens(shape)
+        given = checked_widths(self, bonds, self.widths(sizes))
+        free = tuple(bond for bond in bonds if bond not in given)
+        if given and isinstance(rank, Sequence) and len(rank) == len(bonds):
+            rank = tuple(one for bond, one in zip(bonds, rank, strict=True) if bond in free)
+        looks = kernel is not None and is_budget(rank) and len(free) > 1
         lost = tails(kernel, factors) if looks and kernel is not None else None
-        ones = dict.fromkeys((*bonds, OUT, IN, *spatial_modes(len(shape) - 2)), 1)
-        return spend(factors, bonds, shape, rank, lost, constants=self._fixed(factors, ones))
+        constants = self._fixed(factors, {**dict.fromkeys(bonds, 1), **sizes, **given})
+        chosen = iter(spend(factors, free, {**sizes, **given}, rank, lost, constants))
+        return tuple(given[bond] if bond in given else next(chosen) for bond in bonds)
 
     def decompose(
         self,
@@ -109,8 +159,8 @@ class Factorization(ABC):
 
         Here by alternating least squares, which holds for any network; overridden where a format
         has something better. The kernel, `(groups, out, in, *k)`, comes detached, with norm 1 for
-        each group, in float64 where the device has it; `network` has the mode `group`. Raises
-        nothing: whatever is refused was refused before.
+        each group, in float64 where the device has it; modes that are split have an axis each.
+        `network` has the mode `group`. Raises nothing: whatever is refused was refused before.
 
         >>> network = KernelNetwork(
         ...     (("group", "in", "k0", "r"), ("group", "r", "out")),
@@ -133,9 +183,10 @@ class Factorization(ABC):
         )
 
     def constants(self, network: KernelNetwork, like: Tensor) -> dict[int, Tensor]:
-        """The constant factors of a network of this format, as `like`; not to be overridden.
+        """The constant factors of a network of this format; not to be overridden.
 
-        Raises `ValueError` for values of another shape.
+        By their indices, each of the network's shape `(sizes[mode], …)`, of the dtype and on the
+        device of `like`. Raises `ValueError` for values of another shape.
 
         >>> factorizations["cp"]().constants(KernelNetwork((("out", "in"),), {"out": 2, "in": 2}),
         ...                                  torch.zeros(()))
@@ -144,13 +195,9 @@ class Factorization(ABC):
         found = {}
         for index in network.constants:
             modes = tuple(mode for mode in network.factors[index] if mode != GROUP)
-            values = self.constant(modes, network.sizes)
-            wanted = tuple(network.sizes[mode] for mode in modes)
-            if not isinstance(values, Tensor) or tuple(values.shape) != wanted:
-                raise ValueError(
-                    f"{type(self).__name__}.constant({modes}) must give values of shape {wanted}, "
-                    f"not {tuple(getattr(values, 'shape', ())) or values!r}"
-                )
+            values = checked_constant(
+                self, modes, network.sizes, self.constant(modes, network.sizes)
+            )
             found[index] = values.to(like).expand(network.shapes[index]).contiguous()
         return found
 
@@ -170,15 +217,22 @@ class Factorization(ABC):
         order = len(shape) - 2
         inner = (shape[0] // groups, *shape[1:])
         with blamed(self):
-            factors = self._named(order, rank)
-            bonds = _bonds(factors, order)
-            sizes = dict(zip((OUT, IN, *spatial_modes(order)), inner, strict=True))
-            sizes |= zip(bonds, self._sized(bonds, self.ranks(inner, rank, kernel)), strict=True)
+            factors = checked_factors(self, order, self.factors(order, rank))
+            bonds = bonds_of(factors, order)
+            sizes = self._opens(inner)
+            if kernel is not None:
+                kernel = kernel.reshape(len(kernel), *sizes.values())
+            ranks = checked_ranks(self, bonds, self.ranks(inner, rank, kernel))
+            sizes |= zip(bonds, ranks, strict=True)
             constants = self._fixed(factors, sizes)
         if groups > 1:
             sizes[GROUP] = groups
             factors = tuple((GROUP, *factor) for factor in factors)
         return KernelNetwork(factors, sizes, constants)
+
+    def _opens(self, shape: Sequence[int]) -> dict[str, int]:
+        """The sizes of the open modes, in their order."""
+        return checked_sizes(self, shape, self.splits(shape))
 
     def _fixed(self, factors: Sequence[Modes], sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Which factors are constants."""
@@ -186,40 +240,3 @@ class Factorization(ABC):
             return ()
         values = [self.constant(factor, sizes) for factor in factors]
         return tuple(index for index, one in enumerate(values) if one is not None)
-
-    def _named(self, order: int, rank: Any) -> tuple[Modes, ...]:
-        named = self.factors(order, rank)
-        if not _is_tuple(named) or not all(
-            _is_tuple(factor) and all(isinstance(mode, str) for mode in factor) for factor in named
-        ):
-            raise TypeError(f"{type(self).__name__}.factors() gave {named!r}, not tuples of names")
-        for bond in _bonds(named, order):
-            if bond == GROUP or re.fullmatch(r"k\d+", bond):
-                raise ValueError(
-                    f"{type(self).__name__}.factors() names a bond {bond!r} at order {order}: "
-                    "'group' and 'k' with a number are core's, call it something else"
-                )
-        return tuple(tuple(factor) for factor in named)
-
-    def _sized(self, bonds: Modes, ranks: Any) -> tuple[int, ...]:
-        good = _is_tuple(ranks) and all(_is_size(one) for one in ranks)
-        if not good or len(ranks) != len(bonds):
-            raise ValueError(
-                f"{type(self).__name__}.ranks() gave {ranks!r}: it must be a tuple with an int of "
-                f"at least 1 for each bond of {bonds}"
-            )
-        return tuple(ranks)
-
-
-def _is_tuple(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
-
-
-def _bonds(factors: Sequence[Sequence[str]], order: int) -> Modes:
-    open_modes = (OUT, IN, *spatial_modes(order))
-    names = dict.fromkeys(mode for factor in factors for mode in factor)
-    return tuple(name for name in names if name not in open_modes)

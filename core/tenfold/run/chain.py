@@ -12,8 +12,6 @@ from torch import Tensor
 
 from ..network import (
     GROUP,
-    IN,
-    OUT,
     Geometry,
     KernelNetwork,
     Modes,
@@ -118,7 +116,7 @@ def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> C
         done += tuple(group)
 
     stages = []
-    carried: Modes = tuple(mode for mode in (GROUP, IN) if mode in network.sizes)
+    carried: Modes = network.entering
     for index, (group, role) in enumerate(zip(partition, plan, strict=True)):
         new = tuple(sorted(role.new, key=lambda mode: _future(mode, plan[index + 1 :])))
         passed, grouped, summed = (
@@ -130,10 +128,8 @@ def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> C
             _stage(network, group, role, geometry, (passed, grouped, summed, new), permutation)
         )
         carried = passed + grouped + new
-    wanted = tuple(mode for mode in (GROUP, OUT) if mode in network.sizes)
-    return Chain(
-        tuple(map(tuple, partition)), tuple(stages), _permutation(network, carried, wanted)
-    )
+    permutation = _permutation(network, carried, network.leaving)
+    return Chain(tuple(map(tuple, partition)), tuple(stages), permutation)
 
 
 def _stage(

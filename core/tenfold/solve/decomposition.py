@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..algebra import (
     whiten,
 )
 from ..arguments import check_options, check_tensor
-from ..network import GROUP, KernelNetwork, Modes
+from ..network import GROUP, KernelNetwork
 from ..plugin import Factorization, plugin_hooks
 
 
@@ -68,14 +68,16 @@ def decompose(
     if kernel.device.type == "meta":
         return [kernel.new_empty(shape, dtype=dtype) for shape in network.shapes]
     grouped = with_group(network)
-    found = [_balanced(factorization, kernel, grouped, generator)]
+    work = unfolded(kernel, grouped)
+    found = [_balanced(factorization, work, grouped, generator)]
     if moment is not None:
-        turning = whitening_of(moment, kernel, grouped.factors, grouped.constants)
-        turned = turning.turned(kernel, grouped.open_modes)
+        turning = whitening_of(moment, kernel, grouped)
+        turned = turning.turned(work, grouped.open_modes)
         factors = _balanced(factorization, turned, grouped, generator)
         found.append(balance(turning.restored(factors), grouped.constants))
         if affordable(moment, kernel):
-            seen = turning.seen(moment.matrix.to(kernel), kernel.shape[2:], moment.patches)
+            inputs = [grouped.sizes[mode] for mode in (*grouped.ins, *grouped.spatial)]
+            seen = turning.seen(moment.matrix.to(work), inputs, moment.patches)
             refined = weighted_least_squares(turned, grouped, factors, seen)
             found.append(balance(turning.restored(refined), grouped.constants))
     stored = [
@@ -91,12 +93,7 @@ def decompose(
     return min(stored, key=lambda one: moment.output_error(whole, network.to_tensor(one)))
 
 
-def whitening_of(
-    moment: SecondMoment,
-    kernel: Tensor,
-    factors: Sequence[Modes],
-    constants: Collection[int] = (),
-) -> Whitening:
+def whitening_of(moment: SecondMoment, kernel: Tensor, network: KernelNetwork) -> Whitening:
     """Split a moment over the factors of a network for `kernel`, `(groups, out, in, *k)`.
 
     Raises `ValueError` for the moment of a convolution of another shape.
@@ -107,7 +104,13 @@ def whitening_of(
             f"moment is of a convolution with a {moment.shape} kernel; this one has {shape}: give "
             "each layer its own"
         )
-    return whiten(moment.matrix.to(kernel), kernel.shape[2:], factors, constants)
+    inputs = [network.sizes[mode] for mode in (*network.ins, *network.spatial)]
+    return whiten(moment.matrix.to(kernel), inputs, network.factors, network.constants)
+
+
+def unfolded(kernel: Tensor, network: KernelNetwork) -> Tensor:
+    """A kernel `(groups, out, in, *k)` with an axis for each open mode of such a network."""
+    return kernel.reshape([network.sizes[mode] for mode in network.open_modes])
 
 
 def _balanced(

@@ -13,19 +13,15 @@ from torch import Tensor
 
 from ..algebra import SecondMoment, by_group, on_one_thread
 from ..network import (
-    GROUP,
-    IN,
-    OUT,
     WANTED,
     Energy,
     Error,
     KernelNetwork,
     Multiple,
     check_size,
-    spatial_modes,
 )
 from ..plugin import Factorization, plugin_hooks
-from .decomposition import decompose, relative_error, whitening_of, with_group
+from .decomposition import decompose, relative_error, unfolded, whitening_of, with_group
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for
@@ -101,12 +97,12 @@ def fit(
 def turned(factorization: Factorization, kernel: Tensor, rank: Any, moment: SecondMoment) -> Tensor:
     """The kernel, `(groups, out, in, *k)`, whose plain error is nearly the output's: as nearly as
     the moment is split over the factors."""
-    order, groups = kernel.dim() - 3, len(kernel)
+    groups = len(kernel)
     shape = tuple(kernel.flatten(0, 1).shape)
     sized = isinstance(rank, Sequence) and not isinstance(rank, str)
     named = with_group(factorization.network(shape, rank if sized else 1, groups))
-    opens = (GROUP, OUT, IN, *spatial_modes(order))
-    return whitening_of(moment, kernel, named.factors, named.constants).turned(kernel, opens)
+    whitening = whitening_of(moment, kernel, named)
+    return whitening.turned(unfolded(kernel, named), named.open_modes).reshape(kernel.shape)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...algebra import by_group, weighted_least_squares
 from ...network import KernelNetwork
 from ...plugin import Factorization
-from ...solve import decompose, with_group
+from ...solve import decompose, unfolded, with_group
 from ..moments import Norm
 
 SWEEPS = 8  # of weighted least squares, at most
@@ -25,11 +25,13 @@ class Turned:
     def __init__(self, format_: Factorization, kernel: Tensor, norm: Norm, groups: int) -> None:
         self.format, self.kernel, self.groups = format_, kernel, groups
         smallest = with_group(self.network(1, weighed=False))
-        self.whitenings = norm.whitenings(smallest.factors, kernel.shape[1:], smallest.constants)
-        work = by_group(kernel, groups)
+        inputs = [smallest.sizes[mode] for mode in (*smallest.ins, *smallest.spatial)]
+        self.whitenings = norm.whitenings(smallest.factors, inputs, smallest.constants)
+        work = unfolded(by_group(kernel, groups), smallest)
         for turning in self.whitenings:
             work = turning.turned(work, smallest.open_modes)
-        self.turned = work  # (groups, out, in, *k)
+        self.turned = work.reshape(len(work), -1, *kernel.shape[1:])  # (groups, out, in, *k)
+        self.inputs = inputs
         self.norm = norm
 
     def network(self, rank: Any, weighed: bool = True) -> KernelNetwork:
@@ -63,9 +65,9 @@ class Turned:
         if whole is None or count is None or count < whole.shape[1]:
             return None
         first, *_ = self.whitenings
-        if max(map(len, first.modes)) == self.kernel.dim() - 1:
+        if max(map(len, first.modes)) == len(self.inputs):
             return None
-        return first.seen(whole, self.kernel.shape[1:], count)
+        return first.seen(whole, self.inputs, count)
 
     def refined(
         self, network: KernelNetwork, factors: Sequence[Tensor], work: int
@@ -85,6 +87,7 @@ class Turned:
         found = [factor.to(self.turned).reshape(shape) for factor, shape in pairs]
         for turning in self.whitenings:
             found = replace(turning, inverses=turning.roots).restored(found)
-        found = weighted_least_squares(self.turned, grouped, found, self.seen, sweeps)
+        kernel = unfolded(self.turned, grouped)
+        found = weighted_least_squares(kernel, grouped, found, self.seen, sweeps)
         pairs = zip(found, network.shapes, strict=True)
         return self.restore([factor.reshape(shape) for factor, shape in pairs])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...algebra import by_group, on_one_thread
 from ...layer import TRANSPOSED, FactorizedConv, read_kernel, swap_channels
+from ...network import KernelNetwork
 from ..candidates import Turned, evened
 from ..measurement import Judge
 from ..moments import Importance, Norm, Seen, is_wide
@@ -139,7 +140,7 @@ def fits_of_one(
     if not isinstance(made, FactorizedConv):
         return [dense(made, kernel, layer, response)]
     network = made.weight.network
-    if network.constants:  # the regression would change them
+    if not is_refitted(network):
         return []
     if by_features:
         return [factors(made, *solved(network, present(made), response))]
@@ -148,6 +149,11 @@ def fits_of_one(
             factors(made, *refit(network, present(made), response)),
             factors(made, *nearer(made, kernel, response, worth, seed)),
         ]
+
+
+def is_refitted(network: KernelNetwork) -> bool:
+    """Whether the regression knows its factors: it has no constants, and its outputs are whole."""
+    return not network.constants and len(network.outs) == 1
 
 
 def dense(made: Any, kernel: Tensor, layer: Layer, response: Response) -> Fit:

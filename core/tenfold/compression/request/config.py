@@ -41,6 +41,8 @@ class CompressionConfig(BaseModel):
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
         correct: fit the layers to the original's responses, one after another: the compressed
             ones, and dense ones that come after these.
+        never_slower: measure what comes out against what went in; layers that are slower than dense
+            in their place get another candidate or stay dense, within the budget.
         holdout: the fraction of the calibration that corrections are judged on.
         probes: how many calibration batches the single layers' errors are measured on.
         memory: the most bytes that moments, or stored activations, take at a time.
@@ -67,6 +69,7 @@ class CompressionConfig(BaseModel):
     exclude: tuple[Any, ...] = ()
     multiple: int | None = Field(None, ge=1)
     correct: bool = True
+    never_slower: bool = True
     holdout: float = Field(0.25, gt=0, lt=1)
     probes: int = Field(4, ge=1)
     memory: int = Field(2**30, ge=2**20)

@@ -7,10 +7,12 @@ from .behaviour import observe
 from .calibration import divide, filled, thinned
 from .layers import Layer, chosen, select, staying, survey
 from .parting import neighbours
+from .subject import Subject, surveyed
 from .trust import doubts
 
 __all__ = [
     "Layer",
+    "Subject",
     "chosen",
     "divide",
     "doubts",
@@ -20,5 +22,6 @@ __all__ = [
     "select",
     "staying",
     "survey",
+    "surveyed",
     "thinned",
 ]

@@ -1,0 +1,164 @@
+"""Open modes in several parts: Kronecker products, tensor-train matrices, linear layers too."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tenfold import (
+    Factorization,
+    FactorizedConv,
+    FactorizedKernel,
+    Moment,
+    compress,
+    implementations,
+    load,
+    relative_error,
+    save,
+    to_plain,
+)
+from tenfold.network import balanced
+from tenfold.testing import conformance, requests
+
+NAMES = ("kronecker", "tt_matrix")
+
+
+class Monarch(Factorization):
+    """Two block-diagonal matrices with the parts transposed between them (Dao et al. 2022, arXiv
+    2204.00595); it has groups of its own, as modes that both sides have."""
+
+    def factors(self, order, rank):
+        space = [f"k{axis}" for axis in range(order)]
+        return [("in.0", "in.1", *space, "b"), ("in.0", "b", "out.0", "out.1")]
+
+    def splits(self, shape):
+        return {"out": balanced(shape[0], 2), "in": balanced(shape[1], 2)}
+
+
+@conformance(factorization=Monarch, max_examples=4)
+class TestMonarch:
+    pass
+
+
+def layer_of(asked, **pair):
+    """The layer; None where the implementation refuses it."""
+    try:
+        return asked.layer(**pair, dtype=torch.float64)
+    except ValueError as refusal:
+        if "cannot run" in str(refusal):
+            return None
+        raise
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=15, deadline=None)
+@given(asked=requests())
+def test_every_way_of_running_is_the_dense_convolution(name, asked):
+    x = asked.input()
+    for way in implementations.names():
+        layer = layer_of(asked, factorization=name, implementation=way)
+        if layer is None:
+            continue
+        dense = asked.dense(x, layer.weight.to_tensor(), layer.bias)
+        assert relative_error(dense, layer(x)) < 1e-12 or dense.norm() == 0
+        assert relative_error(dense, layer.eval()(x)) < 1e-12 or dense.norm() == 0
+
+
+def test_a_kronecker_kernel_is_a_sum_of_kronecker_products():
+    made = FactorizedKernel.new((6, 10), rank=2, factorization="kronecker")
+    first, second = made.factors
+    products = [torch.kron(first[..., r], second[r]) for r in range(2)]
+    assert relative_error(sum(products), made.to_tensor()) < 1e-6
+
+
+def test_a_planted_kronecker_product_comes_back():
+    planted = torch.kron(torch.randn(8, 6).double(), torch.randn(8, 8).double())
+    made = FactorizedKernel.from_tensor(planted, rank=1, factorization="kronecker")
+    assert relative_error(planted, made.to_tensor()) < 1e-12
+
+
+def test_a_linear_layer_is_tensorized():
+    layer = FactorizedConv(512, 768, (), rank=(8, 8), factorization="tt_matrix")
+    sizes = layer.weight.network.sizes
+    assert [sizes[f"in.{part}"] for part in range(3)] == [8, 8, 8]
+    assert layer.weight.numel() < 0.02 * 512 * 768
+    x = torch.randn(5, 512)
+    assert relative_error(layer.to_conv()(x), layer(x)) < 1e-5
+    assert relative_error(layer.to_sequential()(x), layer(x)) < 1e-5
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_moment_lowers_the_error_of_the_output(name, groups):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(12, 16, 3, groups=groups)
+    moment = Moment(conv)
+    moment.update(torch.randn(40, 12, 8, 8).cumsum(1))
+    errors = []
+    for given_ in (moment, None):
+        made = FactorizedConv.from_conv(conv, rank=0.5, factorization=name, moment=given_)
+        errors.append(moment.output_error(conv.weight, made.weight.to_tensor()))
+    assert errors[0] < 0.95 * errors[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compress_saves_loads_and_leaves_them(name, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3))
+    batch = torch.randn(16, 3, 8, 8)
+    made = compress(
+        net,
+        example_inputs=batch[:2],
+        calibration=[batch],
+        budget=0.7,
+        metric="parameters",
+        factorizations=[name],
+        progress=False,
+    )
+    assert any(isinstance(one, FactorizedConv) for one in made.model.modules())
+    save(made, tmp_path / "made")
+    y = made.model.eval()(batch)
+    assert torch.equal(load(tmp_path / "made", net).eval()(batch), y)
+    assert relative_error(y, to_plain(made.model)(batch)) < 1e-5
+
+
+class Uneven(Factorization):
+    def factors(self, order, rank):
+        return [("out.0", "in", "r"), ("out.1", "r")]
+
+    def splits(self, shape):
+        return {"out": (3, shape[0])}
+
+
+def test_a_split_that_is_no_product_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"Uneven\.splits\(\) gave \(3, 8\) for 'out'.*is 8"):
+        FactorizedConv(4, 8, (), rank=1, factorization=Uneven)
+
+
+class Between(Factorization):
+    """A bond as wide as the kernel, whatever the budget."""
+
+    def factors(self, order, rank):
+        return [("in", "k0", "w"), ("w", "r"), ("r", "out")]
+
+    def widths(self, sizes):
+        return {"w": sizes["k0"]}
+
+
+@given(rank=st.one_of(st.floats(0.1, 1.0), st.integers(1, 9)))
+@settings(max_examples=10, deadline=None)
+def test_a_bond_of_a_fixed_size_stays_so_and_the_budget_goes_to_the_others(rank):
+    made = FactorizedKernel.new((12, 8, 3), rank=rank, factorization=Between)
+    assert made.network.sizes["w"] == 3
+    again = FactorizedKernel.new((12, 8, 3), rank=made.rank, factorization=Between)
+    assert again.network == made.network
+    if isinstance(rank, float) and made.network.sizes["r"] > 1:
+        assert made.numel() <= rank * 12 * 8 * 3
+
+
+def test_more_parts_than_channels_are_ones():
+    assert balanced(7, 3) == (1, 1, 7)
+    layer = FactorizedConv(7, 1, (3,), rank=2, factorization="tt_matrix")
+    x = torch.randn(2, 7, 9)
+    assert relative_error(layer.to_conv()(x), layer(x)) < 1e-5
