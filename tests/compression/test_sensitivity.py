@@ -56,7 +56,9 @@ def test_shares_are_of_the_network(model, found):
 
 def test_a_compression_goes_on_from_its_table(model, tmp_path, monkeypatch):
     survey(model, **GIVEN, table=tmp_path)
-    monkeypatch.setattr("tenfold.compression.measurement.measuring.tasks", None)  # nothing is measured anew
+    monkeypatch.setattr(
+        "tenfold.compression.measurement.measuring.tasks", None
+    )  # nothing is measured anew
     compress(model, budget=0.6, correct=False, **GIVEN, table=tmp_path)
 
 
