@@ -21,6 +21,7 @@ from ..request import first_fault
 
 FORMAT = 1
 MANIFEST, WEIGHTS, REPORT = "tenfold.json", "model.safetensors", "report.json"
+PLAIN = "plain.pt2"
 LARGEST = 2**26  # bytes of a manifest or a report
 PER_AXIS = ("kernel_size", "stride", "padding", "dilation", "output_padding")
 Rank = Annotated[int, Field(ge=1, strict=True)]
