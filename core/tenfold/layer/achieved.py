@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..algebra import counting_sweeps
 from ..arguments import check_tensor
-from ..network import Contraction, KernelNetwork, plan_contraction
+from ..network import Contraction, KernelNetwork, parts_of, plan_contraction, terms_of
 from ..plugin import Factorization
 from ..solve import relative_error
 from .kernel import FactorizedKernel
@@ -100,6 +100,13 @@ def sensitivity(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
     """
     wide = [factor.detach().double() for factor in factors]
     norm = float(network.to_tensor(wide).square().sum())
+    terms = zip(terms_of(network), parts_of(network, wide), strict=True)
+    total = sum(spread(term, part) for term, part in terms)
+    return total / norm if norm else 0.0
+
+
+def spread(network: KernelNetwork, wide: Sequence[Tensor]) -> float:
+    """How much a kernel's square grows with its factors' elements."""
     total = 0.0
     for index in network.free:
         mine, factor = network.factors[index], wide[index]
@@ -109,7 +116,7 @@ def sensitivity(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
         others = [one for other, one in enumerate(wide) if other != index]
         trace = float(_trace(network, index)([*others, *others]))
         total += free * trace * float(factor.square().mean())
-    return total / norm if norm else 0.0
+    return total
 
 
 def _trace(network: KernelNetwork, index: int) -> Contraction:

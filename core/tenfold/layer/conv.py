@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_sizes
+from ..network import KernelSum
 from ..plugin import Factorization, Implementation
-from ..run import Chain, EvalCache
+from ..run import Added, Chain, EvalCache
 from ..tuning import Decision
 from . import assembly, plain
 from .assembly import Assembly
@@ -198,7 +199,9 @@ class FactorizedConv(Forward):
         self.plan = parts.plan
         self.sides = config.sides
         self.channels_last = False
-        ways = parts.runner.plugin.candidates(parts.kernel.network, config.geometry)
+        network = parts.kernel.network
+        several = isinstance(network, KernelSum)  # each term runs by its own plan
+        ways = () if several else parts.runner.plugin.candidates(network, config.geometry)
         self.candidates = tuple(ways)
         self.measures = bool(ways)
         self.decision = None
@@ -244,7 +247,9 @@ class FactorizedConv(Forward):
         >>> layer.macs((12, 12)) == 8 * 4 * 12**2 + 4 * 4 * 9 * 10**2 + 4 * 8 * 10**2
         True
         """
-        if not isinstance(self.plan, Chain):
+        plans = self.plan.plans if isinstance(self.plan, Added) else (self.plan,)
+        chains = [plan for plan in plans if isinstance(plan, Chain)]
+        if len(chains) < len(plans):
             raise ValueError(f"implementation={self.runner.spelled} does not count its MACs")
         size = check_sizes("size", size, self.config.order)
         padded = size
@@ -252,7 +257,7 @@ class FactorizedConv(Forward):
             padded = tuple(s + sum(side) for s, side in zip(size, self.config.sides, strict=True))
         if any(s < 1 for s in self.config.geometry.output_size(padded)):
             raise ValueError(f"size={size!r} is smaller than the kernel: no output is left")
-        return self.plan.macs(padded)
+        return sum(chain.macs(padded) for chain in chains)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the kernel and the bias anew, as `nn.ConvNd` has them.

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_device, check_dtype, check_generator, check_tensor
-from ..network import KernelNetwork, plan_contraction
+from ..network import KernelNetwork, parts_of, terms_of
 from ..plugin import Choice, Factorization, factorizations
 from ..solve import check_finite, fit, read_tensorly, structure, with_options, write_tensorly
+from .drawing import scaled_terms
 from .moment import Moment, check_moment
 
 NO_TENSOR = (
@@ -229,9 +230,11 @@ class FactorizedKernel(nn.Module):
             device = factor.device if generator is None else generator.device
             values = torch.randn(factor.shape, generator=generator, device=device).to(factor.device)
             drawn[index] = values / values.norm()
-        gain = (variance * prod(self.shape) / squared_norm(network, drawn)) ** 0.5
-        for index in network.free:
-            self.factors[index].copy_(drawn[index] * gain ** (1 / len(network.free)))
+        energy = variance * prod(self.shape)
+        shares = scaled_terms(terms_of(network), parts_of(network, drawn), energy)
+        for index, values in enumerate(one for share in shares for one in share):
+            if index in network.free:
+                self.factors[index].copy_(values)
 
     def __repr__(self) -> str:
         shape, rank = tuple(self.shape), self.rank
@@ -252,15 +255,6 @@ def allocate(network: KernelNetwork, like: Tensor) -> list[Tensor]:
             f"{network.shape} with {network.numel} parameters, which {like.device} cannot hold: "
             "ask for less"
         ) from None
-
-
-def squared_norm(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
-    """`‖K‖²` of the kernel, contracted without making it."""
-    bonds = {bond: f"{bond}'" for bond in network.bonds}
-    copies = [tuple(bonds.get(mode, mode) for mode in factor) for factor in network.factors]
-    sizes = {**network.sizes, **{bonds[bond]: network.sizes[bond] for bond in bonds}}
-    norm = plan_contraction([*network.factors, *copies], (), sizes)
-    return float(norm([*factors, *factors]))
 
 
 def _shape(shape: Sequence[int], groups: int, named: str = "shape=") -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 Imports `network` and `algebra`. Used by whatever asks a plugin, and by the plugins themselves.
 """
 
+from .added import Sum
 from .blame import blamed
 from .catalogue import PluginError
 from .factorization import Factorization
@@ -24,6 +25,7 @@ __all__ = [
     "PluginError",
     "Prepared",
     "Registry",
+    "Sum",
     "blamed",
     "factorizations",
     "hookimpl",

@@ -17,11 +17,13 @@ from ..network import (
     Energy,
     Error,
     KernelNetwork,
+    KernelSum,
     Multiple,
     check_size,
+    with_group,
 )
 from ..plugin import Factorization, plugin_hooks
-from .decomposition import decompose, relative_error, unfolded, whitening_of, with_group
+from .decomposition import decompose, relative_error, unfolded, whitening_of
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for
@@ -100,7 +102,10 @@ def turned(factorization: Factorization, kernel: Tensor, rank: Any, moment: Seco
     groups = len(kernel)
     shape = tuple(kernel.flatten(0, 1).shape)
     sized = isinstance(rank, Sequence) and not isinstance(rank, str)
-    named = with_group(factorization.network(shape, rank if sized else 1, groups))
+    network = factorization.network(shape, rank if sized else 1, groups)
+    if isinstance(network, KernelSum):  # whose terms would turn it each in its own way
+        return kernel
+    named = with_group(network)
     whitening = whitening_of(moment, kernel, named)
     return whitening.turned(unfolded(kernel, named), named.open_modes).reshape(kernel.shape)
 

@@ -79,7 +79,7 @@ def _installed(registry: Registry[Any], choice: Choice[Any], layer: str) -> str:
 
 
 def _network(factorization: str, config: ConvConfig, rank: Any) -> KernelNetwork:
-    plugin = factorizations[factorization]()
+    plugin = factorizations.choose(factorization).plugin
     return structure(plugin, config.shape, rank, config.groups, None)
 
 
