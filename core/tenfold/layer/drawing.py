@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from ..network import KernelNetwork, plan_contraction
+from ..network import KernelNetwork, parts_of, plan_contraction, terms_of
+
+
+def drawn(
+    network: KernelNetwork,
+    factors: Sequence[Tensor],
+    energy: float,
+    generator: torch.Generator | None,
+) -> list[Tensor]:
+    """Normal factors of equal norms, beside the constants among `factors`, with `‖K‖²` `energy`."""
+    values = [factor.to(torch.get_default_dtype()) for factor in factors]
+    for index in network.free:
+        factor = factors[index]
+        device = factor.device if generator is None else generator.device
+        numbers = torch.randn(factor.shape, generator=generator, device=device).to(factor.device)
+        values[index] = numbers / numbers.norm()
+    shares = scaled_terms(terms_of(network), parts_of(network, values), energy)
+    return [one for share in shares for one in share]
 
 
 def scaled_terms(

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_device, check_dtype, check_generator, check_tensor
-from ..network import KernelNetwork, parts_of, terms_of
+from ..network import KernelNetwork
 from ..plugin import Choice, Factorization, factorizations
 from ..solve import check_finite, fit, read_tensorly, structure, with_options, write_tensorly
-from .drawing import scaled_terms
+from .drawing import drawn
 from .moment import Moment, check_moment
 
 NO_TENSOR = (
@@ -223,18 +223,10 @@ class FactorizedKernel(nn.Module):
             return
         if variance is None:
             variance = 1 / (3 * prod(self.shape[1:]))
-        network = self.network
-        drawn = [factor.to(torch.get_default_dtype()) for factor in self.factors]
-        for index in network.free:
-            factor = self.factors[index]
-            device = factor.device if generator is None else generator.device
-            values = torch.randn(factor.shape, generator=generator, device=device).to(factor.device)
-            drawn[index] = values / values.norm()
         energy = variance * prod(self.shape)
-        shares = scaled_terms(terms_of(network), parts_of(network, drawn), energy)
-        for index, values in enumerate(one for share in shares for one in share):
-            if index in network.free:
-                self.factors[index].copy_(values)
+        values = drawn(self.network, tuple(self.factors), energy, generator)
+        for index in self.network.free:
+            self.factors[index].copy_(values[index])
 
     def __repr__(self) -> str:
         shape, rank = tuple(self.shape), self.rank

@@ -24,13 +24,17 @@ class Sum(Factorization):
     added. A rank has the bonds of all terms, in order; a budget is spent over all of them: without
     a kernel in equal shares, with one by the share whose decomposition is nearest. The factors are
     fitted term by term to what the others leave, again and again, and then factor by factor, for
-    at most `sweeps` rounds (backfitting, Buja et al. 1989, doi:10.1214/aos/1176347115).
+    at most `sweeps` rounds, which stop at one that lowers the error by less than the fraction
+    `tolerance` of it (backfitting, Buja et al. 1989, doi:10.1214/aos/1176347115).
 
     Raises `ValueError` for less than two terms, `TypeError` for what is no format.
 
     >>> both = Sum(terms=(factorizations["tucker"], factorizations["depthwise_separable"]))
     >>> layer = FactorizedConv(16, 16, (3, 3), rank=0.5, factorization=both)
     >>> same = FactorizedConv(16, 16, (3, 3), factorization="tucker+depthwise_separable")
+    >>> network = both.network((16, 16, 3, 3), rank=2)
+    >>> both.factors(2, rank=2) == network.factors, both.constants(network, torch.zeros(()))
+    (True, {})
     """
 
     sweeps: int = 10
@@ -45,7 +49,10 @@ class Sum(Factorization):
         object.__setattr__(self, "terms", made)
 
     def factors(self, order: int, rank: Any) -> Sequence[Modes]:
-        """The factors of all terms, for kernels of one channel and one tap."""
+        """The factors of all terms, their bonds renamed: `r` of the first is `0.r`.
+
+        Raises `ValueError` as the terms do.
+        """
         return self.network((1,) * (order + 2), 1).factors
 
     def network(
@@ -74,7 +81,7 @@ class Sum(Factorization):
         return KernelSum.of([term.network(shape, one, groups, kernel) for term, one in pairs])
 
     def constants(self, network: KernelNetwork, like: Tensor) -> dict[int, Tensor]:
-        """Those of each term."""
+        """Those of each term, of shapes `(sizes[mode], …)`; raises `ValueError` as theirs do."""
         assert isinstance(network, KernelSum)
         found: dict[int, Tensor] = {}
         start = 0
