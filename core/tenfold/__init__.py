@@ -11,7 +11,16 @@ with is in `tenfold.network`, `tenfold.algebra` and `tenfold.plugin`; what tests
 
 from importlib.metadata import version
 
-from .compression import Compression, CompressionConfig, compress, distill, load, save
+from .compression import (
+    Compression,
+    CompressionConfig,
+    Sensitivity,
+    compress,
+    distill,
+    load,
+    save,
+)
+from .compression import measure_layers as survey
 from .layer import Decomposition, FactorizedConv, FactorizedKernel, Moment, decompose
 from .model import measure_moments, to_plain, tune
 from .network import Energy, Error, Multiple
@@ -44,6 +53,7 @@ __all__ = [
     "Moment",
     "Multiple",
     "PluginError",
+    "Sensitivity",
     "compress",
     "decompose",
     "distill",
@@ -54,6 +64,7 @@ __all__ = [
     "measure_moments",
     "relative_error",
     "save",
+    "survey",
     "to_plain",
     "tune",
 ]

@@ -21,7 +21,7 @@ PAGE = Path(__file__).parent.parent / "mistakes.md"
 
 HEAD = """# Mistakes and what they say
 
-The forty likeliest, with the message of each. Every refusal is a `ValueError` or a `TypeError`,
+The {count} likeliest, with the message of each. Every refusal is a `ValueError` or a `TypeError`,
 comes before anything is changed, and names the argument, what was given and what to give instead.
 This page is written by `python docs/scripts/mistakes.py`, which runs each line; `conv` is
 `nn.Conv2d(16, 32, 3, padding=1)` and `layer` is `FactorizedConv(16, 32, (3, 3))`.
@@ -107,7 +107,7 @@ def refusal(code: str) -> str:
 
 def page() -> str:
     """The page, written anew."""
-    parts = [HEAD]
+    parts = [HEAD.format(count=sum(map(len, MISTAKES.values())))]
     for title, lines in MISTAKES.items():
         parts.append(f"## {title}\n\n| what was written | what it says |\n|---|---|\n")
         for code in lines:

@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 import tenfold
 from tenfold.commands import app as cli
-from tenfold.demo import run
 
 FORMATS, HOOKS = "tenfold.factorizations", "tenfold.hooks"
 KEYS = {"kind", "name", "distribution", "version", "target", "state", "detail"}
@@ -21,7 +19,7 @@ BROKEN = "raise OSError('no driver')"
 
 @pytest.fixture(autouse=True)
 def _a_wide_screen(monkeypatch):
-    monkeypatch.setattr(cli, "console", Console(width=200))
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +38,17 @@ def listed(*arguments):
 
 
 def rows(text):
-    """The rows of a table, as the texts of their cells."""
-    return [
-        [cell.strip() for cell in line.strip("│").split("│")]
-        for line in text.splitlines()
-        if line.startswith("│")
-    ]
+    """The rows of the tables, each after its table's kind, as the texts of their cells."""
+    found, kind, starts, above = [], "", [], ""
+    for line in text.splitlines():
+        if line.startswith("name "):
+            kind = above.strip()
+            starts = [line.index(title) for title in ("name", "state", "distribution", "target")]
+        elif starts and "─" not in line and len(line.split()) > 2:
+            ends = [*starts[1:], len(line)]
+            found.append([kind, *(line[a:b].strip() for a, b in zip(starts, ends, strict=True))])
+        above = line
+    return found
 
 
 def flat(text):
@@ -63,8 +66,18 @@ class TestPlugins:
             ("implementation", "mobilenet", "tenfold_plugins.mobilenet:MobileNet"),
         ):
             assert [kind, name, "installed", version, target] in rows(done.stdout)
-        for title in ("kind", "name", "state", "distribution", "target"):
+        for title in ("name", "state", "distribution", "target"):
             assert title in done.stdout
+
+    def test_no_word_is_broken_at_eighty_columns(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "80")
+        lines = call("plugins").stdout.splitlines()
+        words = {word for line in lines for word in line.split()}
+        assert max(map(len, lines)) <= 80
+        for one in json.loads(call("plugins", "--json").stdout):
+            parts = one["target"].split(":") if one["target"] not in words else []
+            assert one["name"] in words
+            assert all(part in words or f"{part}:" in words for part in parts)
 
     def test_the_table_has_the_same_plugins_as_the_registries(self):
         shown = {(kind, name) for kind, name, *_ in rows(call("plugins").stdout)}
@@ -97,6 +110,11 @@ class TestPlugins:
         assert {"cp", "tt", "tucker", "factorized"} <= {
             one["name"] for one in json.loads(done.stdout)
         }
+
+    def test_the_version_is_shown(self):
+        done = call("--version")
+        assert done.exit_code == 0
+        assert done.stdout.startswith(f"tenfold {tenfold.__version__}, torch ")
 
     def test_without_a_command_the_help_names_both(self):
         shown = call("--help").stdout
@@ -203,10 +221,10 @@ class TestFaultyPlugins:
 class TestDemoRefusals:
     @pytest.fixture(autouse=True)
     def _nothing_is_measured(self, monkeypatch):
-        def measure(*arguments):
+        def work(*arguments):
             raise AssertionError("the refusal must come before any work")
 
-        monkeypatch.setattr(run, "measure", measure)
+        monkeypatch.setattr("tenfold.demo.Setting", work)
 
     @pytest.mark.parametrize("rank", ["banana", "0", "-1", "0.0", "nan", "inf", "1e-3x"])
     def test_a_bad_rank_is_refused_by_its_option(self, rank):

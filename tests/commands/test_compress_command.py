@@ -1,6 +1,7 @@
 """The commands `tenfold compress` and `tenfold report`: from a line, from a file, interrupted."""
 
 import itertools
+import json
 import re
 import sys
 
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
-from tenfold import FactorizedConv, load
+from tenfold import FactorizedConv, load, save
 from tenfold.commands.app import main
 from tenfold.compression.reporting.report import Report
 from tenfold.compression.request.config import CompressionConfig
@@ -32,6 +33,12 @@ def batches():
     generator = torch.Generator().manual_seed(2)
     for _ in range(4):
         yield torch.randn(8, 3, 10, 10, generator=generator)
+
+def labelled():
+    return [(batch, torch.zeros(8)) for batch in batches()]
+
+def swapped():
+    return [[torch.zeros(8), batch] for batch in batches()]
 
 calls, stop_at = [], None
 
@@ -135,6 +142,48 @@ class TestCompress:
         again = load_report("again")
         assert [layer.rank for layer in again.layers] == [layer.rank for layer in report.layers]
 
+    def test_without_data_it_goes_on_only_when_told_to_and_says_that_it_is_noise(self, module):
+        line = ("compress", f"{module}:net", "--budget", 0.5, "--no-progress", "-o", "small")
+        noise = ("--input", "8,3,10,10")
+        assert call(*line, *noise).exit_code == 2
+        done = call(*line, *noise, "--without-data")
+        assert done.exit_code == 0, done.output
+        assert "Take care: no calibration was given" in flat(done)
+        assert any("noise" in one for one in load_report("small").warnings)
+
+    def test_a_score_is_shown_and_labels_are_left_out(self, module):
+        done = compress(module, "--budget", 0.5, "--score", f"{module}:score")
+        plain = load_report("small")
+        assert done.exit_code == 0, done.output
+        assert plain.score is not None
+        done = compress(module, "--budget", 0.5, "--data", f"{module}:labelled")
+        assert done.exit_code == 0, done.output
+        assert load_report("small").layers == plain.layers
+        swapped = ("--data", f"{module}:swapped", "--inputs", "1")
+        assert compress(module, "--budget", 0.5, *swapped).exit_code == 0
+        assert load_report("small").layers == plain.layers
+
+    @pytest.mark.parametrize("wrap", ["state_dict", "model"])
+    def test_checkpoints_as_people_have_them(self, module, wrap):
+        __import__(module)
+        other = sys.modules[module].net()
+        nn.init.constant_(other[6].bias, 7.0)
+        state = {f"module.{name}": value for name, value in other.state_dict().items()}
+        torch.save({"epoch": 3, wrap: state}, "w.pt")
+        done = compress(module, "--budget", 0.6, "--weights", "w.pt", "--no-correct")
+        assert done.exit_code == 0, done.output
+        back = load("small", sys.modules[module].net())
+        assert torch.equal(back[6].bias, torch.full((4,), 7.0))
+
+    def test_a_pickled_module_is_refused_with_the_remedy(self, module):
+        torch.save(nn.Linear(2, 2), "w.pt")
+        done = compress(module, "--budget", 0.5, "--weights", "w.pt")
+        assert done.exit_code == 2
+        assert "a pickled module, which is code" in flat(done)
+        torch.save({"epoch": 3}, "w.pt")
+        done = compress(module, "--budget", 0.5, "--weights", "w.pt")
+        assert "it has 'epoch', and no state_dict among them" in flat(done)
+
     def test_another_budget_measures_nothing_anew(self, module, tmp_path):
         assert compress(module, "--budget", 0.5).exit_code == 0
         kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "small.measured").iterdir()}
@@ -149,7 +198,8 @@ class TestRefusals:
         ("arguments", "message"),
         [
             ((), "give one of them, as budget=0.25"),
-            (("--budget", 2), "budget=2.0: "),
+            (("--budget", 2), "budget=2.0: it must be above 0 and below 1"),
+            (("--budget", 25), "may be left, as 0.25"),
             (("--budget", 0.5, "--metric", "flops"), "metric='flops'"),
             (("--budget", 0.5, "--factorization", "banana"), "'banana' is not installed"),
             (("--budget", 0.5, "--include", "nope*"), "nope*"),
@@ -180,7 +230,9 @@ class TestRefusals:
         done = call("compress", f"{module}:net", "--budget", 0.5)
         assert "output is missing" in flat(done)
         done = call("compress", f"{module}:net", "--budget", 0.5, "-o", "small")
-        assert "give batches of inputs, or --input" in flat(done)
+        assert "or --without-data to go on with noise" in flat(done)
+        done = call("compress", f"{module}:net", "--budget", 0.5, "-o", "small", "--without-data")
+        assert "needs the shape of a batch" in flat(done)
 
     def test_a_directory_of_other_things(self, module, tmp_path):
         (tmp_path / "small").mkdir()
@@ -198,7 +250,7 @@ class TestRefusals:
             (f'budget = 0.5\nmodel = "m"\noutput = "o"\nseed = {10**30}', "seed=10000"),
             (
                 'bugdet = 0.5\nmodel = "m"\noutput = "o"',
-                "bugdet=0.5: is no option: the options are",
+                "bugdet=0.5: is no option: did you mean 'budget'? The options are",
             ),
             ('budget = "much"\nmodel = "m"\noutput = "o"', "budget='much'"),
             ('budget = 0.5\nmodel = "m"\noutput = "o"\ninput = [[1, "x"]]', "input.0.1='x'"),
@@ -212,8 +264,7 @@ class TestRefusals:
 
     def test_every_option_of_a_compression_is_on_the_line_and_in_the_file(self):
         line = {option.name for option in typer_command("compress").params}
-        names = set(Order.model_fields) - {"input"} | {"inputs", "config"}
-        assert line == names
+        assert line - {"config", "shapes"} == set(Order.model_fields) - {"input"}
         assert set(CompressionConfig.model_fields) <= set(Order.model_fields)
 
 
@@ -223,9 +274,29 @@ def typer_command(name):
     return get_command(main).commands[name]
 
 
+class TestSensitivity:
+    def test_it_shows_each_layer_and_serves_a_compression(self, module, tmp_path):
+        line = (f"{module}:net", "--data", f"{module}:labelled", "--no-progress")
+        done = call("sensitivity", *line, "--table", "t", "--plot", "s.svg")
+        assert done.exit_code == 0, done.output
+        assert "0.25 of it" in done.stdout
+        assert (tmp_path / "s.svg").exists()
+        kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "t").iterdir()}
+        assert kept
+        assert compress(module, "--budget", 0.5, "--table", "t").exit_code == 0
+        assert {p: p.stat().st_mtime_ns for p in (tmp_path / "t").iterdir()} == kept
+
+    def test_a_bad_option_is_refused(self, module):
+        line = ("sensitivity", f"{module}:net", "--data", f"{module}:batches", "--no-progress")
+        done = call(*line, "--metric", "flops")
+        assert done.exit_code == 2
+        assert "metric='flops'" in flat(done)
+
+
 class TestReport:
-    def test_it_shows_and_writes_what_was_saved(self, module, tmp_path):
+    def test_it_shows_and_writes_what_was_saved(self, module, tmp_path, monkeypatch):
         assert compress(module, "--budget", 0.5).exit_code == 0
+        monkeypatch.setitem(sys.modules, "matplotlib", None)  # needed for PNG and PDF alone
         done = call("report", "small", "--html", "r.html", "--plot", "r.svg")
         assert done.exit_code == 0
         assert "network" in done.stdout
@@ -233,6 +304,29 @@ class TestReport:
         assert (tmp_path / "r.svg").exists()
         as_json = call("report", "small", "--json")
         assert Report.from_json(as_json.stdout) == load_report("small")
+
+    def test_of_a_model_saved_without_a_report_it_shows_the_layers(self, tmp_path):
+        layers = nn.Sequential(
+            FactorizedConv(16, 8, (3, 3), rank=(4, 2), factorization="tucker"), nn.Conv2d(8, 8, 1)
+        )
+        save(layers, tmp_path / "bare")
+        done = call("report", tmp_path / "bare")
+        assert done.exit_code == 0, done.output
+        row = next(line for line in done.stdout.splitlines() if "tucker" in line)
+        own = 8 * 4 + 16 * 2 + 4 * 2 * 9
+        words = ["0", "8×16×3×3", "tucker", "factorized", "4,", "2", str(own), "(12%)"]
+        assert row.split() == words
+        assert "1 factorized layer" in done.stdout
+        as_json = json.loads(call("report", tmp_path / "bare", "--json").stdout)
+        assert as_json["layers"][0]["rank"] == [4, 2]
+        refused = call("report", tmp_path / "bare", "--html", tmp_path / "r.html")
+        assert refused.exit_code == 2
+        assert "would need a report" in flat(refused)
+        assert not (tmp_path / "r.html").exists()
+
+    def test_of_a_model_without_factorized_layers_it_shows_that_there_is_none(self, tmp_path):
+        save(nn.Sequential(nn.Conv2d(8, 8, 1)), tmp_path / "bare")
+        assert "0 factorized layers" in call("report", tmp_path / "bare").stdout
 
     def test_what_is_not_there_or_damaged(self, tmp_path):
         done = call("report", tmp_path / "none")

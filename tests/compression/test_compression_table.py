@@ -14,7 +14,12 @@ from tenfold import FactorizedConv, compress
 from tenfold.compression import measurement
 from tenfold.compression.running.workers import run_all
 
-OPTIONS = {"progress": False, "factorizations": ("spatial_svd", "tucker"), "correct": False}
+OPTIONS = {
+    "progress": False,
+    "factorizations": ("spatial_svd", "tucker"),
+    "correct": False,
+    "never_slower": False,
+}
 
 
 def network():
@@ -107,7 +112,7 @@ def test_a_damaged_or_foreign_table_is_named(tmp_path):
 
 def test_nothing_but_whole_files_is_left(tmp_path):
     compressed(table=tmp_path)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
 
 
 @pytest.fixture(scope="module")

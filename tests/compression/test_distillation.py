@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tenfold import distill
-from tenfold.compression.distillation.matching import relative
+from tenfold.compression.distillation.matching import Matching, kd, relative
 from tenfold.compression.distillation.training import rate
 from tenfold.model.replace import replace_convolutions, substitute
 
@@ -124,6 +124,99 @@ class TestTraining:
         assert rate(0, 1) == 1
 
 
+def classes(count=4):
+    """Batches with labels, as a loader gives them."""
+    generator = torch.Generator().manual_seed(3)
+    return [[x, torch.randint(5, (len(x),), generator=generator)] for x in inputs(count)]
+
+
+class TestLabels:
+    def test_of_a_loader_as_it_is_the_labels_are_left_out(self):
+        plain, _ = pair()
+        distill(plain, pair()[1], [x for x, _ in classes()], **QUIET)
+        for batches, part in (
+            (classes(), None),
+            ([(y, x) for x, y in classes()], 1),
+            ([{"a": x, "b": y} for x, y in classes()], "a"),
+        ):
+            student, teacher = pair()
+            distill(student, teacher, batches, inputs=part, **QUIET)
+            assert same(state(plain), state(student))
+
+    def test_kd_is_the_divergence_of_softened_classes(self):
+        found, wanted = torch.randn(6, 5), torch.randn(6, 5)
+        theirs = nn.functional.softmax(wanted / 4, 1)
+        own = nn.functional.log_softmax(found / 4, 1)
+        expected = 16 * nn.functional.kl_div(own, theirs, reduction="batchmean")
+        torch.testing.assert_close(kd(found, wanted), expected)
+        with pytest.raises(ValueError, match="needs logits"):
+            kd(found[0], wanted[0])
+
+    @pytest.mark.parametrize("layout", ["rule", "index"])
+    def test_labels_count_a_tenth_beside_it(self, layout):
+        student, teacher = pair()
+        batch = classes(1)[0]
+        given = [batch] if layout == "rule" else [[batch[1], batch[0]]]
+        request = {"lr": 1e-12, "loss": "kd", "inputs": None if layout == "rule" else 1, **QUIET}
+        seen = []
+        matching = Matching.__call__
+
+        def noted(self, *arguments):
+            seen.append(matching(self, *arguments))
+            return seen[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Matching, "__call__", noted)
+            distill(student, teacher, given, **request)
+            distill(student, teacher, [batch[0]], loss="kd", lr=1e-12, **QUIET)
+        logits = student.eval()(batch[0])
+        hard = nn.functional.cross_entropy(logits, batch[1])
+        torch.testing.assert_close(seen[0], 0.9 * seen[1] + 0.1 * hard)
+
+    def test_swapped_models_are_noticed(self):
+        student, teacher = pair()
+        with pytest.raises(ValueError, match=r"the order is distill\(student, teacher"):
+            distill(teacher, student, inputs(2), **QUIET)
+
+
+class TestScore:
+    def scores(self, *values):
+        left = iter(values)
+        return lambda _: next(left)
+
+    def test_it_ends_when_none_is_better_and_keeps_the_best(self):
+        states = []
+
+        def score(model):
+            states.append(state(model))
+            return (1, 3, 2, 3, 9)[len(states) - 1]
+
+        student, teacher = pair()
+        distill(student, teacher, inputs(2), epochs=5, score=score, patience=2, lr=1e-3, **QUIET)
+        assert len(states) == 4
+        assert same(states[1], state(student))
+        assert not same(states[3], state(student))
+
+    def test_it_is_shown_with_the_progress(self, capsys):
+        student, teacher = pair()
+        distill(student, teacher, inputs(2), epochs=2, score=self.scores(0.5, 0.25))
+        shown = capsys.readouterr().err
+        assert "epoch 1: score 0.5, the best so far" in shown
+        assert "epoch 2: score 0.25" in shown
+
+    def test_an_interrupted_training_keeps_the_best_of_before(self, tmp_path):
+        student, teacher = pair()
+        request = {"epochs": 4, "patience": 3, "checkpoint": tmp_path / "d.pt", "lr": 1e-3, **QUIET}
+        whole, part = copy.deepcopy(student), copy.deepcopy(student)
+        distill(
+            whole, teacher, inputs(2), score=self.scores(4, 3, 2, 1), epochs=4, lr=1e-3, **QUIET
+        )
+        with pytest.raises(InterruptionError):
+            distill(part, teacher, Stopping(inputs(2), 5), score=self.scores(4, 3), **request)
+        again = distill(student, teacher, inputs(2), score=self.scores(2, 1), **request)
+        assert same(state(whole), state(again))
+
+
 class InterruptionError(Exception):
     """What a test interrupts with."""
 
@@ -195,6 +288,8 @@ class TestRefusals:
             ({"epochs": 2, "batches": iter(inputs(2))}, "gone through once only"),
             ({"batches": []}, "batches has none"),
             ({"lr": 0}, "lr=0 must be above 0"),
+            ({"loss": "ce"}, "loss='ce' must be one of 'relative', 'kd'"),
+            ({"patience": 2}, "patience=2 needs score="),
             ({"amp": torch.int8}, "amp=torch.int8 must be"),
             ({"features": ["4", "nine"]}, "features has 'nine', which the student has not"),
         ],

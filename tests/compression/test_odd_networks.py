@@ -14,8 +14,10 @@ from torch.utils.checkpoint import checkpoint
 
 from tenfold import FactorizedConv, compress
 from tenfold.compression import engine
+from tenfold.compression.candidates import Speed
 from tenfold.compression.correction.normalisation import recalibrate
-from tenfold.compression.correction.response import respond
+from tenfold.compression.correction.response import answers, responses
+from tenfold.compression.measurement import measuring
 from tenfold.compression.measurement.task import Judge
 from tenfold.compression.moments.importance import importances
 from tenfold.compression.moments.norm import Norm, Seen, shrunk
@@ -35,7 +37,7 @@ def plain():
 
 def compressed(model, **fields):
     options = {"budget": 0.5, "example_inputs": X[:4], "calibration": X.split(4), **fields}
-    return compress(model, progress=False, **options)
+    return compress(model, progress=False, never_slower=False, **options)
 
 
 class Around(nn.Module):
@@ -303,7 +305,9 @@ def test_a_transposed_convolution_with_an_output_size_is_fitted_to_its_own_posit
     model = Sized().double()
     x = torch.randn(6, 4, 7, 5, dtype=torch.float64)
     (layer,) = survey(model, x)
-    response = respond(model, model, layer, [x], 0, importances(model, [layer], [x], 0, 2**20))
+    worth = importances(model, [layer], [x], 0, 2**20)
+    found = answers(model, [layer], [x], {layer.name: 10**6}, worth, 0)
+    response = responses(model, [layer], [x], found, {layer.name: None})[layer.name]
     kernel = read_kernel(model.up).flatten(1)[None]
     torch.testing.assert_close(kernel @ response.seen, response.cross, rtol=1e-5, atol=1e-5)
 
@@ -360,8 +364,10 @@ def test_a_latency_that_no_network_reaches_is_refused(monkeypatch):
         for index, one in enumerate(table.candidates):
             table.candidates[index] = one.model_copy(update={"milliseconds": one.macs / 1e6})
 
-    monkeypatch.setattr(engine, "time_layer", by_macs)
-    monkeypatch.setattr(engine, "time_networks", lambda models, _: [1.0, 1.2][: len(models)])
+    monkeypatch.setattr(measuring, "time_layer", by_macs)
+    monkeypatch.setattr(engine, "time_networks", lambda *_: [1.0])
+    speed = Speed(before=1.0, after=1.2, layers={})
+    monkeypatch.setattr(engine, "time_in_place", lambda *_: speed)
     model = plain()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=r"latency cannot be reached: .*takes 1\.20 of"):
@@ -385,12 +391,12 @@ def broken(where):
     [
         (plain, {"calibration": NAN.split(4)}, ValueError, r"calibration\[2\] has NaN"),
         (plain, {"example_inputs": NAN}, ValueError, "example_inputs has NaN"),
-        (plain, {"calibration": [(X, X)]}, TypeError, r"calibration\[0\] is not.*without labels"),
+        (plain, {"calibration": [(X, X, X)]}, TypeError, r"calibration\[0\] is not.*inputs=0"),
         (plain, {"example_inputs": X[:0]}, ValueError, "example_inputs is empty"),
         (lambda: torch.compile(plain()), {}, TypeError, r"compiled: give model\._orig_mod"),
         (plain, {"evaluate": lambda _: "x"}, TypeError, "evaluate must take a model and return a"),
-        (lambda: broken(...), {}, ValueError, "gives nothing finite"),
-        (lambda: broken(0), {}, RuntimeError, "layer '2' failed: .*values that are NaN"),
+        (lambda: broken(...), {}, ValueError, r"NaN or infinite values in '2\.weight'"),
+        (lambda: broken(0), {}, ValueError, r"NaN or infinite values in '2\.weight'"),
     ],
 )
 def test_what_cannot_be_compressed_is_refused_with_the_remedy(make, fields, kind, message):

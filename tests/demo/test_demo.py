@@ -1,22 +1,22 @@
-"""The demo: the files that the package ships, and the table that it makes of them."""
+"""The demo: the files that the package ships, and the two tables that it makes of them."""
 
-import itertools
-import re
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
 from typer.testing import CliRunner
 
+import tenfold
 from tenfold import FactorizedConv, Implementation, factorizations, implementations
 from tenfold.commands import app as cli
-from tenfold.demo import data, run, show
+from tenfold.demo import budgets, data, formats, measured
 
-RANK, IMAGES = 0.5, 200
+RANK, IMAGES = 0.5, 100
 SHIPPED = ("cnn.safetensors", "fashion_mnist.npz")
+QUICK = {"factorizations": "spatial_svd", "objective": "uniform", "correct": False}
 
 
 @pytest.fixture(scope="module")
@@ -25,68 +25,71 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def images():
-    """The images and labels that the demo is given here."""
-    pixels, labels = data.load_images()
-    return pixels[:IMAGES], labels[:IMAGES]
-
-
-@pytest.fixture(scope="module")
 def plot(tmp_path_factory):
     return tmp_path_factory.mktemp("plot") / "x.png"
 
 
-@pytest.fixture(scope="module")
-def everything(images, plot):
-    """`tenfold demo --rank 0.5 --plot x.png` of every installed pair, for one convolution."""
-    large = run.large_convolutions
+def quickened(monkeypatch):
+    """Judge by few images, time nothing twice, and compress in the quickest way."""
+    monkeypatch.setattr(measured, "JUDGED", IMAGES)
+    monkeypatch.setattr(measured, "SECONDS", 0.0)
+    monkeypatch.setattr(budgets, "CALIBRATION", 32)
+    made = []
+
+    def compress(*arguments, **keywords):
+        made.append(tenfold.compress(*arguments, **keywords, **QUICK))
+        return made[-1]
+
+    monkeypatch.setattr(budgets, "compress", compress)
+    monkeypatch.setenv("COLUMNS", "80")
+    return made
+
+
+def run_demo(*arguments):
+    """Run the command; what it printed, and the numbers behind it."""
+    tables, found = {}, {}
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(run, "large_convolutions", lambda model: large(model)[:1])
-        return run_demo(monkeypatch, images, "--plot", plot)
+        made = quickened(monkeypatch)
+        for name in ("budgets_table", "formats_table"):
+            shown = getattr(tenfold.demo, name)
+
+            def seen(rows, *others, name=name, shown=shown):
+                found.update({one.name: one for one in rows})
+                tables[name] = rows
+                return shown(rows, *others)
+
+            monkeypatch.setattr(tenfold.demo, name, seen)
+        done = CliRunner().invoke(cli.main, ["demo", "--rank", str(RANK), *map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return SimpleNamespace(text=done.stdout, tables=tables, found=found, made=made)
+
+
+@pytest.fixture(scope="module")
+def everything(plot):
+    """`tenfold demo --rank 0.5 --pairs --plot x.png`, of formats for one convolution."""
+    large = formats.large_convolutions
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(formats, "large_convolutions", lambda setting: large(setting)[:1])
+        return run_demo("--pairs", "--plot", plot)
 
 
 @pytest.fixture
-def demo(monkeypatch, images):
-    """Run `tenfold demo --rank 0.5` of some names only, for all convolutions."""
+def setting(monkeypatch):
+    quickened(monkeypatch)
+    return measured.Setting()
 
-    def demo(factorization_names, implementation_names):
+
+@pytest.fixture
+def of_formats(monkeypatch, setting):
+    """What is measured of some formats, run some ways, in all large convolutions."""
+
+    def of_formats(factorization_names, implementation_names):
         monkeypatch.setattr(factorizations, "names", lambda: factorization_names)
         monkeypatch.setattr(implementations, "names", lambda: implementation_names)
-        return run_demo(monkeypatch, images)
+        steps = formats.run_formats(setting, RANK, pairs=True)
+        return {one.name: one for one in steps if isinstance(one, measured.Measured)}
 
-    return demo
-
-
-def run_demo(monkeypatch, images, *arguments):
-    """Run the command without repeating its timings; what it printed, and the numbers behind it."""
-    measured = {}
-    table = show.demo_table
-
-    def seen(found, rank):
-        measured.update({one.name: one for one in found})
-        return table(found, rank)
-
-    monkeypatch.setattr(run, "load_images", lambda: images)
-    monkeypatch.setattr(run, "SECONDS", 0.0)
-    monkeypatch.setattr(cli, "console", Console(width=200))
-    monkeypatch.setattr("tenfold.demo.demo_table", seen)
-    done = CliRunner().invoke(cli.main, ["demo", "--rank", str(RANK), *map(str, arguments)])
-    return SimpleNamespace(done=done, measured=measured)
-
-
-def rows(text):
-    """The rows of the table, as the texts of their cells, each with its network's whole name."""
-    body = re.split(r"─\s*\n", text)[1]
-    found, factorization = [], ""
-    for line in itertools.takewhile(str.strip, body.splitlines()):
-        first, *numbers = re.split(r"\s{2,}", line.strip())
-        if len(numbers) == 5:
-            found.append(
-                [f"{factorization} {first}" if line.startswith("   ") else first, *numbers]
-            )
-        elif not numbers:
-            factorization = first
-    return found
+    return of_formats
 
 
 def refused(**names):
@@ -130,75 +133,93 @@ class TestShippedFiles:
         assert data.accuracy(model, *data.load_images()) >= 0.925
 
 
-class TestTable:
-    def test_it_has_every_pair_that_is_not_refused_after_the_dense_network(self, everything):
-        assert everything.done.exit_code == 0, everything.done.output
+class TestBudgets:
+    def test_the_whole_network_is_compressed_at_two_and_keeps_them(self, everything):
+        original, *compressed = everything.tables["budgets_table"]
+        assert [one.name for one in compressed] == list(budgets.BUDGETS)
+        for one, budget in zip(compressed, budgets.BUDGETS.values(), strict=True):
+            assert 0 < one.macs <= budget * original.macs
+
+    def test_the_numbers_are_those_of_the_networks(self, everything, model):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            quickened(monkeypatch)
+            setting = measured.Setting()
+        original, *compressed = everything.tables["budgets_table"]
+        assert original.accuracy == data.accuracy(model, setting.images, setting.labels)
+        for one, made in zip(compressed, everything.made, strict=True):
+            assert one.accuracy == data.accuracy(made.model, setting.images, setting.labels)
+            assert one.parameters == made.report.parameters.after
+            assert (original.macs, one.macs) == (made.report.macs.before, made.report.macs.after)
+
+    def test_each_is_shown_beside_the_original(self, everything):
+        for one in everything.tables["budgets_table"][1:]:
+            row = next(line for line in everything.text.splitlines() if f" {one.name} " in line)
+            original = everything.found["original"]
+            change = 100 * (one.accuracy - original.accuracy)
+            assert f"{one.accuracy:.1%} ({change:+.1f})" in row
+            assert f" {one.macs / original.macs:.0%} " in row
+            assert f" {one.speed:.2f}×" in row
+
+
+class TestFormats:
+    def test_pairs_are_all_that_are_not_refused(self, everything):
         pairs = [
             f"{factorization} {implementation}"
             for factorization in factorizations.names()
             for implementation in implementations.names()
             if not refused(factorization=factorization, implementation=implementation)
         ]
-        assert [row[0] for row in rows(everything.done.stdout)] == ["dense", *pairs]
+        assert [one.name for one in everything.tables["formats_table"]] == pairs
         assert {"cp mobilenet", "tucker factorized"} <= set(pairs)
         assert "tucker mobilenet" not in pairs
 
-    def test_each_number_stands_beside_the_dense_network_s(self, everything):
-        shown = {row[0]: row[1:] for row in rows(everything.done.stdout)}
-        dense = everything.measured["dense"]
-        assert shown["dense"][0] == f"{dense.accuracy:.1%} +0.0"
-        for name, one in everything.measured.items():
-            accuracy, parameters, macs, milliseconds, error = shown[name]
-            change = 100 * (one.accuracy - dense.accuracy)
-            assert accuracy == f"{one.accuracy:.1%} {change:+.1f}"
-            assert parameters.endswith(f" {one.parameters / dense.parameters:.2f}×")
-            counted = "–" if one.macs is None else f" {one.macs / dense.macs:.2f}×"
-            assert macs.endswith(counted)
-            assert milliseconds.endswith("×")
-            assert error == f"{one.error:.3f}"
+    def test_without_them_each_format_has_one_row(self, monkeypatch, setting):
+        monkeypatch.setattr(setting, "layers", setting.layers[:2])
+        steps = list(formats.run_formats(setting, RANK, pairs=False))
+        names = [one.name for one in steps if isinstance(one, measured.Measured)]
+        assert names == factorizations.names()
 
-    def test_each_way_of_running_gives_the_kernel_and_the_accuracy_of_its_format(self, everything):
-        for name, one in everything.measured.items():
-            if name != "dense":
-                whole = everything.measured[f"{name.split()[0]} reconstructed"]
-                assert one.error == pytest.approx(whole.error, rel=1e-6)
-                assert one.accuracy == pytest.approx(whole.accuracy, abs=1.5 / IMAGES)
-                assert one.parameters == whole.parameters
+    def test_each_way_of_running_has_the_kernel_and_the_accuracy_of_its_format(self, everything):
+        for one in everything.tables["formats_table"]:
+            whole = everything.found[f"{one.name.split()[0]} reconstructed"]
+            assert one.accuracy == pytest.approx(whole.accuracy, abs=1.5 / IMAGES)
+            assert one.parameters == whole.parameters
 
     def test_the_convolution_keeps_the_budget(self, everything, model):
         size = model.get_submodule("conv1").weight.numel()
-        others = everything.measured["dense"].parameters - size
-        for name, one in everything.measured.items():
-            assert name == "dense" or 0 < one.parameters - others <= RANK * size
+        others = everything.found["original"].parameters - size
+        for one in everything.tables["formats_table"]:
+            assert 0 < one.parameters - others <= RANK * size
 
+    def test_the_numbers_are_what_a_direct_computation_gives(self, of_formats, setting):
+        found = of_formats(["tucker"], ["factorized"])["tucker factorized"]
+        model = data.load_cnn()
+        parameters, macs = sum(p.numel() for p in model.parameters()), setting.macs
+        for name in ("conv1", "conv2", "conv3", "conv4"):
+            conv = model.get_submodule(name)
+            layer = FactorizedConv.from_conv(conv, rank=RANK, factorization="tucker")
+            (outer, inner), area = layer.rank, image_size(model, name, setting.images[:1]) ** 2
+            taps = 9 * outer * inner
+            mine = conv.in_channels * inner + taps + outer * conv.out_channels
+            macs += measured.BATCH * area * (mine - conv.weight.numel())
+            parameters += layer.weight.numel() - conv.weight.numel()
+            setattr(model, name, layer.to_conv())
+        assert (found.parameters, found.macs) == (parameters, macs)
+        right = (model(setting.images).argmax(1) == setting.labels).float().mean().item()
+        assert found.accuracy == pytest.approx(right, abs=1.5 / IMAGES)
+        assert found.chain == ((1, 1), (3, 3), (1, 1))
 
-def test_the_numbers_of_a_pair_are_what_a_direct_computation_gives(demo, images):
-    measured = demo(["tucker"], ["factorized"]).measured
-    model, (pixels, labels) = data.load_cnn(), images
-
-    def accuracy():
-        return (model(pixels).argmax(1) == labels).float().mean().item()
-
-    dense, found = measured["dense"], measured["tucker factorized"]
-    parameters = sum(p.numel() for p in model.parameters())
-    assert (dense.parameters, dense.error) == (parameters, pytest.approx(0, abs=1e-6))
-    assert dense.accuracy == pytest.approx(accuracy())
-    gap = norm = macs = dense_macs = 0
-    for name in ("conv1", "conv2", "conv3", "conv4"):
-        conv = model.get_submodule(name)
-        layer = FactorizedConv.from_conv(conv, rank=RANK, factorization="tucker")
-        (outer, inner), area = layer.rank, image_size(model, name, pixels[:1]) ** 2
-        taps = 9 * outer * inner
-        macs += area * (conv.in_channels * inner + taps + outer * conv.out_channels)
-        dense_macs += area * conv.weight.numel()
-        parameters += layer.weight.numel() - conv.weight.numel()
-        approximate = layer.to_conv()
-        gap += (conv.weight - approximate.weight).square().sum().item()
-        norm += conv.weight.square().sum().item()
-        setattr(model, name, approximate)
-    assert (found.parameters, found.macs, dense.macs) == (parameters, macs, dense_macs)
-    assert found.error == pytest.approx((gap / norm) ** 0.5, rel=1e-4)
-    assert found.accuracy == pytest.approx(accuracy(), abs=1.5 / IMAGES)
+    def test_a_random_start_is_seeded(self, monkeypatch):
+        with pytest.MonkeyPatch.context() as patch:
+            quickened(patch)
+            setting = measured.Setting()
+        monkeypatch.setattr(factorizations, "names", lambda: ["block_term"])
+        accuracies = []
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            _, found = formats.run_formats(setting, 0.05, False)
+            accuracies.append(found.accuracy)
+        assert accuracies[0] == accuracies[1]
 
 
 def image_size(model, name, x):
@@ -210,8 +231,15 @@ def image_size(model, name, x):
     raise AssertionError(name)
 
 
+def test_it_fits_eighty_columns_and_no_word_is_broken(everything):
+    assert max(map(len, everything.text.splitlines())) <= 80
+    for name in (*factorizations.names(), *implementations.names(), *budgets.BUDGETS):
+        assert name in everything.text
+    assert "…" not in everything.text
+
+
 def test_the_plot_is_a_png(everything, plot):
-    assert f"drawn: {plot}" in everything.done.stdout.replace("\n", "")
+    assert f"drawn: {plot}" in everything.text.replace("\n", "")
     assert plot.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert plot.stat().st_size > 10_000
 
@@ -220,23 +248,23 @@ class Own(Implementation):
     """A way of running with code of its own, whose MACs nobody counts."""
 
     def plan(self, network, geometry):
-        def convolve(x, factors, bias):
-            kernel = network.to_tensor(factors)
-            return nn.functional.conv2d(x, kernel, bias, geometry.stride, geometry.padding)
+        return partial(convolve, network, geometry)
 
-        return convolve
+
+def convolve(network, geometry, x, factors, bias):
+    kernel = network.to_tensor(factors)
+    return nn.functional.conv2d(x, kernel, bias, geometry.stride, geometry.padding)
 
 
 @pytest.mark.usefixtures("install")
-def test_a_stranger_s_implementation_with_code_of_its_own_is_shown(demo):
+def test_a_stranger_s_implementation_with_code_of_its_own_is_shown(of_formats, setting):
     implementations.register("own", Own)
-    found = demo(["tucker"], ["own"])
-    assert found.done.exit_code == 0, found.done.output
-    assert [row[0] for row in rows(found.done.stdout)] == ["dense", "tucker own"]
+    found = of_formats(["tucker"], ["own"])["tucker own"]
+    assert (found.macs, found.chain) == (None, ())
+    shown = tenfold.demo.formats_table([found], setting.original(), RANK)
+    assert list(shown.columns[4].cells)[-1] == "–"
 
 
-def test_a_stranger_s_broken_package_does_not_stop_it(install, demo):
+def test_a_stranger_s_broken_package_does_not_stop_it(install, of_formats):
     install("acme", {"tenfold.factorizations": {"acme": "acme:Acme"}}, acme="raise OSError")
-    found = demo(["acme", "tucker"], ["factorized"])
-    assert found.done.exit_code == 0, found.done.output
-    assert "tucker factorized" in found.measured
+    assert list(of_formats(["acme", "tucker"], ["factorized"])) == ["tucker factorized"]

@@ -69,6 +69,13 @@ def test_the_readme_and_the_third_party_package_show_the_same_format():
     assert body.strip() in (ROOT / "README.md").read_text()
 
 
+def test_the_readme_s_table_has_each_built_in_format():
+    shown = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    registry = tenfold.factorizations
+    ours = [n for n in registry.names() if registry[n].__module__.startswith("tenfold_plugins")]
+    assert sorted(shown) == ours
+
+
 @pytest.mark.parametrize(
     ("file", "most"),
     [("tenfold_tensor_ring.py", 20), ("pyproject.toml", 11), ("tests/test_laws.py", 6)],

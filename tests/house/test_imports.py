@@ -117,7 +117,9 @@ class TestLayers:
 
     def test_these_tests_see_what_they_look_for(self):
         assert ("tenfold.algebra", "chain_svd") in imported(ROOT / "plugins/tenfold_plugins/tt.py")
-        assert ("tenfold.layer", "FactorizedConv") in imported(ROOT / "core/tenfold/demo/run.py")
+        assert ("tenfold.layer", "FactorizedConv") in imported(
+            ROOT / "core/tenfold/demo/formats.py"
+        )
 
 
 class TestEntryPoints:

@@ -129,3 +129,11 @@ def test_an_error_asked_for_is_the_error_achieved():
 def test_an_option_that_the_format_does_not_take_is_refused():
     with pytest.raises(ValueError, match="'banana'"):
         decompose(normal((4, 3, 3)), rank=2, banana=1)
+
+
+def test_it_prints_what_was_achieved_in_a_line():
+    found = decompose(normal((8, 6, 3, 3)), rank=(4, 3), factorization="tucker", sweeps=0)
+    said = repr(found)
+    assert said.startswith("<Decomposition of (8, 6, 3, 3): tucker, rank (4, 3), 158 of 432 param")
+    assert f"error {found.error:.4g}, sensitivity {found.sensitivity:.3g}, 0 sweeps>" in said
+    assert "\n" not in said

@@ -90,10 +90,10 @@ def format_name(x: Tensor) -> str:
 
 
 def dense_macs(conv: Any, x: Tensor) -> int:
-    """Multiply-accumulates of the dense convolution for one image."""
+    """Multiply-accumulates of the dense convolution for one run on `x`."""
     config = read_config(conv)
     places = x.shape[2:] if config.transposed else conv(x[:1]).shape[2:]
-    return int(conv.weight.numel() * prod(places))
+    return int(len(x) * conv.weight.numel() * prod(places))
 
 
 def _layers(
@@ -128,7 +128,7 @@ def _row(
     task: Task, layer: FactorizedConv, x: Tensor, asked: str, taken: float, dense: float
 ) -> Row:
     try:
-        macs: int | None = layer.macs(x.shape[2:])
+        macs: int | None = len(x) * layer.macs(x.shape[2:])
     except ValueError:  # code of its own
         macs = None
     error = None

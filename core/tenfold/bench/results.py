@@ -13,9 +13,9 @@ T = TypeVar("T")
 class Row(BaseModel):
     """One layer run one way; of dense rows, `factorization` is None.
 
-    `macs` are those of one image. `milliseconds` and `dense_milliseconds` were measured in turn,
-    both in `memory_format`, in which dense is fastest. `error` is the relative error of the kernel,
-    None where no kernel was given.
+    `macs` are those of one run on the layer's input; `milliseconds` and `dense_milliseconds` too,
+    measured in turn, both in `memory_format`, in which dense is fastest. `error` is the relative
+    error of the kernel, None where no kernel was given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

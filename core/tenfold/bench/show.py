@@ -26,14 +26,17 @@ def results_table(results: Results, layer: str) -> Table:
     shape = " × ".join(map(str, results.inputs[layer]))
     shown = Table(
         title=f"{layer}: input {shape}, {dense.memory_format}",
-        caption=f"{where(results)}. Medians, in turn with dense,\n"
-        "in the memory format in which dense is fastest. MACs: for one image.",
+        caption=f"{where(results)}. MACs and ms: of one run on\nthat input, "
+        "medians, in turn with dense, in the memory format\nin which dense is fastest. "
+        "speed: times as fast as dense.",
+        title_justify="left",
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
     errors = any(row.error is not None for row in rows)
     shown.add_column("factorization, implementation", overflow="fold")
-    for title in ("k params", "M MACs", "ms", "× dense", *(("error",) if errors else ())):
+    for title in ("k params", "M MACs", "ms", "speed", *(("error",) if errors else ())):
         shown.add_column(title, justify="right", no_wrap=True)
     best = max(row.speedup for row in rows)
     last: tuple[object, ...] = ()
@@ -56,7 +59,7 @@ def where(results: Results) -> str:
 
 def _cells(row: Row) -> list[str]:
     macs = "–" if row.macs is None else f"{row.macs / 1e6:.1f}"
-    return [f"{row.parameters / 1e3:.1f}", macs, f"{row.milliseconds:.3f}", f"{row.speedup:.2f}"]
+    return [f"{row.parameters / 1e3:.1f}", macs, f"{row.milliseconds:.3f}", f"{row.speedup:.2f}×"]
 
 
 def _error(row: Row) -> str:
@@ -100,7 +103,7 @@ def _panel(axes: Any, rows: list[Row], colors: dict[str, str], errors: bool) -> 
     axes.step(*zip(*front, strict=True), where="post", color="0.5", linewidth=1, zorder=1)
     axes.plot(*zip(*front, strict=True), "o", ms=14, mfc="none", mec="0.5", zorder=2)
     axes.axhline(1, color="0.85", linewidth=1, zorder=0)
-    axes.set_xlabel("relative error of the kernel" if errors else "million MACs for one image")
+    axes.set_xlabel("relative error of the kernel" if errors else "million MACs of one run")
     axes.set_ylabel("time as a fraction of dense's")
     axes.set_xlim(left=0 if not errors else None)
     axes.set_ylim(bottom=0)

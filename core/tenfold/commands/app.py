@@ -2,94 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
-from ..plugin import BAD, list_plugins
 from .bench import bench
-from .compress import compress, report
+from .compress import compress
+from .demo import demo
 from .doctor import doctor
-from .options import check_plot, read_rank
+from .plugins import plugins
+from .report import report
+from .sensitivity import sensitivity
 from .tune import tune
 
-main = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    help="Smaller, faster convolutions by tensor factorization.",
-)
-console = Console()
-main.command()(bench)
-main.command()(compress)
-main.command()(report)
-main.command()(doctor)
-main.command()(tune)
+main = typer.Typer(no_args_is_help=True, add_completion=False)
+for command in (demo, compress, sensitivity, report, bench, tune, plugins, doctor):
+    main.command()(command)
 
 
-@main.command()
-def plugins(
-    load: Annotated[
-        bool, typer.Option("--load", help="Import each; exit 1 if any is broken or ambiguous.")
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tenfold {version('tenfold')}, torch {version('torch')}")
+        raise typer.Exit
+
+
+@main.callback()
+def _of_all(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the installed factorizations, implementations and hooks."""
-    listed = list_plugins(load)
-    if as_json:
-        typer.echo(json.dumps([one.as_dict() for one in listed], indent=2))
-    else:
-        shown = Table()
-        for title in ("kind", "name", "state", "distribution", "target"):
-            shown.add_column(title, overflow="fold", no_wrap=title in ("kind", "name", "state"))
-        for one in listed:
-            style = "red" if one.state in BAD else ""
-            origin = f"{one.distribution} {one.version}"
-            words = (one.kind, one.name, one.state, origin, one.target)
-            shown.add_row(*map(Text, words), style=style)
-        console.print(shown)
-        for one in listed:
-            if one.detail:
-                console.print(f"{one.distribution}:{one.name}: {one.detail}", markup=False)
-    if load and any(one.state in BAD for one in listed):
-        raise typer.Exit(1)
-
-
-@main.command()
-def demo(
-    rank: Annotated[
-        str, typer.Option(help="'same', a fraction of the parameters (0.5) or a rank (16).")
-    ] = "0.5",
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw accuracy against MACs to this PNG, PDF or SVG.")
-    ] = None,
-) -> None:
-    """Compress a trained network by each installed pair, on real images."""
-    from ..demo import LeftOut, Measured, check_rank, demo_table, draw_demo, run_demo
-
-    request = read_rank(rank)
-    try:
-        check_rank(request)
-    except (ValueError, TypeError) as fault:
-        raise typer.BadParameter(str(fault), param_hint="--rank") from None
-    check_plot(plot)
-    found: list[Measured] = []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("")
-        for step in run_demo(request):
-            if isinstance(step, str):
-                progress.update(task, description=step)
-            elif isinstance(step, LeftOut):
-                console.print(f"{step.name} is left out: {step.reason}", markup=False)
-            else:
-                found.append(step)
-    console.print(demo_table(found, rank))
-    if plot is not None:
-        draw_demo(found, plot)
-        console.print(f"drawn: {plot}")
+    """Smaller, faster convolutions by tensor factorization."""

@@ -1,4 +1,4 @@
-"""The commands `tenfold compress` and `tenfold report`."""
+"""The command `tenfold compress`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from ..compression import MANIFEST, Order, check_free, load_report, read_order, save
+from ..compression import MANIFEST, Order, check_free, read_order, save
 from ..compression import compress as run
 from . import options as read
+from .weights import fill
 
 Names = list[str] | None
 Option = typer.Option
@@ -33,12 +32,22 @@ def compress(
         Path | None, Option("--weights", help="The network's numbers: .safetensors, or .pt.")
     ] = None,
     data: Annotated[
-        str | None, Option("--data", help="module:loader of batches of inputs, without labels.")
-    ] = None,
-    evaluate: Annotated[
-        str | None, Option("--evaluate", help="module:function of a network: its score.")
+        str | None, Option("--data", help="module:loader of batches; labels are left out.")
     ] = None,
     inputs: Annotated[
+        str | None, Option("--inputs", help="Which part of a batch counts: an index, or a key.")
+    ] = None,
+    without_data: Annotated[
+        bool | None, Option("--without-data", help="Go on with noise, to try the command out.")
+    ] = None,
+    score: Annotated[
+        str | None, Option("--score", help="module:function of a network: shown, before and after.")
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        Option("--evaluate", help="Likewise, but it steers: slow, and no place for a test set."),
+    ] = None,
+    shapes: Annotated[
         Names, Option("--input", help="Shape to measure on, as 1,3,224,224; once for each input.")
     ] = None,
     budget: Annotated[
@@ -60,10 +69,12 @@ def compress(
         str | None, Option("--objective", help="measured (by default), energy or uniform.")
     ] = None,
     factorizations: Annotated[
-        Names, Option("--factorization", help="A format to use; may be repeated.")
+        Names,
+        Option("--factorization", "--factorizations", help="A format to use; may be repeated."),
     ] = None,
     implementations: Annotated[
-        Names, Option("--implementation", help="A way to run it; may be repeated.")
+        Names,
+        Option("--implementation", "--implementations", help="A way to run it; may be repeated."),
     ] = None,
     include: Annotated[
         Names, Option("--include", help="Only layers of this name, with * and ?; repeat it.")
@@ -94,10 +105,10 @@ def compress(
     Interrupted, the same command goes on where it was. For another budget, what was measured counts
     again. In the file of --config the options have these names too, and the argument `model`.
     """
-    line = {name: value for name, value in locals().items() if name not in ("config", "inputs")}
-    shapes = [read.read_numbers(text, "--input") for text in inputs or ()]
+    line = {name: value for name, value in locals().items() if name not in ("config", "shapes")}
+    sizes = [read.read_numbers(text, "--input") for text in shapes or ()]
     try:
-        order = read_order(config, {**line, "input": shapes})
+        order = read_order(config, {**line, "inputs": read_part(inputs), "input": sizes})
         check_free(order.output, MANIFEST)
     except (ValueError, OSError) as fault:
         raise typer.BadParameter(str(fault)) from None
@@ -115,72 +126,49 @@ def compress(
     typer.echo(f"written: {order.output}; for another budget, what was measured: {order.measured}")
 
 
-def report(
-    directory: Annotated[Path, typer.Argument(help="What `tenfold compress` has written.")],
-    html: Annotated[Path | None, Option("--html", help="Write a page to this file.")] = None,
-    plot: Annotated[
-        Path | None, Option("--plot", help="Draw charts to this PNG, PDF or SVG.")
-    ] = None,
-    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Show what a compression did, layer by layer and in all."""
-    read.check_plot(plot)
-    if html is not None:
-        read.check_folder(html, "--html")
-        read.check_matplotlib("--html")
-    try:
-        found = load_report(directory)
-    except (ValueError, OSError) as fault:
-        raise typer.BadParameter(str(fault), param_hint="DIRECTORY") from None
-    if as_json:
-        typer.echo(found.to_json())
-    else:
-        Console().print(found.table())
-    if html is not None:
-        found.to_html(html)
-        typer.echo(f"written: {html}", err=as_json)
-    if plot is not None:
-        found.plot(plot)
-        typer.echo(f"drawn: {plot}", err=as_json)
-
-
 def read_network(order: Order) -> nn.Module:
     """The network that was asked for, with its numbers, in eval mode."""
     model = read.read_model(order.model, "MODULE:FACTORY").eval()
     if order.weights is not None:
-        try:
-            model.load_state_dict(_numbers(order.weights))
-        except (SafetensorError, RuntimeError, OSError, TypeError, EOFError) as fault:
-            raise typer.BadParameter(f"{order.weights}: {fault}", param_hint="--weights") from None
+        fill(model, order.weights)
     return model
 
 
-def _numbers(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    found: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return found
-
-
 def _arguments(order: Order) -> dict[str, Any]:
-    """The inputs and the score that `compress` takes."""
-    batches = None if order.data is None else _batches(order.data)
+    """The inputs and the scores that `compress` takes."""
+    batches = None if order.data is None else read_batches(order.data)
+    if batches is None and not order.without_data:
+        raise typer.BadParameter(
+            "without inputs of its own a network loses what it has learnt: give batches of them, "
+            "a few hundred samples in all, or --without-data to go on with noise",
+            param_hint="--data",
+        )
     if batches is None and not order.input:
         raise typer.BadParameter(
-            "give batches of inputs, or --input with the shape of one", param_hint="--data"
+            "--without-data needs the shape of a batch, as 1,3,224,224", param_hint="--input"
         )
     if order.input:
         generator = torch.Generator().manual_seed(order.seed)
         example: Any = tuple(torch.randn(shape, generator=generator) for shape in order.input)
     else:
         example = batches[0] if batches else None
-    score = None
-    if order.evaluate is not None:
-        score = read.read_target(order.evaluate, "--evaluate", "function")
-    return {"example_inputs": example, "calibration": batches, "evaluate": score}
+    named = {"score": order.score, "evaluate": order.evaluate}
+    scores = {
+        name: read.read_target(text, f"--{name}", "function")
+        for name, text in named.items()
+        if text is not None
+    }
+    given = {"example_inputs": example, "calibration": batches, "inputs": order.inputs}
+    return {**given, **scores}
 
 
-def _batches(text: str) -> list[Any]:
+def read_part(text: str | None) -> int | str | None:
+    """Which part of a batch: an index, or a key."""
+    return int(text) if text is not None and text.lstrip("-").isdigit() else text
+
+
+def read_batches(text: str) -> list[Any]:
+    """The batches that `module:loader` gives."""
     found = read.read_target(text, "--data", "loader")
     found = found() if callable(found) and not isinstance(found, Iterable) else found
     if not isinstance(found, Iterable):

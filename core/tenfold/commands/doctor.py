@@ -12,6 +12,7 @@ from typing import Annotated
 
 import torch
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -42,9 +43,9 @@ def doctor(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        table = Table(show_header=False)
-        for _ in range(3):
-            table.add_column(overflow="fold")
+        table = Table(show_header=False, box=box.SIMPLE, padding=(0, 1, 0, 0))
+        for wraps in (False, False, True):
+            table.add_column(overflow="fold", no_wrap=not wraps)
         for section, lines in found.items():
             for index, (name, value) in enumerate(lines.items()):
                 style = "red" if value.startswith("WRONG") else ""
@@ -74,7 +75,10 @@ def examine() -> Findings:
 
 def versions() -> dict[str, str]:
     """Of Python, the system and the packages."""
-    found = {"python": sys.version.split()[0], "system": platform.platform()}
+    found = {
+        "python": sys.version.split()[0],
+        "system": platform.platform().replace("-with-", " with "),
+    }
     for name in (*REQUIRED, *OPTIONAL):
         try:
             found[name] = version(name)

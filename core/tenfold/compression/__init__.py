@@ -2,9 +2,10 @@
 
 from .distillation import distill
 from .engine import compress
-from .reporting import Compression, Report
+from .reporting import Compression, Report, Sensitivity
 from .request import CompressionConfig, Order, read_order
-from .storage import MANIFEST, check_free, load, load_report, save
+from .sensitivity import survey as measure_layers
+from .storage import MANIFEST, check_free, has_report, load, load_report, save, saved_layers
 
 __all__ = [
     "MANIFEST",
@@ -12,11 +13,15 @@ __all__ = [
     "CompressionConfig",
     "Order",
     "Report",
+    "Sensitivity",
     "check_free",
     "compress",
     "distill",
+    "has_report",
     "load",
     "load_report",
+    "measure_layers",
     "read_order",
     "save",
+    "saved_layers",
 ]

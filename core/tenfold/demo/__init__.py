@@ -1,10 +1,23 @@
-"""The demonstration: a trained network and real images, every format run every way.
+"""The demonstration: a trained network, real images; compressed whole, and in every format.
 
 Imports any room but the commands. Used by the command `tenfold demo`; it carries data, so it is
 imported when asked for.
 """
 
-from .run import LeftOut, Measured, check_rank, run_demo
-from .show import demo_table, draw_demo
+from .budgets import run_budgets
+from .draw import draw_demo
+from .formats import check_rank, run_formats
+from .measured import LeftOut, Measured, Setting
+from .show import budgets_table, formats_table
 
-__all__ = ["LeftOut", "Measured", "check_rank", "demo_table", "draw_demo", "run_demo"]
+__all__ = [
+    "LeftOut",
+    "Measured",
+    "Setting",
+    "budgets_table",
+    "check_rank",
+    "draw_demo",
+    "formats_table",
+    "run_budgets",
+    "run_formats",
+]

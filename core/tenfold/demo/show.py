@@ -1,82 +1,89 @@
-"""The demo's table and its plot."""
+"""The demo's two tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from rich import box
-from rich.table import Table
+from .budgets import CALIBRATION
+from .measured import BATCH, JUDGED, Measured, Setting
 
-from .run import BATCH, Measured
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
-def demo_table(found: Sequence[Measured], rank: Any) -> Table:
-    """One row for each network, each number beside the dense one's."""
-    dense = found[0]
-    dense_macs = dense.macs or 1
-    threads = torch.get_num_threads()
-    shown = Table(
-        title=f"Fashion-MNIST, 2,000 test images; rank={rank}, nothing fine-tuned",
-        caption="Beside each number the dense network's: points, a fraction, a speed-up.\n"
-        f"MACs: for one image. ms: for {BATCH} images, on {threads} "
-        f"thread{'s' if threads > 1 else ''}, median, in turn.\n"
-        "The first convolution, 0.1 % of the parameters, stays dense.",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+def budgets_table(found: Sequence[Measured], setting: Setting) -> Table:
+    """The original and the network of each budget."""
+    original = found[0]
+    shown = _table(
+        f"A trained network, compressed: Fashion-MNIST, {JUDGED:,} test images",
+        f"By tenfold.compress, from {CALIBRATION} images without labels, no training.\n"
+        f"MACs and ms: of the whole network on a batch of {BATCH} images, on\n"
+        f"{setting.place}. speed: times as fast as the\n"
+        "original, measured in turn.",
+        ("network", "accuracy", "parameters", "MACs", "ms", "speed"),
     )
-    shown.add_column("network", no_wrap=True)
-    for title in ("accuracy", "k params", "M MACs", "ms/batch", "kernel error"):
-        shown.add_column(title, justify="right", no_wrap=title != "kernel error")
-    last = ""
     for one in found:
-        factorization, _, implementation = one.name.partition(" ")
-        if implementation and factorization != last:
-            shown.add_row(factorization)
-        last = factorization
-        speed = one.dense_milliseconds / one.milliseconds
-        macs = "–" if one.macs is None else f"{one.macs / 1e6:.1f} {one.macs / dense_macs:.2f}×"
+        dense = one is original
         shown.add_row(
-            f"  {implementation}" if implementation else one.name,
-            f"{one.accuracy:.1%} {100 * (one.accuracy - dense.accuracy):+.1f}",
-            f"{one.parameters / 1e3:.0f} {one.parameters / dense.parameters:.2f}×",
-            macs,
-            f"{one.milliseconds:.1f} {speed:.2f}×",
-            f"{one.error:.3f}",
+            one.name,
+            _accuracy(one, original),
+            f"{one.parameters / 1e3:.0f} k" + _part(one.parameters, original.parameters),
+            f"{(one.macs or 0) / 1e6:,.0f} M" + _part(one.macs or 0, original.macs or 1),
+            f"{one.milliseconds:.1f}",
+            "" if dense else f"{one.speed:.2f}×",
         )
     return shown
 
 
-def draw_demo(found: Sequence[Measured], path: Path) -> None:
-    """Draw accuracy against MACs.
-
-    Raises `ImportError` without matplotlib, and `ValueError` for a file type it cannot write.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    marks = {"reconstructed": "s", "factorized": "o", "mobilenet": "^"}
-    formats = sorted({one.name.split()[0] for one in found[1:]})
-    dense = found[0]
-    axes.axhline(100 * dense.accuracy, color="0.8", linewidth=1, zorder=0)
-    axes.plot((dense.macs or 0) / 1e6, 100 * dense.accuracy, "k*", markersize=13, label="dense")
-    for one in found[1:]:
-        if one.macs is None:
-            continue
-        factorization, implementation = one.name.split()
-        axes.plot(
-            one.macs / 1e6,
-            100 * one.accuracy,
-            marks.get(implementation, "D"),
-            color=f"C{formats.index(factorization)}",
-            markerfacecolor="none" if implementation == "reconstructed" else None,
-            label=one.name,
+def formats_table(found: Sequence[Measured], original: Measured, rank: Any) -> Table:
+    """One row for each format, or for each pair, beside the original."""
+    shown = _table(
+        f"The same network in each format alone, rank={rank}, nothing corrected",
+        "convolutions: what a 3×3 one became; parameters and MACs: what is left, the\n"
+        "first convolution staying dense; speed: times as fast as the original.",
+        ("format", "convolutions", "accuracy", "params", "MACs", "speed"),
+    )
+    last = ""
+    for one in found:
+        name, _, way = one.name.partition(" ")
+        if way and name != last:
+            shown.add_row(name)
+        last = name
+        shown.add_row(
+            f"  {way}" if way else name,
+            ", ".join("×".join(map(str, size)) for size in one.chain),
+            _accuracy(one, original),
+            f"{one.parameters / original.parameters:.0%}",
+            "–" if one.macs is None else f"{one.macs / (original.macs or 1):.0%}",
+            f"{one.speed:.2f}×",
         )
-    axes.set_xlabel("multiply-accumulates of the replaced convolutions, for one image (millions)")
-    axes.set_ylabel("accuracy on 2,000 test images (%)")
-    axes.set_xlim(left=0)
-    axes.legend(fontsize="small")
-    figure.savefig(path, dpi=150)
+    return shown
+
+
+def _table(title: str, caption: str, columns: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in columns:
+        left = column in ("network", "format", "convolutions")
+        shown.add_column(column, justify="left" if left else "right", no_wrap=True)
+    return shown
+
+
+def _accuracy(one: Measured, original: Measured) -> str:
+    if one is original:
+        return f"{one.accuracy:.1%}"
+    return f"{one.accuracy:.1%} ({100 * (one.accuracy - original.accuracy):+.1f})"
+
+
+def _part(number: float, whole: float) -> str:
+    return "" if number == whole else f" {number / whole:.0%}"

@@ -20,7 +20,7 @@ from .kernel import FactorizedKernel
 from .moment import Moment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Decomposition:
     """A decomposed kernel, and how well it went.
 
@@ -45,6 +45,17 @@ class Decomposition:
     def rank(self) -> int | tuple[int, ...]:
         """The realised rank."""
         return self.kernel.rank
+
+    def __repr__(self) -> str:
+        kernel, numbers = self.kernel, [f"error {self.error:.4g}"]
+        if self.output_error is not None:
+            numbers.append(f"output error {self.output_error:.4g}")
+        numbers += [f"sensitivity {self.sensitivity:.3g}", f"{self.sweeps} sweeps"]
+        part = f"{kernel.numel()} of {prod(kernel.shape)} parameters"
+        return (
+            f"<{type(self).__name__} of {tuple(kernel.shape)}: {kernel.factorization}, "
+            f"rank {self.rank}, {part}, {', '.join(numbers)}>"
+        )
 
 
 def decompose(

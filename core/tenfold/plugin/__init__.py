@@ -9,7 +9,7 @@ from .catalogue import PluginError
 from .factorization import Factorization
 from .hooks import hookimpl, installed_hook, only_hooks, plugin_hooks
 from .implementation import Convolution, Fixed, Implementation, MemoryFormat
-from .listing import BAD, list_plugins
+from .listing import BAD, Listed, list_plugins
 from .plan import Plan, Prepared
 from .registry import Choice, Registry, factorizations, implementations
 
@@ -20,6 +20,7 @@ __all__ = [
     "Factorization",
     "Fixed",
     "Implementation",
+    "Listed",
     "MemoryFormat",
     "Plan",
     "PluginError",

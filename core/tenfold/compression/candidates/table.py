@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ...arguments import check_path
 from ..request import CompressionConfig
 from ..running import Batch
 from .candidate import Candidate
+from .speed import SPEEDS, Speed, read_speeds, write_speeds
 
 FORMAT = "tenfold-table-4"
 MATTERS = (
@@ -57,12 +58,14 @@ class Table:
     """The layers measured so far, of one network, calibration and configuration.
 
     `fingerprint` tells them from others'; `directory`, if any, holds a safetensors file for each
-    layer, with the candidates as JSON in its header.
+    layer, with the candidates as JSON in its header. `speeds` are those of networks that were made
+    of it, by what they were made of and where they ran: the same choices are not timed twice.
     """
 
     fingerprint: str
     directory: Path | None = None
     layers: dict[str, LayerTable] = field(default_factory=dict)
+    speeds: dict[str, Speed] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         candidates = sum(len(one.candidates) for one in self.layers.values())
@@ -88,6 +91,7 @@ class Table:
         for path in sorted(directory.glob("*.safetensors")):
             layer = _read(path, fingerprint)
             table.layers[layer.name] = layer
+        table.speeds = read_speeds(directory / SPEEDS)
         return table
 
     def add(self, layer: LayerTable) -> None:
@@ -95,6 +99,20 @@ class Table:
         self.layers[layer.name] = layer
         if self.directory is not None:
             _write(self.directory, layer, self.fingerprint)
+
+    def timed(
+        self, choices: Mapping[str, Candidate], place: str, time: Callable[[], Speed]
+    ) -> Speed:
+        """How fast the network of some choices is in some place: measured where it is not known."""
+        parts = sorted(
+            (name, one.implementation, one.rank, one.key) for name, one in choices.items()
+        )
+        key = hashlib.sha256(repr((place, parts)).encode()).hexdigest()[:16]
+        if key not in self.speeds:
+            self.speeds[key] = time()
+            if self.directory is not None:
+                write_speeds(self.directory / SPEEDS, self.speeds)
+        return self.speeds[key]
 
 
 def _agree(found: str, wanted: str, what: str) -> None:

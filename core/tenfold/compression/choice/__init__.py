@@ -5,13 +5,17 @@ Imports `candidates` and `measurement`. Used by the engine.
 
 from .plan import Choices, Plan, applied, assemble
 from .refinement import Trial, refined, smallest
+from .speed import Quick, fast, quick
 
 __all__ = [
     "Choices",
     "Plan",
+    "Quick",
     "Trial",
     "applied",
     "assemble",
+    "fast",
+    "quick",
     "refined",
     "smallest",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -45,6 +46,17 @@ class Plan:
             for table, found in zip(self.tables, self.candidates, strict=True)
         ]
         self.scales = [1.0] * len(layers)
+        self.power = 2.0  # of the errors, whose sum is least
+
+    def without(self, name: str, slow: Candidate) -> Plan:
+        """The same without one of a layer's candidates, and those of its kind that cost more."""
+        made, row = copy.copy(self), self.names.index(name)
+        left = [i for i, one in enumerate(self.candidates[row]) if not _as_slow(one, slow)]
+        for field in ("candidates", "costs", "errors"):
+            lists = list(getattr(self, field))
+            lists[row] = [lists[row][index] for index in left]
+            setattr(made, field, lists)
+        return made
 
     def _kept(self, table: LayerTable) -> list[Candidate]:
         """The dense candidate and those that cost less; under `uniform` only of one format.
@@ -70,7 +82,7 @@ class Plan:
         """The smallest fraction that any choice can reach."""
         return (self.fixed + sum(map(min, self.costs))) / self.full
 
-    def choose(self, budget: float, power: float = 2.0) -> Choices:
+    def choose(self, budget: float) -> Choices:
         """One candidate for each layer, within a fraction of the original's cost.
 
         The sum of the errors' powers is least: squares add up where errors are independent.
@@ -82,7 +94,7 @@ class Plan:
             chosen = uniform(self.costs, spendable)
         else:
             losses = [
-                [(scale * error) ** power for error in layer]
+                [(scale * error) ** self.power for error in layer]
                 for layer, scale in zip(self.errors, self.scales, strict=True)
             ]
             chosen = allocate(self.costs, losses, spendable)
@@ -123,6 +135,11 @@ def cost(candidate: Candidate, metric: str) -> float:
     if metric == "macs":
         return candidate.macs
     return float("inf") if candidate.milliseconds is None else candidate.milliseconds
+
+
+def _as_slow(one: Candidate, slow: Candidate) -> bool:
+    kinds = [(c.factorization, c.implementation) for c in (one, slow)]
+    return kinds[0] == kinds[1] and one.macs >= slow.macs
 
 
 def effort(candidate: Candidate) -> int:

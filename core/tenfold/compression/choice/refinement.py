@@ -10,6 +10,7 @@ from .plan import Choices, Plan
 Trial = Callable[[Choices], float]  # the error of the network with these choices
 HALVINGS = 9  # of the interval of budgets
 TOGETHER = 8  # the most parts of a network that are restored one after another
+POWERS = (2.0, 1.0)
 STRETCH = 3.0  # the most by which a layer's predicted error is corrected
 
 
@@ -18,12 +19,15 @@ def refined(plan: Plan, trial: Trial, budget: float) -> Choices:
 
     The first add up the layers' squared errors (independent ones) or the errors themselves (all in
     one direction). Then layers of the better are restored, some neighbours at a time; what that
-    gains, against what was predicted, corrects the prediction for one more.
+    gains, against what was predicted, corrects the prediction for one more, and for the plan.
     """
-    tried = [plan.choose(budget, power) for power in (2.0, 1.0)]
-    found = [(trial(choices), index) for index, choices in enumerate(tried)]
-    error, index = min(found)
-    best, power = tried[index], (2.0, 1.0)[index]
+    plan.scales = [1.0] * len(plan.scales)
+    tried = []
+    for plan.power in POWERS:
+        choices = plan.choose(budget)
+        tried.append((trial(choices), plan.power, choices))
+    error, power, best = min(tried, key=lambda one: one[0])
+    plan.power = power
     changed = [name for name, one in best.items() if one.factorization is not None]
     for names in neighbours(changed, TOGETHER):
         predicted = sum(plan.error_of(n, best[n]) ** power for n in names) ** (1 / power)
@@ -32,8 +36,7 @@ def refined(plan: Plan, trial: Trial, budget: float) -> Choices:
         without = trial({**best, **{name: plan.dense(name) for name in names}})
         gained = max(0.0, error**power - without**power) ** (1 / power)
         plan.rescale(names, min(STRETCH, max(1 / STRETCH, gained / predicted)))
-    again = plan.choose(budget, power)
-    plan.scales = [1.0] * len(plan.scales)
+    again = plan.choose(budget)
     return again if again != best and trial(again) < error else best
 
 

@@ -3,10 +3,9 @@
 Imports `moments`, `candidates` and `measurement`. Used by the engine.
 """
 
-from .normalisation import recalibrate
-from .refit import correct
+from .finishing import Finisher, Made
 
 __all__ = [
-    "correct",
-    "recalibrate",
+    "Finisher",
+    "Made",
 ]

@@ -22,6 +22,22 @@ def relative(found: Tensor, wanted: Tensor) -> Tensor:
     return ratio
 
 
+TEMPERATURE, HARD = 4.0, 0.1  # of both softmaxes; the weight of labels
+
+
+def kd(found: Tensor, wanted: Tensor) -> Tensor:
+    """`T² KL(softmax(wanted / T) ‖ softmax(found / T))`, of logits `(batch, classes, …)`.
+
+    Hinton et al. 2015, arXiv 1503.02531. Raises `ValueError` for what has no axis of classes.
+    """
+    if found.dim() < 2:
+        raise ValueError(f"loss='kd' needs logits (batch, classes, …), not {tuple(found.shape)}")
+    own, theirs = ((x.float() / TEMPERATURE).log_softmax(1) for x in (found, wanted))
+    gap = (theirs.exp() * (theirs - own)).sum(1).mean()
+    loss: Tensor = TEMPERATURE**2 * gap
+    return loss
+
+
 class Matching:
     """The mean loss between the student's and the teacher's outputs, and named layers' outputs.
 
@@ -43,8 +59,12 @@ class Matching:
             for name in features:
                 self._keep(model, name, kept, which)
 
-    def __call__(self, student: nn.Module, batch: Batch) -> Tensor:
-        """Run both on a batch; `student` may be a wrapper around the one that was given."""
+    def __call__(self, student: nn.Module, batch: Batch, labels: Any = None) -> Tensor:
+        """Run both on a batch; `student` may be a wrapper around the one that was given.
+
+        Under `kd` features are matched by `relative`, and labels, where there are some, count
+        beside the teacher by the cross-entropy.
+        """
         with torch.no_grad():
             wanted = tensors(call(self.teacher, batch))
         if not any(one.is_floating_point() for one in wanted):
@@ -53,6 +73,7 @@ class Matching:
                 "give teacher and student that return scores"
             )
         found = tensors(call(student, batch))
+        logits, outputs = found[0], len(found)
         for name, feature in self._found.items():
             found += tensors(feature)
             wanted += tensors(self._wanted[name])
@@ -62,8 +83,16 @@ class Matching:
                     f"the student gives {tuple(one.shape)} where the teacher gives "
                     f"{tuple(other.shape)}: they must be of one architecture"
                 )
-        losses = [self.loss(one, other) for one, other in zip(found, wanted, strict=True)]
-        return torch.stack(losses).mean()
+        soft = self.loss is kd
+        losses = [
+            relative(one, other) if soft and place >= outputs else self.loss(one, other)
+            for place, (one, other) in enumerate(zip(found, wanted, strict=True))
+        ]
+        mean = torch.stack(losses).mean()
+        if not soft or labels is None:
+            return mean
+        known = torch.as_tensor(labels).to(logits.device)
+        return (1 - HARD) * mean + HARD * nn.functional.cross_entropy(logits.float(), known)
 
     def close(self) -> None:
         """Take the hooks away."""

@@ -54,6 +54,15 @@ class Processes:
             return len(batches)
         return -(-len(batches) // self.count)
 
+    def first(self, value: float) -> float:
+        """The first process's value, in each of them."""
+        if self.count == 1:
+            return value
+        place = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        shared = torch.tensor([value], dtype=torch.float64, device=place)
+        distributed.broadcast(shared, 0)
+        return float(shared)
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.count > 1:

@@ -1,4 +1,4 @@
-"""Fine-tune a compressed network against its original, without labels."""
+"""Fine-tune a compressed network against its original."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ...arguments import (
-    check_batches,
     check_flag,
-    check_model,
     check_names,
-    check_number,
     check_path,
 )
-from ..running import Batch, shown
+from ..running import Batch, Part, check_part, parted, shown
+from .asked import check_score, check_training, read_loss
 from .checkpoint import read_checkpoint, write_checkpoint
+from .epochs import Epochs, Score
 from .matching import Loss, Matching, relative
 from .processes import Processes, joined
 
@@ -37,7 +36,10 @@ def distill(
     *,
     epochs: int = 1,
     lr: float = 1e-4,
-    loss: Loss = relative,
+    inputs: Part = None,
+    loss: Loss | str = relative,
+    score: Score | None = None,
+    patience: int | None = None,
     features: Sequence[str] = (),
     amp: torch.dtype | None = None,
     checkpoint: str | Path | None = None,
@@ -53,10 +55,19 @@ def distill(
     gradients are averaged (`DistributedDataParallel`): the script needs no change.
 
     Args:
-        batches: inputs without labels: tensors, tuples of arguments or dicts of keywords. They are
-            gone through `epochs` times.
+        batches: a list or a `DataLoader` as it is, gone through `epochs` times. What `forward`
+            takes is taken whole; of a tuple or list that it does not take the last part is labels,
+            and of a dict what is under "label", "labels", "target", "targets" or "y".
+        inputs: which part of a batch the model takes, where that rule does not do: an index, a key
+            or a function of the batch.
         loss: of two tensors, the student's and the teacher's; by default `‖s − t‖² / ‖t‖²`. With
-            several outputs or features it is the mean over them.
+            several outputs or features it is the mean over them. `"kd"` is the divergence of
+            softened classes, `(batch, classes, …)`, with a tenth of the cross-entropy beside it
+            where batches have labels; other losses leave labels out.
+        score: a function of the student, higher being better, taken after each epoch and shown with
+            the progress; the student ends as it was after the best. Give it other samples than a
+            test set's, which would be none any more.
+        patience: after so many epochs without a better score it ends.
         features: names of layers, in both, whose outputs are matched as well.
         amp: a dtype to run in where that is safe, as `torch.bfloat16`.
         checkpoint: a file that is written every 100 steps and at the end, and from which the same
@@ -73,15 +84,19 @@ def distill(
     >>> distill(student, teacher, [torch.randn(4, 3, 8, 8)], progress=False) is student
     True
     """
-    trained = _check(student, teacher, batches, epochs, lr, amp)
+    trained = check_training(student, teacher, batches, epochs, lr, amp)
+    check_part("inputs", inputs)
+    check_score(score, patience)
+    measure = read_loss(loss)
     check_names("features", features)
     check_flag("progress", progress)
     place = None if checkpoint is None else check_path("checkpoint", checkpoint)
     device = trained[0].device
-    matching = Matching(student, teacher, features, loss)
+    matching = Matching(student, teacher, features, measure)
     try:
         with joined(device) as processes, _inference(student, teacher):
-            training = Training(student, trained, matching, lr, amp, processes)
+            judged = Epochs(score, patience, processes)
+            training = Training(student, trained, matching, lr, amp, processes, judged, inputs)
             if place is not None and place.exists():
                 training.restore(place, device)
             training.run(batches, epochs, place, progress and processes.rank == 0)
@@ -101,6 +116,8 @@ class Training:
     lr: float
     amp: torch.dtype | None
     processes: Processes
+    judged: Epochs
+    inputs: Part = None
     steps: int = 0
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
@@ -128,17 +145,26 @@ class Training:
                         self.step(model, batch, total)
                         if self.steps % SAVED_EVERY == 0:
                             self.save(place)
+                if before and epoch >= len(self.judged.scores):
+                    said = self.judged.judge(self.student)
+                    bar.say(said)
+                    if said is not None:
+                        self.save(place)
+                if self.judged.over:
+                    break
         if not before:
             raise ValueError("batches has none: give some inputs")
         if self.steps > done:
             self.save(place)
+        self.judged.settle(self.student)
 
     def step(self, model: nn.Module, batch: Batch, total: int | None) -> None:
         """One batch, and one step of the optimizer."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * rate(self.steps, total)
         with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
-            loss: Tensor = self.matching(model, batch)
+            given, labels = parted(self.student, batch, "a batch", self.inputs)
+            loss: Tensor = self.matching(model, given, labels)
         if not bool(torch.isfinite(loss)):
             found = float(loss.detach())
             raise FloatingPointError(
@@ -162,6 +188,7 @@ class Training:
                 "student": self.student.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
+                "judged": self.judged.state(),
             }
             write_checkpoint(place, state)
         self.processes.wait()
@@ -178,6 +205,7 @@ class Training:
             self.student.load_state_dict(state["student"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
+            self.judged.restore(state["judged"])
             self.steps = int(state["steps"])
         except (KeyError, RuntimeError, ValueError) as fault:
             raise ValueError(f"checkpoint={place} is of another student: {fault}") from None
@@ -204,31 +232,3 @@ def _inference(student: nn.Module, teacher: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def _check(
-    student: Any, teacher: Any, batches: Any, epochs: Any, lr: Any, amp: Any
-) -> list[nn.Parameter]:
-    """Refuse bad arguments; the parameters that are to be trained."""
-    for name, model in (("student", student), ("teacher", teacher)):
-        check_model(name, model)
-    check_batches("batches", batches)
-    trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
-    if not trained:
-        raise ValueError("student has no parameter that requires a gradient: nothing to train")
-    theirs = {id(parameter) for parameter in teacher.parameters()}
-    if any(id(parameter) in theirs for parameter in trained):
-        raise ValueError(
-            "student and teacher share parameters, so that training one changes the other: give "
-            "copy.deepcopy(student), or freeze what they share"
-        )
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-        raise ValueError(f"epochs={epochs!r} must be an int of at least 1")
-    if epochs > 1 and isinstance(batches, Iterator):
-        raise ValueError(f"batches is gone through once only, and epochs={epochs}: give a list")
-    check_number("lr", lr)
-    if not lr > 0:
-        raise ValueError(f"lr={lr!r} must be above 0")
-    if not any(amp is known for known in (None, torch.bfloat16, torch.float16)):
-        raise ValueError(f"amp={amp!r} must be torch.bfloat16, torch.float16 or None")
-    return trained

@@ -3,22 +3,22 @@
 Imports `candidates` and what is before it. Used by `choice` and `correction`.
 """
 
-from .latency import time_layer, time_networks
-from .measuring import PASSES, SCORES, few, levels_of
+from .in_place import time_in_place
+from .judges import Judges
+from .latency import time_networks
+from .measuring import measured
 from .prediction import calibrated, interpolated
 from .task import Evaluate, Judge, Task, score
 
 __all__ = [
-    "PASSES",
-    "SCORES",
     "Evaluate",
     "Judge",
+    "Judges",
     "Task",
     "calibrated",
-    "few",
     "interpolated",
-    "levels_of",
+    "measured",
     "score",
-    "time_layer",
+    "time_in_place",
     "time_networks",
 ]

@@ -96,7 +96,7 @@ class Judge:
         return found.relative
 
 
-def score(model: nn.Module, evaluate: Evaluate) -> float:
+def score(model: nn.Module, evaluate: Evaluate, name: str = "evaluate") -> float:
     """What the user's function gives, as a float; the training flags are as before afterwards."""
     modes = {module: module.training for module in model.modules()}
     try:
@@ -105,7 +105,7 @@ def score(model: nn.Module, evaluate: Evaluate) -> float:
             found: Any = evaluate(model)
         return float(found)
     except (TypeError, ValueError) as fault:
-        raise TypeError(f"evaluate must take a model and return a number: {fault}") from fault
+        raise TypeError(f"{name} must take a model and return a number: {fault}") from fault
     finally:
         for module, training in modes.items():
             module.training = training

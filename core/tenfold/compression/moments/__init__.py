@@ -4,10 +4,11 @@ Imports `running` and `survey`. Used by `candidates` and `correction`.
 """
 
 from .gathering import effective, groups_within, is_wide, measure
-from .importance import Importance, importances, scaling
+from .importance import Importance
 from .norm import Norm, Seen
 from .patches import Patches
 from .sampling import FEW, Sampling, plenty
+from .worth import weighed
 
 __all__ = [
     "FEW",
@@ -18,9 +19,8 @@ __all__ = [
     "Seen",
     "effective",
     "groups_within",
-    "importances",
     "is_wide",
     "measure",
     "plenty",
-    "scaling",
+    "weighed",
 ]

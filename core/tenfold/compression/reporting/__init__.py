@@ -3,16 +3,22 @@
 Imports `choice` and what is before it. Used by the engine and by `storage`.
 """
 
-from .findings import Change, LayerReport, Point
+from .findings import Change, LayerReport, Point, Slower
 from .report import Report
 from .result import Compression
+from .saying import say
+from .sensitivity import LayerCost, Sensitivity
 from .summary import summarise
 
 __all__ = [
     "Change",
     "Compression",
+    "LayerCost",
     "LayerReport",
     "Point",
     "Report",
+    "Sensitivity",
+    "Slower",
+    "say",
     "summarise",
 ]

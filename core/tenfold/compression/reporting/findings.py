@@ -67,13 +67,28 @@ class Point(BaseModel):
     score: Number | None
 
 
+class Slower(BaseModel):
+    """Why a network is slower than the original: what its budget asks for.
+
+    `layers` are those that are slower than dense in their place, the costliest first; `budget` is
+    the smallest that was found at which the network is faster, None where none was.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[str, ...]
+    budget: Number | None
+
+
 class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 
-    MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`.
+    MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`, of
+    each network in its better memory format.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
-    user's `evaluate` gave. `curve` has a point for each budget that was asked for. `passes` says
-    how often the network was run on the whole calibration, in all; `device` is what was timed.
+    user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
+    `warnings` say why these numbers are to be doubted, if they are. `passes`
+    says how often the network was run on the whole calibration, in all; `device` is what was timed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,7 +103,9 @@ class Findings(BaseModel):
     error: Number
     score: Change | None
     curve: tuple[Point, ...] = ()
+    warnings: tuple[str, ...] = ()
     passes: Number = 0.0
+    slower: Slower | None = None  # None where the network is faster, or need not be
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str
     threads: int

@@ -73,6 +73,7 @@ def fragment(report: Findings) -> str:
     advice = words.advice(report)
     return f"""<div class=tenfold><style>{STYLE}</style><main>
 <h1>{escape(_headline(report))}</h1>
+<p><b>{escape(words.doubt(report.warnings) or "")}</b></p>
 <p>{escape(" · ".join(words.changes(report)))} · {escape(words.place(report))}</p>
 <p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.
 {escape(advice or "")}</p>

@@ -11,7 +11,7 @@ from ...tuning import device_name
 from ..choice import Choices, Plan
 from ..request import CompressionConfig
 from ..survey import Layer
-from .findings import Change, LayerReport, Point
+from .findings import Change, LayerReport, Point, Slower
 from .report import Report
 from .words import METRICS
 
@@ -28,7 +28,9 @@ def summarise(
     error: float,
     score: Change | None,
     curve: Sequence[Point],
+    warnings: tuple[str, ...],
     passes: float,
+    slower: Slower | None,
     inputs: tuple[tuple[int, ...], ...],
     device: torch.device,
 ) -> Report:
@@ -49,7 +51,9 @@ def summarise(
         error=error,
         score=score,
         curve=tuple(curve),
+        warnings=warnings,
         passes=passes,
+        slower=slower,
         inputs=inputs,
         device=device_name(device),
         threads=torch.get_num_threads(),

@@ -80,7 +80,8 @@ def _title(report: Findings) -> Text:
     lines = [" · ".join(words.changes(report)), words.place(report)]
     if report.score is not None:
         lines.append(f"score {report.score.before:.4f} → {report.score.after:.4f}")
-    return Text("\n".join(lines))
+    doubt = words.doubt(report.warnings)
+    return Text("\n".join(lines if doubt is None else [doubt, *lines]))
 
 
 def _caption(report: Findings, usual: str | None) -> Text:

@@ -6,6 +6,7 @@ Counts are written by what is left of them, `25%`; a `2.00×` is always a speed:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from .findings import Change, Findings, LayerReport
 
@@ -115,4 +116,11 @@ def advice(report: Findings) -> str | None:
     return (
         f"No faster on this machine, for all that it has fewer {METRICS[report.metric]}: "
         "metric='latency' takes only what is measured to be."
+    )
+
+
+def doubt(warnings: Sequence[str]) -> str | None:
+    """Why numbers are to be doubted, if they are."""
+    return (
+        f"Take care: {'; '.join(warnings)}. Give a few hundred real inputs." if warnings else None
     )

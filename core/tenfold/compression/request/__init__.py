@@ -3,6 +3,7 @@
 Imports the registries. Used by every stage.
 """
 
+from .asked import check_asked
 from .config import CompressionConfig, Metric, Objective
 from .order import Order, read_order
 from .validation import first_fault
@@ -12,6 +13,7 @@ __all__ = [
     "Metric",
     "Objective",
     "Order",
+    "check_asked",
     "first_fault",
     "read_order",
 ]

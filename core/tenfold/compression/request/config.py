@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ...plugin import factorizations, implementations
 
+SINGULAR = {"factorization": "factorizations", "implementation": "implementations"}
+ARGUMENTS = ("example_inputs", "calibration", "inputs", "score", "evaluate", "executor", "table")
 Metric = Literal["parameters", "macs", "latency"]
 Objective = Literal["measured", "energy", "uniform"]
 
@@ -30,12 +34,15 @@ class CompressionConfig(BaseModel):
         objective: how layers are weighed against each other: by the `"measured"` change of the
             network's output when one alone is compressed, by the `"energy"` of each layer's own
             output, or not (`"uniform"`: the same fraction of every layer).
-        factorizations, implementations: the names that may be used.
+        factorizations, implementations: the names that may be used; `factorization` and
+            `implementation` are the same.
         include, exclude: which layers: names with `*` and `?`, classes, or functions of a name and
             a module; all convolutions and linear layers by default.
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
         correct: fit the layers to the original's responses, one after another: the compressed
             ones, and dense ones that come after these.
+        never_slower: measure what comes out against what went in; layers that are slower than dense
+            in their place get another candidate or stay dense, within the budget.
         holdout: the fraction of the calibration that corrections are judged on.
         probes: how many calibration batches the single layers' errors are measured on.
         memory: the most bytes that moments, or stored activations, take at a time.
@@ -62,6 +69,7 @@ class CompressionConfig(BaseModel):
     exclude: tuple[Any, ...] = ()
     multiple: int | None = Field(None, ge=1)
     correct: bool = True
+    never_slower: bool = True
     holdout: float = Field(0.25, gt=0, lt=1)
     probes: int = Field(4, ge=1)
     memory: int = Field(2**30, ge=2**20)
@@ -85,16 +93,28 @@ class CompressionConfig(BaseModel):
                 "as keywords, compress(…, **fields)"
             )
         given = {} if config is None else config.model_dump(exclude_unset=True)
+        known = [*cls.model_fields, *(ARGUMENTS if cls is CompressionConfig else ())]
         try:
-            return cls(**{**given, **fields})
+            return cls(**{**given, **plural(fields)})
         except ValidationError as fault:
-            first = fault.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            reason = first["msg"].removeprefix("Value error, ")
-            if first["type"] == "extra_forbidden":
-                reason = f"is no option: the options are {', '.join(cls.model_fields)}"
-            label = f"{name}={first['input']!r}: " if name else ""
-            raise ValueError(f"{label}{reason}") from None
+            raise ValueError(_fault(fault, known)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name(cls, given: Any) -> Any:
+        return plural(given) if isinstance(given, dict) else given
+
+    @field_validator("budget", "budgets", mode="before")
+    @classmethod
+    def _no_percentage(cls, value: Any) -> Any:
+        several = value if isinstance(value, Sequence) else (value,)
+        large = [one for one in several if isinstance(one, int | float) and 1 <= one < 100]
+        if large:
+            raise ValueError(
+                "it must be above 0 and below 1, the fraction of the original that may be left, as "
+                f"{large[0] / 100 if large[0] > 1 else 0.25:g}"
+            )
+        return value
 
     @field_validator("factorizations", "implementations", "include", "exclude", mode="before")
     @classmethod
@@ -139,9 +159,29 @@ class CompressionConfig(BaseModel):
         return self
 
 
+def plural(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields, each of `SINGULAR` under its one name; `ValueError` where it has both."""
+    for one, several in SINGULAR.items():
+        if one in fields and several in fields:
+            raise ValueError(f"{one} and {several} are the same: give one of them")
+    return {SINGULAR.get(name, name): value for name, value in fields.items()}
+
+
 def _installed(names: tuple[str, ...], registry: Any) -> tuple[str, ...]:
     if not names:
         raise ValueError("name at least one")
     for name in names:
         registry[name]
     return tuple(name.lower() for name in names)
+
+
+def _fault(fault: ValidationError, known: Sequence[str]) -> str:
+    """The first fault, in a line: the option, its value, and what to give instead."""
+    first = fault.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]!r}? The" if near else "the"
+        reason = f"is no option: {hint} options are {', '.join(known)}"
+    return f"{name}={reprlib.repr(first['input'])}: {reason}" if name else reason

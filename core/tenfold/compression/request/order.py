@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from .config import CompressionConfig
+from .config import CompressionConfig, plural
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,16 +21,21 @@ class Order(CompressionConfig):
     """A compression with the names of all that it takes: what a TOML file may hold.
 
     The fields of `CompressionConfig` and, as `module:name`, `model` (a function that returns the
-    network), `data` (one that returns batches of inputs, or the batches) and `evaluate` (a function
-    of a network that returns a score); `weights`, a file of the network's numbers; `input`, shapes
-    of random inputs that are measured on instead of the first batch; `output`, the directory to
-    write; `table`, where what is measured is kept, by default beside it; and `threads`.
+    network), `data` (one that returns batches, or the batches; `inputs` says which part of one the
+    network takes, an index or a key), `score` and `evaluate` (functions of a network that return a
+    number; the second steers); `weights`, a file of the network's numbers; `input`, shapes of
+    random inputs that are measured on instead of the first batch; `without_data`, to go on with
+    nothing else; `output`, the directory to write; `table`, where what is measured is kept, by
+    default beside it; and `threads`.
     """
 
     model: str
     output: Path
     weights: Path | None = None
     data: str | None = None
+    inputs: int | str | None = None
+    without_data: bool = False
+    score: str | None = None
     evaluate: str | None = None
     input: tuple[tuple[int, ...], ...] = ()
     table: Path | None = None
@@ -63,6 +68,6 @@ def read_order(file: Path | None, line: Mapping[str, Any]) -> Order:
     for name in ("model", "output"):
         if name not in asked and name not in given:
             raise ValueError(f"{name} is missing: give it on the line, or in the file of --config")
-    found = Order.parse(None, {**given, **asked})
+    found = Order.parse(None, {**plural(given), **asked})
     assert isinstance(found, Order)
     return found

@@ -3,6 +3,7 @@
 Imports nothing of ours. Used by every stage of a compression.
 """
 
+from .batches import Part, check_call, check_part, check_runs, parted
 from .counting import Runs, counted, size
 from .inference import (
     Batch,
@@ -10,8 +11,8 @@ from .inference import (
     batched,
     call,
     change,
-    check_call,
     check_finite,
+    check_weights,
     copied,
     evaluating,
     hooked,
@@ -27,6 +28,7 @@ from .workers import run_all
 __all__ = [
     "Batch",
     "Difference",
+    "Part",
     "Progress",
     "Runs",
     "batched",
@@ -34,12 +36,16 @@ __all__ = [
     "change",
     "check_call",
     "check_finite",
+    "check_part",
+    "check_runs",
+    "check_weights",
     "copied",
     "counted",
     "evaluating",
     "hooked",
     "members",
     "outputs",
+    "parted",
     "run_all",
     "shapes",
     "shown",

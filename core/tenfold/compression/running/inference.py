@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.backends import mha
+from torch.nn.parameter import is_lazy
 from torch.utils import checkpoint
 
 from .counting import count
@@ -36,21 +36,18 @@ def arguments_of(batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (tuple(batch), {}) if isinstance(batch, tuple | list) else ((batch,), {})
 
 
-def check_call(model: nn.Module, batch: Batch, name: str) -> None:
-    """Refuse, with a `TypeError`, a batch that is not what the model's `forward` takes."""
-    arguments, keywords = arguments_of(batch)
-    try:
-        signature = inspect.signature(model.forward)
-    except ValueError:
-        return
-    try:
-        signature.bind(*arguments, **keywords)
-    except TypeError as fault:
-        raise TypeError(
-            f"{name} is not what the model takes ({fault}): give a tensor, a tuple of arguments or "
-            "a dict of keywords, without labels; a dict that is one argument as ({…},), and a list "
-            "as ([…],)"
-        ) from None
+@torch.no_grad()
+def check_weights(model: nn.Module) -> None:
+    """Refuse, with a `ValueError`, a model whose parameters are not made yet, or not finite."""
+    for name, value in model.named_parameters():
+        if is_lazy(value):
+            raise ValueError(
+                "the model has parameters that are not made yet: run it on an input first"
+            )
+        if not value.is_meta and not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                f"model has NaN or infinite values in {name!r}: repair or re-train it first"
+            )
 
 
 def check_finite(model: nn.Module, batch: Batch, name: str) -> None:

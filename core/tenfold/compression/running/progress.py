@@ -15,6 +15,11 @@ class Progress:
     def __init__(self, display: Any = None) -> None:
         self._display = display
 
+    def say(self, text: str | None) -> None:
+        """Leave a line above the bar, where there is one."""
+        if self._display is not None and text is not None:
+            self._display.console.print(text, markup=False, highlight=False)
+
     def over(
         self,
         items: Iterable[T],

@@ -5,12 +5,16 @@ Imports `reporting`. Used by the commands.
 
 from .directory import check_free
 from .files import load, load_report, save
+from .layers import SavedLayers, has_report, saved_layers
 from .manifest import MANIFEST
 
 __all__ = [
     "MANIFEST",
+    "SavedLayers",
     "check_free",
+    "has_report",
     "load",
     "load_report",
     "save",
+    "saved_layers",
 ]

@@ -5,18 +5,23 @@ Imports `running`. Used by every later stage.
 
 from .behaviour import observe
 from .calibration import divide, filled, thinned
+from .doubts import doubts
 from .layers import Layer, chosen, select, staying, survey
 from .parting import neighbours
+from .subject import Subject, surveyed
 
 __all__ = [
     "Layer",
+    "Subject",
     "chosen",
     "divide",
+    "doubts",
     "filled",
     "neighbours",
     "observe",
     "select",
     "staying",
     "survey",
+    "surveyed",
     "thinned",
 ]

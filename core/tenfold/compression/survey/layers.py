@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import is_lazy
 
 from ...layer import PLAIN, TRANSPOSED, ConvConfig, FactorizedConv, read_config
 from ...plugin import plugin_hooks
@@ -103,11 +102,9 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     A module that stands in several places is one layer; each of its calls counts. The model is left
     as it was. A layer that cannot be replaced has a `reason`.
 
-    Raises `ValueError` for a network without any that is called, or with lazy parameters, and where
+    Raises `ValueError` for a network without any that is called, and where
     `example_inputs` has no sample.
     """
-    if any(is_lazy(parameter) for parameter in model.parameters()):
-        raise ValueError("the model has parameters that are not made yet: run it on an input first")
     layers: dict[nn.Module, Layer] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         if module in layers:

@@ -1,0 +1,81 @@
+"""The network of some choices: assembled, corrected, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..candidates import Table
+from ..choice import Choices, Trial, applied, assemble
+from ..measurement import Evaluate, Judges, score
+from ..moments import Importance
+from ..request import CompressionConfig
+from ..running import Progress, copied
+from ..survey import Subject
+from .normalisation import recalibrate
+from .refit import correct
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network and what it is worth: its error, and what the user's `evaluate` gives."""
+
+    choices: Choices
+    model: nn.Module
+    error: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Finisher:
+    """Makes networks of choices."""
+
+    subject: Subject
+    table: Table
+    judges: Judges
+    importance: Callable[[], Importance]
+    config: CompressionConfig
+    progress: Progress
+    evaluate: Evaluate | None
+
+    def assembled(self, choices: Choices) -> nn.Module:
+        """A copy of the original with the chosen layers, as they were decomposed."""
+        return assemble(copied(self.subject.model), self.subject.layers, self.table, choices)
+
+    def trial(self, judge: Callable[[nn.Module], float]) -> Trial:
+        """What judges choices, uncorrected."""
+
+        def judged(choices: Choices) -> float:
+            subject = self.subject
+            with applied(subject.model, subject.layers, self.table, choices) as changed:
+                return judge(changed)
+
+        return judged
+
+    def finished(self, choices: Choices, correcting: bool) -> Made:
+        """The network of some choices, corrected or not."""
+        model = self.assembled(choices)
+        if correcting:
+            self._correct(model)
+        error = self.judges.final.change(model)
+        found = None if self.evaluate is None else score(model, self.evaluate)
+        return Made(choices, model, error, found)
+
+    def _correct(self, model: nn.Module) -> None:
+        """Fit the layers to the original's responses, and the normalisations."""
+        subject, config = self.subject, self.config
+        steps = correct(
+            subject.model,
+            model,
+            subject.layers,
+            subject.fitted,
+            self.judges.final,
+            config.seed,
+            self.importance(),
+            config.memory,
+        )
+        for _ in self.progress.over(steps, "correction", len(subject.layers), str):
+            pass
+        recalibrate(model, subject.fitted, self.judges.final)

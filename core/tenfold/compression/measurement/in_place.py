@@ -1,0 +1,134 @@
+"""Milliseconds of two networks, run in turn, and of their layers in their places."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.backends import mha
+
+from ..candidates import Speed
+from ..running import Batch, call, copied, counted, evaluating, hooked
+from ..survey import Layer
+
+SECONDS = 1.5  # after which no more rounds begin
+ROUNDS = 3, 15  # at least, at most
+Times = dict[str, list[float]]
+
+
+def time_in_place(
+    original: nn.Module, compressed: nn.Module, layers: Sequence[Layer], example: Batch
+) -> Speed:
+    """Run both in turn, each in its better memory format.
+
+    The time is bounded: of a network that takes long there are few rounds, whose least count.
+    """
+    names = [layer.name for layer in layers]
+    with counted(), _together():  # they are no runs over the calibration
+        sides = [_better(model, example) for model in (original, compressed)]
+        found: list[Times] = [{}, {}]
+        ends = time.perf_counter() + SECONDS
+        for turn in range(ROUNDS[1]):
+            if turn >= ROUNDS[0] and time.perf_counter() > ends:
+                break
+            for side in (turn % 2, 1 - turn % 2):
+                for name, seconds in _run(*sides[side], names).items():
+                    found[side].setdefault(name, []).append(1000 * seconds)
+    before, after = found
+    return Speed(
+        before=median(before.pop("")),
+        after=median(after.pop("")),
+        layers={
+            name: (_clock(before[name]), _clock(after[name]))
+            for name in names
+            if name in before and name in after
+        },
+    )
+
+
+def _clock(times: Sequence[float]) -> tuple[float, float]:
+    return min(times), median(times)
+
+
+def _better(model: nn.Module, example: Batch) -> tuple[nn.Module, Batch]:
+    """The network and the batch as they are, or with channels last, whichever runs faster."""
+    last = _channels_last(example)
+    if last is None:
+        return model, example
+    try:
+        packed: Any = copied(model)
+        packed.to(memory_format=torch.channels_last)
+        times = [
+            min(_run(one, batch, ())[""] for _ in range(3))
+            for one, batch in ((model, example), (packed, last))
+        ]
+    except (RuntimeError, ValueError):  # it takes views that this format does not have
+        return model, example
+    return (model, example) if times[0] <= times[1] else (packed, last)
+
+
+def _channels_last(batch: Batch) -> Batch | None:
+    """The same in that format; None where it has no images."""
+    if isinstance(batch, Tensor):
+        return batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else None
+    if isinstance(batch, Mapping):
+        found = {name: _channels_last(one) for name, one in batch.items()}
+        some = any(one is not None for one in found.values())
+        return {n: batch[n] if one is None else one for n, one in found.items()} if some else None
+    if isinstance(batch, tuple | list):
+        parts = [_channels_last(one) for one in batch]
+        some = any(one is not None for one in parts)
+        pairs = zip(batch, parts, strict=True)
+        return tuple(old if new is None else new for old, new in pairs) if some else None
+    return None
+
+
+def _run(model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, float]:
+    """Seconds of one run, under "", and of all calls of some layers in it."""
+    found: dict[str, float] = {}
+    begun: dict[str, float] = {}
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    def before(name: str) -> Callable[..., None]:
+        def begin(*_: Any) -> None:
+            begun[name] = clock()
+
+        return begin
+
+    def after(name: str) -> Callable[..., None]:
+        def end(*_: Any) -> None:
+            found[name] = found.get(name, 0.0) + clock() - begun[name]
+
+        return end
+
+    handles = []
+    for name in names:
+        module = model.get_submodule(name)
+        handles.append(module.register_forward_pre_hook(before(name)))
+        handles.append(module.register_forward_hook(after(name), prepend=True))
+    with hooked(handles), evaluating(model):
+        started = clock()
+        call(model, batch)
+        found[""] = clock() - started
+    return found
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """As the user runs them: `nn.TransformerEncoderLayer` may do its steps at once."""
+    before = mha.get_fastpath_enabled()
+    try:
+        mha.set_fastpath_enabled(True)
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)

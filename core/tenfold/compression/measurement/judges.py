@@ -1,0 +1,65 @@
+"""What layers, choices and results are judged by: as often as that may run the network."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from ..request import CompressionConfig
+from ..running import size
+from ..survey import Subject, thinned
+from .task import LEVELS, Evaluate, Judge
+
+PASSES = 4  # over the whole calibration: what running the network with one layer changed may take
+SHARE = 4  # of the calibration that whole choices are judged on
+SCORES = 60  # of a user's `evaluate`, likewise
+HALF = 0.5  # of a network comes after a layer, on average: what is before it need not be run
+
+
+class Judges:
+    """Each is made when it is needed first."""
+
+    def __init__(
+        self, subject: Subject, config: CompressionConfig, evaluate: Evaluate | None
+    ) -> None:
+        self.subject, self.config, self.evaluate = subject, config, evaluate
+
+    def check_score(self) -> None:
+        """Refuse, with a `ValueError`, a score above the original's own."""
+        least = self.config.min_score
+        if least is not None and self.final.best < least:
+            raise ValueError(
+                f"min_score={least:g} is above the original's own, which evaluate gives as "
+                f"{self.final.best:g}: ask for less than that"
+            )
+
+    @cached_property
+    def final(self) -> Judge:
+        """Of the result: the change on held-out inputs."""
+        return Judge.of(self.subject.model, self.subject.held, self.evaluate)
+
+    @cached_property
+    def whole(self) -> Judge:
+        """Of choices for all layers."""
+        batches = thinned(self.subject.probes, -(-self.subject.items // SHARE), self.subject.model)
+        return Judge.of(self.subject.model, batches, self.evaluate)
+
+    @cached_property
+    def single(self) -> Judge:
+        """Of one layer changed alone: on the fewer inputs, the deeper the network is."""
+        runs = len(self.subject.layers) * len(LEVELS)
+        batches = thinned(self.subject.probes, max(1, self._allowed // runs), self.subject.model)
+        return Judge.of(self.subject.model, batches, self.evaluate)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The fractions of the dense cost at which each layer is measured: fewer of a deep one."""
+        runs = self._allowed // max(1, sum(map(size, self.single.batches)))
+        each = (runs if self.evaluate is None else SCORES) // len(self.subject.layers)
+        if each >= len(LEVELS):
+            return LEVELS
+        return {0: (), 1: LEVELS[1:2]}.get(each, (LEVELS[0], LEVELS[-1]))
+
+    @property
+    def _allowed(self) -> int:
+        """Items that may be run through the network, or what comes of it after one layer."""
+        return int(PASSES / HALF) * self.subject.items

@@ -1,0 +1,33 @@
+"""The arguments of a compression that are no options, checked before anything is done."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import Any
+
+import torch
+from torch import nn
+
+from .config import CompressionConfig
+
+
+def check_asked(
+    model: nn.Module, config: CompressionConfig, score: Any, evaluate: Any, executor: Any
+) -> None:
+    """Refuse, with `TypeError` or `ValueError`, what is no network, score or executor."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model={type(model).__name__} must be an nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError("model is scripted: give the one that it was made from")
+    if hasattr(model, "_orig_mod"):
+        raise TypeError("model is compiled: give model._orig_mod, and compile what comes of it")
+    for name, value in (("score", score), ("evaluate", evaluate)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name}={value!r} must be a function of a model that gives a number")
+    if config.min_score is not None and evaluate is None:
+        raise ValueError(f"min_score={config.min_score} needs evaluate=, which gives the score")
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(
+            f"executor={type(executor).__name__} must be a concurrent.futures.Executor: of a Dask "
+            "client, client.get_executor()"
+        )

@@ -1,0 +1,100 @@
+"""What is compressed, and the inputs it is fitted to and judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from ...arguments import check_batches
+from ..request import CompressionConfig
+from ..running import (
+    Batch,
+    Part,
+    check_finite,
+    check_runs,
+    check_weights,
+    copied,
+    parted,
+    size,
+)
+from .behaviour import observe
+from .calibration import divide, filled
+from .doubts import doubts
+from .layers import Layer, chosen, select, survey
+
+
+@dataclass
+class Subject:
+    """A copy of the user's network, and what is run through it.
+
+    `every` are its layers in the order of their calls, those that stay dense too; `fitted` and
+    `held` are the two parts of the calibration, and `probes` some of the first.
+    """
+
+    model: nn.Module
+    example: Batch
+    batches: list[Batch]
+    every: list[Layer]
+    fitted: list[Batch]
+    held: list[Batch]
+    probes: list[Batch]
+    outside: int  # multiply-accumulates of one run on the example that are in no layer
+    calibrated: bool  # whether calibration was given
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Those that may be replaced; `ValueError`, saying why, where there is none."""
+        return chosen(self.every)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why what is measured here is to be doubted, if it is."""
+        return doubts(self.calibrated, self.fitted, self.held, self.layers)
+
+    @property
+    def items(self) -> int:
+        """Those of all of the calibration."""
+        return sum(map(size, self.batches))
+
+    def module(self, layer: Layer) -> nn.Module:
+        """The original of a layer."""
+        return self.model.get_submodule(layer.name)
+
+
+def surveyed(
+    model: nn.Module,
+    config: CompressionConfig,
+    given: tuple[Batch, Iterable[Batch] | None, Part],
+    scored: bool,
+) -> Subject:
+    """Copy and survey a network; `given` are an example, the calibration and which part of both.
+
+    Raises `ValueError` or `TypeError`, naming the argument, for inputs that are not what the
+    network takes, outputs that cannot be compared (where no score is), and where there is no layer
+    to compress.
+    """
+    example, calibration, inputs = given
+    example, _ = parted(model, example, "example_inputs", inputs)
+    several = () if calibration is None else check_batches("calibration", calibration)
+    names = {f"calibration[{index}]": batch for index, batch in enumerate(several)}
+    found = {name: parted(model, batch, name, inputs)[0] for name, batch in names.items()}
+    if calibration is not None and not found:
+        raise ValueError("calibration has no batch: give some inputs, or leave it out")
+    check_weights(model)
+    model = copied(model)
+    check_runs(model, {"example_inputs": example, **found})
+    every = survey(model, example)
+    outside = observe(model, example, every, scored)
+    select(model, every, config.include, config.exclude)
+    chosen(every)
+    batches = filled(list(found.values()) or [example])
+    if not batches:
+        raise ValueError("calibration has only batches of no items: give some inputs")
+    for name, batch in {"example_inputs": example, **found}.items():
+        check_finite(model, batch, name)
+    fitted, held = divide(batches, config.holdout, model)
+    probes = fitted[:: max(1, len(fitted) // config.probes)][: config.probes]
+    known = calibration is not None
+    return Subject(model, example, batches, every, fitted, held, probes, outside, known)
