@@ -17,11 +17,15 @@ def drawn(
     generator: torch.Generator | None,
 ) -> list[Tensor]:
     """Normal factors of equal norms, beside the constants among `factors`, with `‖K‖²` `energy`."""
-    values = [factor.to(torch.get_default_dtype()) for factor in factors]
+    dtype = torch.get_default_dtype()
+    if factors[0].is_complex():
+        dtype = dtype.to_complex()
+    values = [factor.to(dtype) for factor in factors]
     for index in network.free:
         factor = factors[index]
         device = factor.device if generator is None else generator.device
-        numbers = torch.randn(factor.shape, generator=generator, device=device).to(factor.device)
+        numbers = torch.randn(factor.shape, generator=generator, device=device, dtype=dtype)
+        numbers = numbers.to(factor.device)
         values[index] = numbers / numbers.norm()
     shares = scaled_terms(terms_of(network), parts_of(network, values), energy)
     return [one for share in shares for one in share]
@@ -61,9 +65,9 @@ def inner(
     other: KernelNetwork,
     others: Sequence[Tensor],
 ) -> float:
-    """The inner product of two kernels, contracted without making them."""
+    """The real part of the inner product of two kernels, contracted without making them."""
     bonds = {bond: f"{bond}'" for bond in other.bonds}
     copies = [tuple(bonds.get(mode, mode) for mode in factor) for factor in other.factors]
     sizes = {**network.sizes, **{bonds[bond]: other.sizes[bond] for bond in bonds}}
     product = plan_contraction([*network.factors, *copies], (), sizes)
-    return float(product([*factors, *others]))
+    return float(product([*factors, *(one.conj() for one in others)]).real)

@@ -211,7 +211,8 @@ class FactorizedKernel(nn.Module):
     ) -> None:
         """Draw the factors anew: normal, of equal norms, the kernel's mean square `variance`.
 
-        By default that is `1 / (3 * fan_in)`, as `nn.ConvNd` has it (He et al. 2015, arXiv
+        Of a complex kernel, that of its real and of its imaginary part, each. By default it is
+        `1 / (3 * fan_in)`, as `nn.ConvNd` has it (He et al. 2015, arXiv
         1502.01852, with `a = sqrt(5)`). Raises nothing; on the meta device nothing is drawn.
 
         >>> kernel = FactorizedKernel.new((64, 64, 3, 3), rank=8)
@@ -223,7 +224,7 @@ class FactorizedKernel(nn.Module):
             return
         if variance is None:
             variance = 1 / (3 * prod(self.shape[1:]))
-        energy = variance * prod(self.shape)
+        energy = variance * prod(self.shape) * (2 if self.dtype.is_complex else 1)
         values = drawn(self.network, tuple(self.factors), energy, generator)
         for index in self.network.free:
             self.factors[index].copy_(values[index])

@@ -19,9 +19,11 @@ from ..algebra import (
     weighted_least_squares,
     whiten,
 )
-from ..arguments import check_options, check_tensor
+from ..arguments import DTYPES, check_options, check_tensor
 from ..network import KernelNetwork, KernelSum, with_group
 from ..plugin import Factorization, Sum, plugin_hooks
+
+COMPLEX_SWEEPS = 100  # formats' own decompositions are of real kernels
 
 
 def with_options(factorization: Factorization, options: Mapping[str, Any] | None) -> Factorization:
@@ -183,11 +185,12 @@ def _balanced(
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     scale = norms.reshape(-1, *(1,) * (kernel.dim() - 1))
     with on_one_thread(kernel.numel()):
-        found = plugin_hooks().tenfold_decompose(
+        found = _complex(factorization, kernel / scale, network, generator)
+        found = found or plugin_hooks().tenfold_decompose(
             factorization=factorization, kernel=kernel / scale, network=network, generator=generator
         )
     if not isinstance(found, Sequence) or not all(
-        isinstance(factor, Tensor) and factor.is_floating_point() for factor in found
+        isinstance(factor, Tensor) and factor.dtype in DTYPES for factor in found
     ):
         kinds = [type(factor).__name__ for factor in found] if isinstance(found, list) else found
         raise RuntimeError(f"{factorization!r} gave {kinds}, not a list of floating-point tensors")
@@ -204,6 +207,25 @@ def _balanced(
     return balance(factors, network.constants)
 
 
+def _complex(
+    factorization: Factorization,
+    kernel: Tensor,
+    network: KernelNetwork,
+    generator: torch.Generator | None,
+) -> list[Tensor]:
+    """Factors of a complex kernel, in any format by alternating least squares; none of a real."""
+    if not kernel.is_complex():
+        return []
+    return alternating_least_squares(
+        kernel,
+        network,
+        generator=generator,
+        constants=factorization.constants(network, kernel),
+        sweeps=max(COMPLEX_SWEEPS, factorization.sweeps),
+        tolerance=factorization.tolerance,
+    )
+
+
 def relative_error(kernel: Tensor, other: Tensor) -> float:
     """`‖kernel − other‖_F / ‖kernel‖_F`, and 0 where both are zero.
 
@@ -217,6 +239,7 @@ def relative_error(kernel: Tensor, other: Tensor) -> float:
         raise ValueError(
             f"other of shape {tuple(other.shape)} must have the kernel's, {tuple(kernel.shape)}"
         )
-    wide = kernel.detach().double()
-    gap, norm = float((wide - other.detach().double()).norm()), float(wide.norm())
+    dtype = torch.promote_types(torch.promote_types(kernel.dtype, other.dtype), torch.float64)
+    wide = kernel.detach().to(dtype)
+    gap, norm = float((wide - other.detach().to(dtype)).norm()), float(wide.norm())
     return gap / norm if norm else gap

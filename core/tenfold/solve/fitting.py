@@ -80,10 +80,14 @@ def fit(
     With a `moment`, ranks and factors are those for the output's error. The kernel is brought to
     its groups, and to the dtype that is computed in, here and nowhere below.
     """
+    if moment is not None and kernel.is_complex():
+        raise ValueError("moment= is for real kernels, and this one is complex: leave it out")
     largest = kernel.numel() if moment is None else max(kernel.numel(), moment.matrix.numel())
     with on_one_thread(largest):
         work = by_group(kernel, groups)
-        weighed = work if moment is None else turned(factorization, work, rank, moment)
+        weighed = None if work.is_complex() else work  # spectra are those of real kernels
+        if moment is not None:
+            weighed = turned(factorization, work, rank, moment)
         if isinstance(rank, Error | Energy):
             most = rank.most if isinstance(rank, Error) else (1 - rank.kept) ** 0.5
             if kernel.device.type == "meta":
@@ -116,7 +120,7 @@ class Search:
 
     factorization: Factorization
     kernel: Tensor  # (groups, out, in, *k)
-    weighed: Tensor  # likewise: the kernel by which ranks are chosen
+    weighed: Tensor | None  # likewise: the kernel by which ranks are chosen
     dtype: torch.dtype
     most: float
     generator: torch.Generator | None

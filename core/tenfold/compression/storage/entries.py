@@ -39,6 +39,11 @@ def _entry(layer: FactorizedConv, names: list[str]) -> Entry:
             f"layer {names[0]!r}: factorization={factorization!r} with rank={layer.rank} is not "
             f"{kernel.choice.spelled}: register one with its options under a name of its own"
         )
+    if kernel.dtype not in DTYPES:
+        raise ValueError(
+            f"layer {names[0]!r} is of {kernel.dtype}, which safetensors does not hold: convert it "
+            "first, or keep its state_dict() by torch.save"
+        )
     implementation = _installed(implementations, runner, names[0])
     if runner.spelled not in (repr(runner.name), repr(implementations[implementation]())):
         raise ValueError(
