@@ -124,7 +124,7 @@ class TestCompress:
     def test_interrupted_it_goes_on_where_it_was(self, module):
         __import__(module)
         mine = sys.modules[module]
-        arguments = ("--budget", 0.5, "--evaluate", f"{module}:score")
+        arguments = ("--budget", 0.5, "--evaluate", f"{module}:score", "--no-never-slower")
         done = compress(module, *arguments)
         assert done.exit_code == 0, done.output
         whole, report = len(mine.calls), load_report("small")

@@ -239,8 +239,8 @@ def test_an_attention_s_projection_is_left_alone():
             return self.mix(self.attend(x, x, x)[0])
 
     x = torch.randn(8, 6, 32)
-    found = compress(seeded(Attention), budget=0.7, example_inputs=x, **QUICK)
-    assert [layer.name for layer in found.report.layers] == ["mix"]
+    found = compress(seeded(Attention), budget=0.75, example_inputs=x, **QUICK)
+    assert [layer.name for layer in found.report.layers if layer.shape] == ["mix"]
     assert isinstance(found.model.mix, FactorizedConv)
 
 

@@ -191,7 +191,8 @@ def test_a_correction_lowers_the_error_on_inputs_that_it_did_not_see():
     model, unseen = network(), batches(8, 8)[6:]
     options = {"example_inputs": unseen[0], "calibration": batches(8, 8)[:6], "progress": False}
     plain, corrected = (
-        compress(model, budget=0.4, correct=correct, **options) for correct in (False, True)
+        compress(model, budget=0.4, correct=correct, never_slower=False, **options)
+        for correct in (False, True)
     )
     references = outputs(model, unseen)
     assert corrected.report.error < plain.report.error

@@ -143,7 +143,7 @@ def net():
 
 def squeezed(model, **fields):
     options = {"budget": 0.4, "example_inputs": X[:2], "calibration": X.split(2)}
-    return compress(model, **options, progress=False, **fields)
+    return compress(model, **options, progress=False, never_slower=False, **fields)
 
 
 def test_dense_layers_after_what_changed_are_fitted_and_excluded_ones_stay():

@@ -13,7 +13,7 @@ from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 from tenfold import FactorizedConv, compress
-from tenfold.compression import engine
+from tenfold.compression import engine, groundwork
 from tenfold.compression.candidates import Speed
 from tenfold.compression.correction.normalisation import recalibrate
 from tenfold.compression.correction.response import answers, responses
@@ -365,7 +365,7 @@ def test_a_latency_that_no_network_reaches_is_refused(monkeypatch):
             table.candidates[index] = one.model_copy(update={"milliseconds": one.macs / 1e6})
 
     monkeypatch.setattr(measuring, "time_layer", by_macs)
-    monkeypatch.setattr(engine, "time_networks", lambda *_: [1.0])
+    monkeypatch.setattr(groundwork, "time_networks", lambda *_: [1.0])
     speed = Speed(before=1.0, after=1.2, layers={})
     monkeypatch.setattr(engine, "time_in_place", lambda *_: speed)
     model = plain()

@@ -17,7 +17,9 @@ IMAGES = torch.randn(8, 4, 9, 9, generator=torch.Generator().manual_seed(0))
 
 def small(model, **fields):
     options = {"budget": 0.9, "example_inputs": IMAGES[:4], "calibration": IMAGES.split(2)}
-    return compress(model.eval(), progress=False, multiple=2, **{**options, **fields})
+    return compress(
+        model.eval(), progress=False, never_slower=False, multiple=2, **{**options, **fields}
+    )
 
 
 def counted(model, x):

@@ -38,7 +38,9 @@ def test_less_of_a_layer_costs_more_and_what_is_not_so_small_is_none(found):
 
 
 def test_the_error_is_about_that_of_the_layer_compressed_alone(model, found):
-    small = compress(model, budget=0.6, include="2", correct=False, **GIVEN).model
+    small = compress(
+        model, budget=0.6, include="2", correct=False, never_slower=False, **GIVEN
+    ).model
     with torch.no_grad():
         wanted, given = model(X), small(X)
     alone = float((given - wanted).norm() / wanted.norm())
@@ -47,7 +49,7 @@ def test_the_error_is_about_that_of_the_layer_compressed_alone(model, found):
 
 
 def test_shares_are_of_the_network(model, found):
-    whole = compress(model, budget=0.8, correct=False, **GIVEN).report
+    whole = compress(model, budget=0.8, correct=False, never_slower=False, **GIVEN).report
     macs = {layer.name: layer.macs.before / whole.macs.before for layer in whole.layers}
     assert {layer.name: layer.share for layer in found.layers} == pytest.approx(
         {name: macs[name] for name in ("0", "2")}
@@ -56,8 +58,10 @@ def test_shares_are_of_the_network(model, found):
 
 def test_a_compression_goes_on_from_its_table(model, tmp_path, monkeypatch):
     survey(model, **GIVEN, table=tmp_path)
-    monkeypatch.setattr("tenfold.compression.engine.Run.tasks", None)  # nothing is measured anew
-    compress(model, budget=0.6, correct=False, **GIVEN, table=tmp_path)
+    monkeypatch.setattr(
+        "tenfold.compression.measurement.measuring.tasks", None
+    )  # nothing is measured anew
+    compress(model, budget=0.6, correct=False, never_slower=False, **GIVEN, table=tmp_path)
 
 
 def test_it_prints_the_table_the_most_sensitive_first_and_draws_it(found, tmp_path):

@@ -118,6 +118,7 @@ def test_compress_saves_and_loads_them(tmp_path):
         metric="parameters",
         factorizations=["harmonic"],
         progress=False,
+        never_slower=False,
     )
     layers = [one for one in made.model.modules() if isinstance(one, FactorizedConv)]
     assert layers

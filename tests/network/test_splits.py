@@ -115,6 +115,7 @@ def test_compress_saves_loads_and_leaves_them(name, tmp_path):
         metric="parameters",
         factorizations=[name],
         progress=False,
+        never_slower=False,
     )
     assert any(isinstance(one, FactorizedConv) for one in made.model.modules())
     save(made, tmp_path / "made")

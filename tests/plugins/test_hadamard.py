@@ -66,6 +66,7 @@ def test_compress_takes_it():
         budget=0.7,
         factorizations=["hadamard"],
         progress=False,
+        never_slower=False,
     )
     assert any(isinstance(module, FactorizedConv) for module in made.model.modules())
 

@@ -290,6 +290,40 @@ def test_an_old_value_at_the_same_address_is_not_mistaken_for_the_new_one():
         assert_fresh(layer, x)
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        slice(12, None),
+        slice(-2, None),
+        slice(9, 11),
+        (..., 5),
+        (..., slice(-2, None)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("width", [16, 64])
+@torch.no_grad()
+def test_writes_through_data_are_noticed_wherever_in_a_factor_they_are(width, where):
+    options = {"order": 2, "padding": 1, "rank": 48, "factorization": "spatial_svd"}
+    layer, x = FactorizedConv(width, width, 3, **options).eval(), torch.randn(2, width, 6, 5)
+    for index, factor in enumerate(layer.weight.factors):
+        assert_fresh(layer, x)
+        before = layer(x)
+        factor.data[where] = 7 + index
+        assert relative_error(before, layer(x)) > 1e-4
+        assert_fresh(layer, x)
+
+
+@torch.no_grad()
+def test_of_a_small_factor_every_number_counts():
+    layer, x = make(), make_input()
+    for factor in [one for one in layer.parameters() if one.numel() <= 1024]:
+        for place in (0, factor.numel() // 2, factor.numel() - 1):
+            layer(x)
+            factor.data.view(-1)[place] += 3
+            assert_fresh(layer, x)
+
+
 @torch.no_grad()
 def test_nothing_kept_is_in_a_state_dict_a_pickle_or_a_copy(pair):
     layer, x = make(pair), make_input()

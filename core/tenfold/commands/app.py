@@ -11,13 +11,14 @@ from .bench import bench
 from .compress import compress
 from .demo import demo
 from .doctor import doctor
+from .new_plugin import new_plugin
 from .plugins import plugins
 from .report import report
 from .sensitivity import sensitivity
 from .tune import tune
 
 main = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (demo, compress, sensitivity, report, bench, tune, plugins, doctor):
+for command in (demo, compress, sensitivity, report, bench, tune, plugins, new_plugin, doctor):
     main.command()(command)
 
 

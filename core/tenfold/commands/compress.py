@@ -84,6 +84,10 @@ def compress(
     correct: Annotated[
         bool | None, Option("--correct/--no-correct", help="Fit layers to the original's outputs.")
     ] = None,
+    never_slower: Annotated[
+        bool | None,
+        Option("--never-slower/--no-never-slower", help="No layer slower than dense in its place."),
+    ] = None,
     holdout: Annotated[
         float | None, Option("--holdout", help="The fraction of the data that is judged on.")
     ] = None,

@@ -15,12 +15,12 @@ from .options import check_plot, read_rank
 if TYPE_CHECKING:
     from ..demo import LeftOut, Measured
 
-FURTHER = "Your own: tenfold compress --help, or docs/compress.md; every pair: tenfold demo --pairs"
+FURTHER = "Your own: tenfold compress --help, docs/compress.md. More formats: tenfold demo --pairs"
 
 
 def demo(
     pairs: Annotated[
-        bool, typer.Option("--pairs", help="Run each format every installed way.")
+        bool, typer.Option("--pairs", help="Show every installed format, run every way.")
     ] = False,
     rank: Annotated[
         str, typer.Option(help="Of the formats: 'same', a fraction (0.25) or a rank (16).")
@@ -29,7 +29,7 @@ def demo(
         Path | None, typer.Option(help="Draw accuracy against MACs to this PNG, PDF or SVG.")
     ] = None,
 ) -> None:
-    """Compress a trained network at two budgets, on real images; then show each format alone."""
+    """Compress a trained network at two budgets, on real images; then show a few formats alone."""
     from ..demo import (
         Setting,
         budgets_table,

@@ -28,7 +28,13 @@ REQUIRED = (
     *("rich", "safetensors", "typer", "platformdirs"),
 )
 OPTIONAL = ("tensorly", "tensorly-torch", "matplotlib", "hypothesis")
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TENFOLD_CACHE", "TENFOLD_DISABLE")
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TENFOLD_CACHE",
+    "TENFOLD_DISABLE",
+    "TENFOLD_TRACE",
+)
 Findings = dict[str, dict[str, str]]
 
 

@@ -138,7 +138,7 @@ class _Recipe:
         if config.never_slower:
             found = quick(self.plan, choices, budget, self.timed)
         made = self.maker.finished(found.choices, config.correct)
-        return made, Slower(layers=found.slow, budget=found.budget) if found.slow else None
+        return made, None if found.slow is None else Slower(layers=found.slow, budget=found.budget)
 
     def within(self, limit: float) -> Made:
         """The smallest network whose output changes by at most `limit`.

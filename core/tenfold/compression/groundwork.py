@@ -51,7 +51,8 @@ def lay(
     key = fingerprint(subject.model, subject.batches, subject.example, config, evaluate)
     known = Table.open(table, key)
     importance = cache(partial(weighed, subject, config, progress))
-    runs.items += measured(subject, known, importance, judges, config, progress, executor)
+    elsewhere = measured(subject, known, importance, judges, config, progress, executor)
+    runs.items += elsewhere
     kept = staying(subject.every, subject.outside)
     plan = Plan(subject.layers, known, config, _fixed(subject, known, config), kept)
     return Groundwork(subject, known, judges, importance, plan)

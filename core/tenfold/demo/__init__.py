@@ -1,4 +1,4 @@
-"""The demonstration: a trained network, real images; compressed whole, and in every format.
+"""The demonstration: a trained network, real images; compressed whole, and in single formats.
 
 Imports any room but the commands. Used by the command `tenfold demo`; it carries data, so it is
 imported when asked for.

@@ -15,7 +15,7 @@ APART = 0.042  # of the axis' height, between two labels
 def draw_demo(
     networks: Sequence[Measured], formats: Sequence[Measured], setting: Setting, path: Path
 ) -> None:
-    """Draw the compressed networks as a curve from the original, and the formats as points.
+    """Draw the compressed networks as a curve from the original, and single formats as points.
 
     Raises `ImportError` without matplotlib, and `ValueError` for a file type it cannot write.
     """
@@ -54,7 +54,7 @@ def draw_demo(
     axes.grid(color="#e2e8f0", lw=0.8)
     axes.set_axisbelow(True)
     note = (
-        "grey: each format alone, nothing corrected or fine-tuned. × is times as fast, measured in "
+        "grey: one format alone, nothing corrected or fine-tuned. × is times as fast, measured in "
         f"turn with the original on {setting.place}"
     )
     figure.supxlabel(note, fontsize=7, color=GREY, x=0.99, ha="right")
@@ -84,7 +84,7 @@ def _label(axes: Any, places: dict[str, tuple[float, float]]) -> None:
     low, high = axes.get_ylim()
     taken: list[tuple[float, float]] = []
     for name, (x, y) in sorted(places.items(), key=lambda one: -one[1][1]):
-        at = y - 0.3 * APART * (high - low)
+        at = y
         while any(abs(x - u) < 22 and abs(at - v) < APART * (high - low) for u, v in taken):
             at -= 0.2 * APART * (high - low)
         taken.append((x, at))

@@ -1,4 +1,4 @@
-"""The network's large convolutions in each installed format."""
+"""The network's large convolutions in one format after another."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..model import replace_convolutions, substitute
 from ..plugin import PluginError, factorizations, implementations
 from .measured import BATCH, SEED, LeftOut, Measured, Setting
 
+SHOWN = ("channel_svd", "cp", "spatial_svd", "tt", "tucker")  # each decomposed in a second or two
 SMALL = 0.01  # a convolution with less than this of the parameters stays dense
 
 
@@ -24,13 +25,13 @@ def check_rank(rank: Any) -> None:
 
 
 def run_formats(setting: Setting, rank: Any, pairs: bool) -> Iterator[Measured | LeftOut | str]:
-    """Measure each format as a chain, or run each way where `pairs` are asked for.
+    """Measure a few formats as chains; where `pairs` are asked for, all of them, run every way.
 
     What comes next is yielded as a string.
     """
     ways = implementations.names() if pairs else ["factorized"]
     large = large_convolutions(setting)
-    for name in factorizations.names():
+    for name in factorizations.names() if pairs else SHOWN:
         decomposed: dict[str, FactorizedConv] = {}
         for way in ways:
             pair = f"{name} {way}" if pairs else name

@@ -39,9 +39,9 @@ def budgets_table(found: Sequence[Measured], setting: Setting) -> Table:
 def formats_table(found: Sequence[Measured], original: Measured, rank: Any) -> Table:
     """One row for each format, or for each pair, beside the original."""
     shown = _table(
-        f"The same network in each format alone, rank={rank}, nothing corrected",
-        "convolutions: what a 3×3 one became; parameters and MACs: what is left, the\n"
-        "first convolution staying dense; speed: times as fast as the original.",
+        f"The same network in one format alone, rank={rank}, nothing corrected",
+        "convolutions: what a 3×3 one became, the first staying dense;\n"
+        "params, MACs: what is left; speed: times as fast as the original.",
         ("format", "convolutions", "accuracy", "params", "MACs", "speed"),
     )
     last = ""

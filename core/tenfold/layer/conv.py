@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..arguments import check_sizes
 from ..network import KernelSum
-from ..plugin import Factorization, Implementation
-from ..run import Added, Chain, EvalCache
+from ..plugin import Factorization, Implementation, Plan
+from ..run import EvalCache
 from ..tuning import Decision
 from . import assembly, plain
 from .assembly import Assembly
@@ -247,17 +247,16 @@ class FactorizedConv(Forward):
         >>> layer.macs((12, 12)) == 8 * 4 * 12**2 + 4 * 4 * 9 * 10**2 + 4 * 8 * 10**2
         True
         """
-        plans = self.plan.plans if isinstance(self.plan, Added) else (self.plan,)
-        chains = [plan for plan in plans if isinstance(plan, Chain)]
-        if len(chains) < len(plans):
-            raise ValueError(f"implementation={self.runner.spelled} does not count its MACs")
         size = check_sizes("size", size, self.config.order)
         padded = size
         if self.config.sides is not None:
             padded = tuple(s + sum(side) for s, side in zip(size, self.config.sides, strict=True))
         if any(s < 1 for s in self.config.geometry.output_size(padded)):
             raise ValueError(f"size={size!r} is smaller than the kernel: no output is left")
-        return sum(chain.macs(padded) for chain in chains)
+        counted = self.plan.macs(padded) if isinstance(self.plan, Plan) else None
+        if counted is None:
+            raise ValueError(f"implementation={self.runner.spelled} does not count its MACs")
+        return counted
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw the kernel and the bias anew, as `nn.ConvNd` has them.

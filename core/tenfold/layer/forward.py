@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..network import Partition
-from ..plugin import Choice, Convolution, Implementation
+from ..plugin import Choice, Convolution, Implementation, label
 from ..run import (
     LAID_OUT,
     Chain,
@@ -28,6 +28,8 @@ from ..tuning import Decision
 from .attributes import ConvAttributes
 from .inputs import check_input, padding_for
 from .tuned import settle
+
+NAMES = tuple(map(str, range(64)))  # of the factors, as nn.ParameterList names them
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,7 +62,8 @@ class Forward(ConvAttributes, nn.Module):
             if way is not None:
                 return way(x)
         order = self.config.order
-        check_input(x, self.config, self.weight.factors[0])
+        factors = self._factors()
+        check_input(x, self.config, factors[0])
         if order == 0 and x.dim() > 2:
             y = self.forward(x.flatten(0, -2))
             return y.reshape(*x.shape[:-1], y.shape[-1])
@@ -80,10 +83,12 @@ class Forward(ConvAttributes, nn.Module):
         try:
             if output_size is not None:
                 return in_format(self._run_sized(x, output_size), together)
-            kept = None if self.training else self._kept(x)
+            kept = None if self.training else self._kept(x, factors)
             if kept is None:
-                return in_format(self.plan(x, tuple(self.weight.factors), self.bias), together)
+                y = self.plan(x, factors, self.bias)
+                return in_format(self._given_back(y), together)
             y, way = kept.follow(x)
+            self._given_back(y)
         except RuntimeError:
             self.config.geometry.check_size(x.shape[2:])  # asked only then: it takes its time
             raise
@@ -93,6 +98,13 @@ class Forward(ConvAttributes, nn.Module):
                 way = partial(surround, way, before)
             kept.remember(given, self.channels_last, way)
         return result
+
+    def _given_back(self, y: Any) -> Tensor:
+        """What a plan gave, which a faulty one forgets."""
+        if not isinstance(y, Tensor):
+            made_by, plan = label(self.way.plugin, "plan"), type(self.plan).__name__
+            raise TypeError(f"the plan {plan} that {made_by} made gave {y!r}, not a tensor")
+        return y
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode; what was kept for eval is forgotten. Raises as `nn.Module`'s."""
@@ -114,10 +126,19 @@ class Forward(ConvAttributes, nn.Module):
         held = factors if factors._buffers else factors._parameters.values()
         return (*held, self._parameters.get("bias"))
 
-    def _kept(self, x: Tensor) -> Kept | None:
+    def _factors(self) -> tuple[Tensor, ...]:
+        """`tuple(self.weight.factors)`, which takes its time; others than given if parametrized."""
+        if not torch.compiler.is_compiling():
+            given: Any = self._modules["weight"]._modules["factors"]  # type: ignore[union-attr]
+            held = given._parameters
+            if tuple(held) == NAMES[: len(given)]:
+                return tuple(held.values())
+        return tuple(self.weight.factors)
+
+    def _kept(self, x: Tensor, factors: tuple[Tensor, ...]) -> Kept | None:
         """What is kept of the plan; None where it must be run as it is."""
         given = self._given()
-        whole = (*self.weight.factors, self.bias)  # others than given where parametrized
+        whole = (*factors, self.bias)  # others than given where parametrized
         same = len(given) == len(whole) and all(map(is_, given, whole))
         return self.eval_cache.kept(self.plan, given, x) if same else None
 

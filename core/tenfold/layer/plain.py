@@ -12,6 +12,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..network import Geometry, parts_of
+from ..plugin import Plan
 from ..run import TORCH_ORDER, Added, Chain, Permutation, channels_last
 from .parts import Parts
 from .source import PLAIN, TRANSPOSED, swap_channels
@@ -56,18 +57,17 @@ def to_conv(layer: Parts) -> nn.Module:
 def to_sequential(layer: Parts) -> nn.Sequential:
     """The layer's stages as modules; see `FactorizedConv.to_sequential`."""
     _check_order(layer, "to_sequential")
-    network, plan = layer.weight.network, layer.plan
+    network, plan, config = layer.weight.network, layer.plan, layer.config
     plans = plan.plans if isinstance(plan, Added) else (plan,)
     chains = [plan for plan in plans if isinstance(plan, Chain)]
-    if len(chains) < len(plans):
-        raise ValueError(
-            f"implementation={layer.way.name!r} runs code of its own: use to_conv() instead"
-        )
-    config = layer.config
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     if config.sides is not None:
         sides = [side for pair in reversed(config.sides) for side in pair]
         modules["pad"] = _PADS[config.padding_mode][config.order - 1](tuple(sides))
+    if len(chains) < len(plans):
+        for index, module in enumerate(_spelled(layer)):
+            modules[f"own{index}"] = module
+        return nn.Sequential(modules).train(layer.training)
     parts = parts_of(network, tuple(layer.weight.factors))
     stages = [_stages(chain, part, layer) for chain, part in zip(chains, parts, strict=True)]
     last = list(stages[0].values())[-1]
@@ -105,6 +105,20 @@ def _added(chains: Sequence[nn.Module]) -> nn.Module:
         total = graph.call_function(operator.add, (total, graph.call_module(str(index), (x,))))
     graph.output(total)
     return torch.fx.GraphModule({str(i): one for i, one in enumerate(chains)}, graph, "Sum")
+
+
+def _spelled(layer: Parts) -> Sequence[nn.Module]:
+    """The modules that a plan of its own code spells itself as."""
+    modules = None
+    if isinstance(layer.plan, Plan):
+        bias = None if layer.bias is None else layer.bias.detach().clone()
+        factors = [factor.detach().clone() for factor in layer.weight.factors]
+        modules = layer.plan.to_modules(factors, bias)
+    if modules is None:
+        raise ValueError(
+            f"implementation={layer.way.name!r} runs code of its own: use to_conv() instead"
+        )
+    return modules
 
 
 def spell(layer: Parts) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..layer import FactorizedConv
-from ..plugin import plugin_hooks
+from ..plugin import ask_hooks
 
 
 def replace_convolutions(
@@ -22,7 +22,7 @@ def replace_convolutions(
     layers = {}
     for name in names:
         conv = model.get_submodule(name)
-        wanted = plugin_hooks().tenfold_select(name=name, module=conv)
+        wanted, _ = ask_hooks("tenfold_select", name=name, module=conv)
         if wanted is not False:
             changes = wanted if isinstance(wanted, dict) else {}
             layers[name] = FactorizedConv.from_conv(conv, **{**request, **changes})

@@ -7,7 +7,7 @@ The path is opt_einsum's (Smith and Gray 2018, doi:10.21105/joss.00753); each of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 from string import ascii_letters
@@ -26,7 +26,8 @@ class Contraction:
 
     Each of the `steps` takes the tensors at its positions off the list, contracts them by its
     equation and puts the result at the end. `macs` are the
-    multiply-accumulates of all steps. Made by `plan_contraction`.
+    multiply-accumulates of all steps. `order` is that of the axes where one tensor is permuted, and
+    nothing else is done. Made by `plan_contraction`.
 
     >>> Contraction((((0, 1), "ab,bc->ac"),), 24)([torch.ones(4, 2), torch.ones(2, 3)]).shape
     torch.Size([4, 3])
@@ -34,9 +35,15 @@ class Contraction:
 
     steps: tuple[tuple[tuple[int, ...], str], ...]
     macs: int
+    order: tuple[int, ...] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "order", _reordering(self.steps))
 
     def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
         """Contract `tensors`, whose shapes are those the contraction was planned for."""
+        if self.order is not None:
+            return tensors[0] if self.order == () else tensors[0].permute(self.order)
         pending = list(tensors)
         for positions, equation in self.steps:
             taken = [pending[position] for position in positions]
@@ -44,6 +51,17 @@ class Contraction:
                 pending.pop(position)
             pending.append(torch.einsum(equation, *taken))
         return pending[0]
+
+
+def _reordering(steps: Sequence[tuple[tuple[int, ...], str]]) -> tuple[int, ...] | None:
+    """The axes of one tensor in their new order, `()` for that which it has, where no more is
+    done to it than to permute it: `torch.einsum` takes its time for that."""
+    if len(steps) != 1 or len(steps[0][0]) != 1:
+        return None
+    given, _, wanted = steps[0][1].partition("->")
+    if sorted(given) != sorted(wanted):
+        return None
+    return () if given == wanted else tuple(given.index(letter) for letter in wanted)
 
 
 def check_modes(name: str, value: Any) -> None:

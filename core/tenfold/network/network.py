@@ -71,6 +71,8 @@ class KernelNetwork:
     (((4, 3, 2), (2, 8)), 40, (8, 4, 3), (0, 1))
     >>> network.to_tensor([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
     torch.Size([8, 4, 3])
+    >>> network.whole([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
+    torch.Size([8, 4, 3])
     >>> whole = network.contraction([0, 1], ("in", "out", "k0"))
     >>> whole([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
     torch.Size([4, 8, 3])
@@ -169,7 +171,7 @@ class KernelNetwork:
     @property
     def shape(self) -> tuple[int, ...]:
         """The kernel's shape, `(out, in/groups, *k)`."""
-        out, channels = (prod(self.sizes[m] for m in some) for some in (self.outs, self.ins))
+        out, channels = (prod([self.sizes[m] for m in some]) for some in (self.outs, self.ins))
         return (self.groups * out, channels, *(self.sizes[mode] for mode in self.spatial))
 
     @property

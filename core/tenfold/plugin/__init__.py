@@ -4,10 +4,10 @@ Imports `network` and `algebra`. Used by whatever asks a plugin, and by the plug
 """
 
 from .added import Sum
-from .blame import blamed
+from .blame import ask, blamed, label
 from .catalogue import PluginError
 from .factorization import Factorization
-from .hooks import hookimpl, installed_hook, only_hooks, plugin_hooks
+from .hooks import ask_hooks, hookimpl, installed_hook, only_hooks, plugin_hooks
 from .implementation import Convolution, Fixed, Implementation, MemoryFormat
 from .listing import BAD, Listed, list_plugins
 from .plan import Plan, Prepared
@@ -27,11 +27,14 @@ __all__ = [
     "Prepared",
     "Registry",
     "Sum",
+    "ask",
+    "ask_hooks",
     "blamed",
     "factorizations",
     "hookimpl",
     "implementations",
     "installed_hook",
+    "label",
     "list_plugins",
     "only_hooks",
     "plugin_hooks",

@@ -11,6 +11,7 @@ from typing import Any
 from torch import SymInt, Tensor
 
 from ..network import GROUP, IN, OUT, Modes, is_open, spatial_modes
+from .blame import label
 
 
 def bonds_of(factors: Sequence[Sequence[str]], order: int) -> Modes:
@@ -25,11 +26,11 @@ def checked_factors(plugin: object, order: int, named: Any) -> tuple[Modes, ...]
     if not _is_tuple(named) or not all(
         _is_tuple(factor) and all(isinstance(mode, str) for mode in factor) for factor in named
     ):
-        raise TypeError(f"{_name(plugin)}.factors() gave {named!r}, not tuples of names")
+        raise TypeError(f"{label(plugin, 'factors')} gave {named!r}, not tuples of names")
     for bond in bonds_of(named, order):
         if bond == GROUP or re.fullmatch(r"k\d+", bond):
             raise ValueError(
-                f"{_name(plugin)}.factors() names a bond {bond!r} at order {order}: "
+                f"{label(plugin, 'factors')} names a bond {bond!r} at order {order}: "
                 "'group' and 'k' with a number are core's, call it something else"
             )
     return tuple(tuple(factor) for factor in named)
@@ -42,7 +43,7 @@ def checked_sizes(plugin: object, shape: Sequence[int], splits: Any) -> dict[str
         return dict(whole)
     if not isinstance(splits, Mapping) or not {OUT, IN}.issuperset(splits):
         raise ValueError(
-            f"{_name(plugin)}.splits() gave {splits!r}: it must map 'out', 'in' or both to tuples "
+            f"{label(plugin, 'splits')} gave {splits!r}: it must map 'out', 'in' or both to tuples "
             "of ints; the modes of space cannot be split"
         )
     sizes: dict[str, int] = {}
@@ -51,8 +52,8 @@ def checked_sizes(plugin: object, shape: Sequence[int], splits: Any) -> dict[str
         good = _is_tuple(parts) and all(map(_is_size, parts))
         if name in splits and not (good and parts and prod(parts) == size):
             raise ValueError(
-                f"{_name(plugin)}.splits() gave {parts!r} for {name!r}: it must be a tuple of ints "
-                f"whose product is {size}"
+                f"{label(plugin, 'splits')} gave {parts!r} for {name!r}: it must be a tuple of "
+                f"ints whose product is {size}"
             )
         apart = {f"{name}.{place}": int(part) for place, part in enumerate(parts)}
         sizes |= apart or {name: size}
@@ -64,7 +65,7 @@ def checked_widths(plugin: object, bonds: Modes, widths: Any) -> dict[str, int]:
     good = isinstance(widths, Mapping) and set(bonds).issuperset(widths)
     if not good or not all(map(_is_size, widths.values())):
         raise ValueError(
-            f"{_name(plugin)}.widths() gave {widths!r}: it must map some of its bonds {bonds} to "
+            f"{label(plugin, 'widths')} gave {widths!r}: it must map some of its bonds {bonds} to "
             "ints of at least 1"
         )
     return dict(widths)
@@ -75,7 +76,7 @@ def checked_ranks(plugin: object, bonds: Modes, ranks: Any) -> tuple[int, ...]:
     good = _is_tuple(ranks) and all(_is_size(one) for one in ranks)
     if not good or len(ranks) != len(bonds):
         raise ValueError(
-            f"{_name(plugin)}.ranks() gave {ranks!r}: it must be a tuple with an int of "
+            f"{label(plugin, 'ranks')} gave {ranks!r}: it must be a tuple with an int of "
             f"at least 1 for each bond of {bonds}"
         )
     return tuple(ranks)
@@ -87,13 +88,10 @@ def checked_constant(plugin: object, modes: Modes, sizes: Mapping[str, int], val
     if not isinstance(values, Tensor) or tuple(values.shape) != wanted:
         given = f"{tuple(values.shape)}" if isinstance(values, Tensor) else repr(values)
         raise ValueError(
-            f"{_name(plugin)}.constant({modes}) must give values of shape {wanted}, not {given}"
+            f"{label(plugin, 'constant')} for {modes} must give values of shape {wanted}, "
+            f"not {given}"
         )
     return values
-
-
-def _name(plugin: object) -> str:
-    return type(plugin).__name__
 
 
 def _is_tuple(value: Any) -> bool:

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+from torch import Tensor
 
 from .catalogue import Entry, describe, found
+from .trace import traced
 
 GROUPS = ("tenfold.factorizations", "tenfold.implementations")
 OURS = "tenfold"  # whose errors are refusals, and need no blame
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def ask(method: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
+    """Call a plugin's method: an error is told with whose it is, and a trace has the call."""
+    plugin, name = method.__self__, method.__name__  # type: ignore[attr-defined]
+    who = label(plugin, name)
+    with blamed(plugin, name), unwritten(who, given):
+        return traced(who, method, *given, **named)
 
 
 @contextmanager
-def blamed(plugin: object) -> Iterator[None]:
+def unwritten(who: str, given: Iterable[object]) -> Iterator[None]:
+    """Refuse what writes into a tensor that it was given, with a `RuntimeError`."""
+    tensors = [one for one in given if isinstance(one, Tensor) and not one.is_inference()]
+    versions = [one._version for one in tensors]
+    yield
+    if versions != [one._version for one in tensors]:
+        raise RuntimeError(
+            f"{who} wrote into the kernel that it was given: it must work on kernel.clone()"
+        )
+
+
+@contextmanager
+def blamed(plugin: object, method: str) -> Iterator[None]:
     """Let an error from within pass as it is, with a note of the distribution that it is from.
 
     Python shows notes from 3.11 on. A class without an entry point is the user's own, and gets
@@ -23,9 +49,27 @@ def blamed(plugin: object) -> Iterator[None]:
         yield
     except Exception as fault:
         entry = installed(type(plugin))
-        if sys.version_info >= (3, 11) and entry is not None and entry.distribution != OURS:
-            fault.add_note(f"This is from the plugin {describe(entry)}")
+        if entry is not None and entry.distribution != OURS:
+            call = f"{type(plugin).__name__}.{method}()"
+            blame(fault, f"This is from the plugin {describe(entry)}, in {call}")
         raise
+
+
+def blame(fault: Exception, words: str) -> None:
+    """Note on an error whose it is, where that is not noted yet."""
+    if sys.version_info >= (3, 11) and not any(
+        note.startswith("This is from") for note in getattr(fault, "__notes__", ())
+    ):
+        fault.add_note(words)
+
+
+def label(plugin: object, method: str) -> str:
+    """A plugin's method as errors name it, with the distribution and version that it is from."""
+    entry = installed(type(plugin))
+    call = f"{type(plugin).__name__}.{method}()"
+    if entry is None or entry.distribution == OURS:
+        return call
+    return f"{call} of {entry.distribution} {entry.version}"
 
 
 def installed(cls: type) -> Entry | None:

@@ -47,6 +47,16 @@ def listed_as_disabled() -> list[str]:
     return [item for item in items if item]
 
 
+def unmatched(groups: Collection[str]) -> list[str]:
+    """The items of `TENFOLD_DISABLE` that name no installed plugin of these groups, if any."""
+    items = listed_as_disabled()
+    if not items:
+        return []
+    entries = [entry for group in groups for entry in every(group)]
+    known = {f"{entry.distribution}:{entry.name}".lower() for entry in entries}
+    return [item for item in items if item not in known]
+
+
 def describe(entry: Entry) -> str:
     """Name an entry by its distribution, version, name and target."""
     return f"{entry.distribution} {entry.version}: {entry.name} = {entry.point.value}"

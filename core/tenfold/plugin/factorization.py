@@ -20,11 +20,12 @@ from .answers import (
     checked_sizes,
     checked_widths,
 )
-from .blame import blamed
+from .blame import ask, blamed, label
+from .options import Options
 
 
-@dataclass(frozen=True, kw_only=True)
-class Factorization(ABC):
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class Factorization(Options, ABC):
     """A format: a plugin of the group `tenfold.factorizations`.
 
     The names of its factors' modes are enough. Ranks, initialisation, groups, transposed
@@ -216,27 +217,30 @@ class Factorization(ABC):
         """
         order = len(shape) - 2
         inner = (shape[0] // groups, *shape[1:])
-        with blamed(self):
-            factors = checked_factors(self, order, self.factors(order, rank))
-            bonds = bonds_of(factors, order)
-            sizes = self._opens(inner)
-            if kernel is not None:
-                kernel = kernel.reshape(len(kernel), *sizes.values())
-            ranks = checked_ranks(self, bonds, self.ranks(inner, rank, kernel))
-            sizes |= zip(bonds, ranks, strict=True)
-            constants = self._fixed(factors, sizes)
+        factors = checked_factors(self, order, ask(self.factors, order, rank))
+        bonds = bonds_of(factors, order)
+        sizes = self._opens(inner)
+        if kernel is not None:
+            kernel = kernel.reshape(len(kernel), *sizes.values()).clone()  # it may be a view
+        ranks = checked_ranks(self, bonds, ask(self.ranks, inner, rank, kernel))
+        sizes |= zip(bonds, ranks, strict=True)
+        constants = self._fixed(factors, sizes)
         if groups > 1:
             sizes[GROUP] = groups
             factors = tuple((GROUP, *factor) for factor in factors)
-        return KernelNetwork(factors, sizes, constants)
+        with blamed(self, "factors"):
+            try:
+                return KernelNetwork(factors, sizes, constants)
+            except ValueError as fault:
+                raise ValueError(f"{label(self, 'factors')} gave {factors}: {fault}") from None
 
     def _opens(self, shape: Sequence[int]) -> dict[str, int]:
         """The sizes of the open modes, in their order."""
-        return checked_sizes(self, shape, self.splits(shape))
+        return checked_sizes(self, shape, ask(self.splits, shape))
 
     def _fixed(self, factors: Sequence[Modes], sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Which factors are constants."""
         if type(self).constant is Factorization.constant:
             return ()
-        values = [self.constant(factor, sizes) for factor in factors]
+        values = [ask(self.constant, factor, sizes) for factor in factors]
         return tuple(index for index, one in enumerate(values) if one is not None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import lru_cache
 from threading import RLock
 from typing import Any
@@ -17,12 +18,13 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from .blame import OURS, blamed
-from .catalogue import Entry, describe, found, remedy
+from .blame import GROUPS, OURS, ask
+from .catalogue import DISABLE, Entry, describe, found, remedy, unmatched
+from .hook_calls import Answer, Manager
 
 HOOKS_GROUP = "tenfold.hooks"
 _loading = RLock()
-_alone: list[pluggy.PluginManager] = []  # what is asked instead, the last one
+_alone: list[Manager] = []  # what is asked instead, the last one
 hookspec = pluggy.HookspecMarker("tenfold")
 hookimpl = pluggy.HookimplMarker("tenfold")
 """The decorator of a hook plugin's functions, pluggy's `HookimplMarker`; `@hookimpl(wrapper=True)`
@@ -76,12 +78,11 @@ class _Core:
         network: Any,
         generator: torch.Generator | None,
     ) -> Sequence[Tensor]:
-        with blamed(factorization):
-            factors: Sequence[Tensor] = factorization.decompose(kernel, network, generator)
+        factors: Sequence[Tensor] = ask(factorization.decompose, kernel, network, generator)
         return factors
 
 
-def plugin_manager() -> pluggy.PluginManager:
+def plugin_manager() -> Manager:
     """The one plugin manager, of all threads, with every installed hook plugin that loads.
 
     A hook plugin that does not load, or that implements no such hook, is left out with a warning.
@@ -91,7 +92,7 @@ def plugin_manager() -> pluggy.PluginManager:
 
 
 @contextmanager
-def only_hooks(*plugins: object) -> Iterator[pluggy.PluginManager]:
+def only_hooks(*plugins: object) -> Iterator[Manager]:
     """Meanwhile, and in every thread, only tenfold's own hooks and those of `plugins` are asked."""
     manager = _manager(entry for entry in found(HOOKS_GROUP) if entry.distribution == OURS)
     for plugin in plugins:
@@ -110,11 +111,18 @@ def forget_plugins() -> None:
 
 
 @lru_cache(maxsize=1)
-def _loaded() -> pluggy.PluginManager:
+def _loaded() -> Manager:
+    for item in unmatched([*GROUPS, HOOKS_GROUP]):
+        warnings.warn(
+            f"{DISABLE} lists {item!r}, and no installed plugin is called so: write "
+            "distribution:name, parted by commas; `tenfold plugins` lists them",
+            RuntimeWarning,
+            stacklevel=4,
+        )
     return _manager(found(HOOKS_GROUP))
 
 
-def _manager(entries: Iterable[Entry]) -> pluggy.PluginManager:
+def _manager(entries: Iterable[Entry]) -> Manager:
     manager = _empty_manager()
     manager.register(_Core(), "tenfold")
     for entry in entries:
@@ -136,10 +144,34 @@ def check_hook_plugin(entry: Entry) -> object:
     Raises what its import raises, and `pluggy.PluginValidationError` for a hook that is none.
     """
     plugin: object = entry.point.load()
-    alone = _empty_manager()
-    alone.register(plugin)
-    alone.check_pending()
+    check_hooks(plugin)
     return plugin
+
+
+def check_hooks(plugin: object) -> None:
+    """Refuse what has no hook, or one that is none, with a `pluggy.PluginValidationError`."""
+    alone = _empty_manager()
+    name = alone.register(plugin)
+    alone.check_pending()
+    known = [one for one in dir(Specifications) if one.startswith("tenfold_")]
+    bare = [
+        one for one in dir(plugin) if one.startswith("tenfold_") and not _is_marked(plugin, one)
+    ]
+    for one in bare:
+        near = get_close_matches(one, known, n=1)
+        if near and callable(getattr(plugin, one)):
+            meant = "" if near[0] == one else f", and is misspelt: did you mean {near[0]!r}?"
+            raise pluggy.PluginValidationError(
+                plugin, f"its function {one} is not marked with @tenfold.hookimpl{meant}"
+            )
+    if not alone.get_hookcallers(plugin):
+        raise pluggy.PluginValidationError(
+            plugin, f"{name} has no hook: mark functions named {', '.join(known)} with hookimpl"
+        )
+
+
+def _is_marked(plugin: object, name: str) -> bool:
+    return hasattr(getattr(plugin, name), "tenfold_impl")
 
 
 def installed_hook(name: str) -> object:
@@ -154,10 +186,18 @@ def installed_hook(name: str) -> object:
     raise ValueError(f"hook={name!r} is not installed: the installed names are {known}")
 
 
-def _empty_manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager("tenfold")
+def _empty_manager() -> Manager:
+    manager = Manager("tenfold")
     manager.add_hookspecs(Specifications)
     return manager
+
+
+def ask_hooks(name: str, /, **arguments: Any) -> Answer:
+    """Ask one hook of all plugins: the answer, and whose it is.
+
+    Raises what a plugin raises, with a note of whose it is.
+    """
+    return plugin_manager().ask(name, **arguments)
 
 
 def plugin_hooks() -> Any:

@@ -12,9 +12,9 @@ from .catalogue import (
     PluginError,
     describe,
     every,
-    listed_as_disabled,
     misplaced,
     remedy,
+    unmatched,
     unreadable,
 )
 from .hooks import HOOKS_GROUP, check_hook_plugin
@@ -66,7 +66,6 @@ def list_plugins(load: bool = False) -> list[Listed]:
                 )
             )
     listed += _lost([group for _, group in kinds] + [HOOKS_GROUP])
-    known = {f"{one.distribution}:{one.name}".lower() for one in listed}
     listed += [
         Listed(
             kind=DISABLE,
@@ -77,8 +76,7 @@ def list_plugins(load: bool = False) -> list[Listed]:
             state="unmatched",
             detail="no installed plugin is called so: write distribution:name, parted by commas",
         )
-        for item in listed_as_disabled()
-        if item not in known
+        for item in unmatched([group for _, group in kinds] + [HOOKS_GROUP])
     ]
     return listed
 

@@ -58,6 +58,19 @@ class Registry(Generic[T]):
         """
         return [entry.name for entry in found(self.group) if entry.distribution == OURS]
 
+    def origin(self, name: str) -> str:
+        """The distribution and version that a name comes from; empty where it was registered.
+
+        Raises as looking it up does.
+
+        >>> factorizations.origin("cp").split()[0]
+        'tenfold'
+        """
+        if name.lower() in self._registered:
+            return ""
+        entry = self._entry(name)
+        return f"{entry.distribution} {entry.version}"
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self.names()
 

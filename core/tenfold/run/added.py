@@ -37,6 +37,12 @@ class Added(Plan):
                 ways.append(partial(run, plan, part, mine))
         return partial(added, tuple(ways))
 
+    def macs(self, size: Sequence[int]) -> int | None:
+        """The sum of the plans', where each counts its own."""
+        counts = [plan.macs(size) if isinstance(plan, Plan) else None for plan in self.plans]
+        counted = [count for count in counts if count is not None]
+        return sum(counted) if len(counted) == len(counts) else None
+
 
 def run(plan: Convolution, factors: Sequence[Tensor], bias: Tensor | None, x: Tensor) -> Tensor:
     """Run a plan that has nothing to prepare."""

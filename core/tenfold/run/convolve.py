@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from math import prod
 
@@ -40,6 +41,18 @@ def convolve(
         y = _convolve(x.flatten(2), weight.flatten(2), bias, line, groups)
         return y.reshape(*y.shape[:2], *x.shape[2:])
     return _convolve_wide(x, weight, bias, geometry, groups)
+
+
+def convolver(
+    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int
+) -> Callable[[Tensor], Tensor]:
+    """`convolve` for inputs of the kind of `x`, with what it asks of them asked once."""
+    plain = 1 <= geometry.order <= TORCH_ORDER and not is_a_product(x, geometry, groups)
+    if not plain or geometry.transposed:
+        return lambda x: convolve(x, weight, bias, geometry, groups)
+    g, run = geometry, _CONV[geometry.order]
+    stride, padding, dilation = g.stride, g.padding, g.dilation
+    return lambda x: run(x, weight, bias, stride, padding, dilation, groups)
 
 
 def is_a_product(x: Tensor, geometry: Geometry, groups: int) -> bool:

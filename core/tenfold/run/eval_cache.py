@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable, Sequence
+from math import gcd
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,8 @@ from torch.autograd import forward_ad
 from ..plugin import Plan, Prepared
 from .prepared import PreparedChain
 
-START = 256  # bytes of a factor that are compared on each call
+WHOLE = 4096  # bytes of a factor up to which all of it is compared on each call
+SAMPLES = 128  # numbers that are compared of a larger one
 KINDS = 64  # of inputs whose way is remembered
 Parameters = Sequence[Tensor | None]  # the factors, and the bias
 
@@ -23,9 +25,10 @@ class EvalCache:
 
     A change of a factor or the bias is noticed by its identity, version, memory, shape and dtype.
     PyTorch counts no version where one writes through `.data`, a NumPy view, or memory that two
-    tensors were given to share; on the CPU such writes are noticed too, where they change one of
-    the first 64 numbers (in float32) of a factor. After any other, call `layer.eval()`, which
-    forgets. The old memory is held, so that its address is not used again unseen. Copies and
+    tensors were given to share; on the CPU such writes are noticed too, anywhere in a factor of up
+    to 1024 numbers (in float32), and in a larger one where they change any of 128 numbers spread
+    over it, as rows, columns and slices do. After fewer, call `layer.eval()`, which forgets. The
+    old memory is held, so that its address is not used again unseen. Copies and
     pickles of a cache are empty.
     """
 
@@ -34,10 +37,8 @@ class EvalCache:
 
     def ready(self, plan: object, given: Parameters, x: Tensor, together: bool) -> Prepared | None:
         """The way that an input of this kind went before, where nothing has changed since."""
-        if torch.compiler.is_compiling() or is_transformed(x):
-            return None
-        kept = self._kept
-        if kept is None or kept.plan is not plan:
+        kept = self._kept  # there is none while compiling
+        if kept is None or kept.plan is not plan or is_transformed(x):
             return None
         try:
             way = kept.ways.get(kind_of(x, together))
@@ -111,7 +112,7 @@ class Kept(NamedTuple):
                 if tensor is not None:
                     return False
                 continue
-            known, _, version, address, stride, shape, dtype, buffer, start = watch
+            known, _, version, address, stride, shape, dtype, buffer, some, there = watch
             if (
                 tensor is None
                 or tensor is not known
@@ -120,7 +121,8 @@ class Kept(NamedTuple):
                 or tensor.stride() != stride
                 or tensor.shape != shape
                 or tensor.dtype is not dtype
-                or (buffer is not None and buffer.raw != start)
+                or (buffer is not None and buffer.raw != there)
+                or (some is not None and some != there)
             ):
                 return False
         return True
@@ -136,15 +138,22 @@ class _Watch(NamedTuple):
     stride: tuple[int, ...]
     shape: torch.Size
     dtype: torch.dtype
-    buffer: ctypes.Array[ctypes.c_char] | None  # the start of the memory; None but on the CPU
-    start: bytes  # what was there
+    buffer: ctypes.Array[ctypes.c_char] | None  # all of a small one's memory; on the CPU alone
+    some: memoryview | None  # numbers spread over a large one's
+    there: bytes | memoryview  # what was there
 
     @classmethod
     def of(cls, tensor: Tensor) -> _Watch:
-        buffer, address = None, tensor.data_ptr()
+        buffer, some = None, None
+        there: bytes | memoryview = b""
+        address, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
         if tensor.is_cpu:
-            size = min(START, tensor.numel() * tensor.element_size())
-            buffer = (ctypes.c_char * size).from_address(address)
+            memory = (ctypes.c_char * size).from_address(address)
+            if size > WHOLE:
+                some = _spread(memoryview(memory), tensor)
+                there = memoryview(some.tobytes()).cast(some.format)  # type: ignore[call-overload]
+            else:
+                buffer, there = memory, memory.raw
         return cls(
             tensor,
             tensor.detach(),
@@ -154,8 +163,20 @@ class _Watch(NamedTuple):
             tensor.shape,
             tensor.dtype,
             buffer,
-            b"" if buffer is None else buffer.raw,
+            some,
+            there,
         )
+
+
+def _spread(memory: memoryview, tensor: Tensor) -> memoryview:
+    """Numbers at a step that has no divisor in common with any of the sizes, so that they are in
+    every column of a narrow matrix and not in one alone."""
+    words = memory.cast("B").cast({1: "B", 2: "H", 4: "I", 8: "Q"}[tensor.element_size()])  # type: ignore[call-overload]
+    step = max(1, len(words) // SAMPLES)
+    while any(gcd(step, size) > 1 for size in tensor.shape):
+        step += 1
+    found: memoryview = words[::step]
+    return found
 
 
 def is_transformed(x: Tensor) -> bool:
@@ -184,7 +205,7 @@ def kind_of(x: Tensor, together: bool) -> tuple[object, ...]:
         x.device,
         together,
         torch._C._get_mkldnn_enabled(),
-        torch.is_autocast_enabled(x.device.type),
+        torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type),  # the name takes its time
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..network import Geometry
-from .convolve import channels_last, convolve, is_channels_last
+from .convolve import channels_last, convolver, is_channels_last
 
 Way = Callable[[Tensor], Tensor]
 
@@ -82,8 +82,7 @@ class FixedConvolution:
         weight = self.weight
         if together and weight.dim() > 3:
             weight = self._keep("together", lambda: channels_last(self.weight))
-        geometry, groups, bias = self.geometry, self.groups, self.bias
-        return lambda x: convolve(x, weight, bias, geometry, groups)
+        return convolver(x, weight, self.bias, self.geometry, self.groups)
 
     def _is_wide(self, x: Tensor) -> bool:
         """Whether to reorder the weight on each call costs more than to change the layout of `x`,

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import get_args
 
 from ..network import Geometry, KernelNetwork, KernelSum, Partition, is_partition
-from ..plugin import Choice, Convolution, Factorization, Implementation, MemoryFormat, blamed
+from ..plugin import Choice, Convolution, Factorization, Implementation, MemoryFormat, blamed, label
+from ..plugin import ask as ask_plugin
 from .added import Added
 from .apart import with_apart
 from .chain import lower
@@ -30,11 +31,11 @@ def ask(
     if wanted is not None and network.order not in LAID_OUT:
         raise ValueError(f"memory_format={wanted!r} is for orders 2 and 3, not {network.order}")
     try:
-        with blamed(runner.plugin):
-            answer = runner.plugin.plan(network, geometry)
+        answer = ask_plugin(runner.plugin.plan, network, geometry)
+        with blamed(runner.plugin, "plan"):
             if isinstance(answer, type) or not (callable(answer) or is_partition(answer)):
                 raise TypeError(
-                    f"{type(runner.plugin).__name__}.plan() gave {answer!r}, neither a partition, "
+                    f"{label(runner.plugin, 'plan')} gave {answer!r}, neither a partition, "
                     "as ((1,), (0, 2)), nor a callable"
                 )
             return answer
@@ -59,8 +60,11 @@ def make_plan(
         return Added(network, tuple(plans))
     plan = ask(format_, network, runner, geometry)
     if callable(plan):
-        network.whole  # noqa: B018 - planned now: under torch.compile it could not be
+        _ = network.whole, network.shape  # found now: under torch.compile they could not be
         return plan
-    chain = lower(network, plan, geometry)
+    try:
+        chain = lower(network, plan, geometry)
+    except ValueError as fault:
+        raise ValueError(f"{label(runner.plugin, 'plan')} gave {plan}: {fault}") from None
     chain = replace(chain, memory_format=runner.plugin.memory_format, packed=runner.plugin.packed)
     return with_apart(chain, network, geometry) if runner.plugin.apart else chain

@@ -19,9 +19,9 @@ from ..algebra import (
     weighted_least_squares,
     whiten,
 )
-from ..arguments import DTYPES, check_options, check_tensor
+from ..arguments import check_options, check_tensor
 from ..network import KernelNetwork, KernelSum, with_group
-from ..plugin import Factorization, Sum, plugin_hooks
+from ..plugin import Factorization, Sum, ask_hooks, label
 
 COMPLEX_SWEEPS = 100  # formats' own decompositions are of real kernels
 
@@ -185,21 +185,30 @@ def _balanced(
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     scale = norms.reshape(-1, *(1,) * (kernel.dim() - 1))
     with on_one_thread(kernel.numel()):
-        found = _complex(factorization, kernel / scale, network, generator)
-        found = found or plugin_hooks().tenfold_decompose(
-            factorization=factorization, kernel=kernel / scale, network=network, generator=generator
-        )
-    if not isinstance(found, Sequence) or not all(
-        isinstance(factor, Tensor) and factor.dtype in DTYPES for factor in found
-    ):
+        found: Any
+        if kernel.is_complex():
+            found, author = _complex(factorization, kernel / scale, network, generator), None
+        else:
+            found, author = ask_hooks(
+                "tenfold_decompose",
+                factorization=factorization,
+                kernel=kernel / scale,
+                network=network,
+                generator=generator,
+            )
+    who = author or label(factorization, "decompose")
+    if not isinstance(found, Sequence) or not all(isinstance(one, Tensor) for one in found):
         kinds = [type(factor).__name__ for factor in found] if isinstance(found, list) else found
-        raise RuntimeError(f"{factorization!r} gave {kinds}, not a list of floating-point tensors")
+        raise RuntimeError(f"{who} gave {kinds}, not a list of floating-point tensors")
+    if not all(factor.is_floating_point() or kernel.is_complex() for factor in found):
+        kinds = [str(factor.dtype) for factor in found]
+        raise RuntimeError(f"{who} gave {kinds}, not a list of floating-point tensors")
     factors = [factor.detach() for factor in found]
     shapes = [tuple(factor.shape) for factor in factors]
     if shapes != list(network.shapes):
-        raise RuntimeError(f"{factorization!r} gave factors {shapes}, not {list(network.shapes)}")
+        raise RuntimeError(f"{who} gave factors {shapes}, not {list(network.shapes)}")
     if not all(bool(torch.isfinite(factor).all()) for factor in factors):
-        raise RuntimeError(f"{factorization!r} gave factors that are not finite")
+        raise RuntimeError(f"{who} gave factors that are not finite")
     for index, values in factorization.constants(network, kernel).items():
         factors[index] = values
     first = network.free[0]
@@ -213,9 +222,7 @@ def _complex(
     network: KernelNetwork,
     generator: torch.Generator | None,
 ) -> list[Tensor]:
-    """Factors of a complex kernel, in any format by alternating least squares; none of a real."""
-    if not kernel.is_complex():
-        return []
+    """Factors of a complex kernel, in any format by alternating least squares."""
     return alternating_least_squares(
         kernel,
         network,

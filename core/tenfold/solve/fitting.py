@@ -22,7 +22,7 @@ from ..network import (
     check_size,
     with_group,
 )
-from ..plugin import Factorization, plugin_hooks
+from ..plugin import Factorization, ask_hooks
 from .decomposition import decompose, relative_error, unfolded, whitening_of
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
@@ -41,30 +41,66 @@ def structure(
     A request that core does not know is put to the hook `tenfold_rank`, with the kernel if there
     is one. Raises `ValueError` or `TypeError` for a request that nobody knows.
     """
-    if isinstance(rank, Error | Energy):
+    asked, author = understood(factorization, shape, rank, groups, kernel)
+    if isinstance(asked, Error | Energy):
         raise ValueError(f"rank={rank!r} needs a kernel to decompose: use from_conv or from_tensor")
+    return bought(factorization, shape, (rank, asked, author), groups, kernel)
+
+
+def bought(
+    factorization: Factorization,
+    shape: tuple[int, ...],
+    request: tuple[Any, Any, str],  # as given, as understood, and by which hook
+    groups: int,
+    kernel: Tensor | None,
+) -> KernelNetwork:
+    """The network of a request; what a hook asks for in vain is told with that hook."""
+    rank, asked, author = request
+    try:
+        return factorization.network(shape, asked, groups, kernel)
+    except (ValueError, TypeError) as fault:
+        if not author:
+            raise
+        raise ValueError(f"{author} answered rank={rank!r} with {asked!r}: {fault}") from fault
+
+
+def understood(
+    factorization: Factorization,
+    shape: tuple[int, ...],
+    rank: Any,
+    groups: int,
+    kernel: Tensor | None,
+) -> tuple[Any, str]:
+    """A rank request as core knows it, and the hook that made it so, if one did.
+
+    A hook may answer with another's request, which is then put to the hooks in its turn.
+    """
     if isinstance(rank, Tensor | np.ndarray):
         raise TypeError(f"rank={type(rank).__name__} must be {WANTED}: use .tolist() or .item()")
-    if isinstance(rank, Sequence) and not isinstance(rank, str):
-        rank = tuple(check_size(one) for one in rank)
     if kernel is not None and kernel.device.type == "meta":
         kernel = None
-    known = isinstance(rank, Real | Multiple) or (
-        isinstance(rank, Sequence) and not isinstance(rank, str)
-    )
-    if not known and not (isinstance(rank, str) and rank == "same"):
-        answer = plugin_hooks().tenfold_rank(
-            request=rank, shape=shape, factorization=factorization, kernel=kernel
-        )
+    asked, author, before = rank, "", [rank]
+    while not is_known(asked):
+        seen = None if kernel is None else kernel.clone()  # it may be a view of the user's own
+        given = {"shape": shape, "factorization": factorization, "kernel": seen}
+        answer, who = ask_hooks("tenfold_rank", request=asked, **given)
         if answer is None:
-            raise ValueError(f"rank={rank!r} is not understood: it must be {WANTED}")
-        try:
-            return factorization.network(shape, answer, groups, kernel)
-        except (ValueError, TypeError) as fault:
-            raise ValueError(
-                f"a tenfold_rank hook answered rank={rank!r} with {answer!r}: {fault}"
-            ) from fault
-    return factorization.network(shape, rank, groups, kernel)
+            said = f"{author} answered rank={rank!r} with {asked!r}, but " if author else ""
+            raise ValueError(f"{said}rank={asked!r} is not understood: it must be {WANTED}")
+        if any(answer is one or (isinstance(answer, str) and answer == one) for one in before):
+            raise ValueError(f"{who} answered rank={asked!r} with {answer!r}, which was asked")
+        asked, author = answer, who
+        before.append(asked)
+    if isinstance(asked, Sequence) and not isinstance(asked, str):
+        asked = tuple(asked) if author else tuple(check_size(one) for one in asked)
+    return asked, author
+
+
+def is_known(rank: Any) -> bool:
+    """Whether core understands a request by itself."""
+    if isinstance(rank, str):
+        return rank == "same"
+    return isinstance(rank, Real | Multiple | Error | Energy | Sequence)
 
 
 def fit(
@@ -83,20 +119,23 @@ def fit(
     if moment is not None and kernel.is_complex():
         raise ValueError("moment= is for real kernels, and this one is complex: leave it out")
     largest = kernel.numel() if moment is None else max(kernel.numel(), moment.matrix.numel())
+    shape = tuple(kernel.shape)
     with on_one_thread(largest):
         work = by_group(kernel, groups)
         weighed = None if work.is_complex() else work  # spectra are those of real kernels
         if moment is not None:
             weighed = turned(factorization, work, rank, moment)
-        if isinstance(rank, Error | Energy):
-            most = rank.most if isinstance(rank, Error) else (1 - rank.kept) ** 0.5
+        asked, author = understood(factorization, shape, rank, groups, weighed)
+        if isinstance(asked, Error | Energy):
+            most = asked.most if isinstance(asked, Error) else (1 - asked.kept) ** 0.5
             if kernel.device.type == "meta":
                 raise ValueError(
                     f"rank={rank!r} needs the kernel's values; it is on the meta device"
                 )
             search = Search(factorization, work, weighed, kernel.dtype, most, generator, moment)
             return search.least()
-        network = structure(factorization, tuple(kernel.shape), rank, groups, weighed)
+        seen = None if kernel.device.type == "meta" else weighed
+        network = bought(factorization, shape, (rank, asked, author), groups, seen)
         return network, decompose(factorization, work, network, kernel.dtype, generator, moment)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from .. import FactorizedConv, FactorizedKernel, factorizations, relative_error
+from ..network import with_group
 from ..plugin import only_hooks
 from .example import Example
 from .hook_subject import HookSubject, another
@@ -68,11 +69,10 @@ def it_leaves_the_kernel_alone(subject: HookSubject, example: Example) -> None:
             for request in subject.asks:
                 _rank(hooks, request, given[0], format_)
         if "tenfold_decompose" in subject.hooks:
-            network = format_.network(kernel.shape, 2)
-            factors = tuple(("group", *factor) for factor in network.factors)
-            grouped = type(network)(factors, {**network.sizes, "group": 1})
+            grouped = with_group(format_.network(kernel.shape, 2))
+            split = given.view([grouped.sizes[mode] for mode in grouped.open_modes])
             hooks.tenfold_decompose(
-                factorization=format_, kernel=given, network=grouped, generator=None
+                factorization=format_, kernel=split, network=grouped, generator=None
             )
     assert torch.equal(given, before), "the kernel was written to: work on kernel.clone()"
 

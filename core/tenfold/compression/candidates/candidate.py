@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ...algebra import by_group
+from ...plugin import Plan as PluginPlan
 from ...plugin import implementations
 from ...run import Chain, make_plan
 from ...solve import relative_error
@@ -62,10 +63,12 @@ def candidates(
     energy: tuple[float, float],
     fitted: Fitted,
     ways: Sequence[str],
+    refusals: dict[str, str],
 ) -> Iterator[Candidate]:
     """What a decomposition costs and loses, run each way that does not refuse it.
 
-    `energy` is the kernel's own in the norm, that its losses are relative to.
+    `refusals` takes in what refuses it, and why. `energy` is the kernel's own in the norm, that its
+    losses are relative to.
     """
     made = fitted.network.to_tensor(fitted.factors)
     lost = norm.squared(by_group(kernel - made, layer.config.groups))
@@ -78,9 +81,14 @@ def candidates(
         runner = implementations.choose(way)
         try:
             plan = make_plan(fitted.choice, fitted.network, runner, layer.config.geometry)
-        except ValueError:
+        except ValueError as refusal:
+            refusals[f"{fitted.choice.name} run by {runner.name}"] = str(refusal)
             continue
-        macs, traffic = work(layer, plan)
+        counted = work(layer, plan)
+        if counted is None:
+            said = "its plan counts no MACs, and is taken to have the dense layer's"
+            refusals[f"{fitted.choice.name} run by {runner.name}"] = said
+        macs, traffic = counted or (layer.macs, layer.traffic)
         yield Candidate(
             factorization=fitted.choice.name,
             implementation=runner.name,
@@ -95,12 +103,16 @@ def candidates(
         )
 
 
-def work(layer: Layer, plan: Any) -> tuple[int, int]:
-    """Multiply-accumulates and traffic of all calls; the dense layer's for code of its own."""
-    if not isinstance(plan, Chain):
-        return layer.macs, layer.traffic
+def work(layer: Layer, plan: Any) -> tuple[int, int] | None:
+    """Multiply-accumulates and traffic of all calls; None for code that does not count its own.
+
+    The traffic of a plan that is no chain of convolutions is taken to be the dense layer's.
+    """
     macs = traffic = 0
     for batch, size, _ in layer.maps():
-        macs += batch * plan.macs(size)
-        traffic += batch * plan.traffic(size)
-    return macs, traffic
+        each = plan.macs(size) if isinstance(plan, PluginPlan) else None
+        if each is None:
+            return None
+        macs += batch * each
+        traffic += batch * plan.traffic(size) if isinstance(plan, Chain) else 0
+    return macs, traffic if isinstance(plan, Chain) else layer.traffic

@@ -77,7 +77,7 @@ def fits(
         generator = torch.Generator().manual_seed(seed)
         turned = Turned(choice.plugin, kernel, norm, layer.config.groups)
         if rank is not None:
-            networks = [turned.network(rank)]
+            networks = [turned.asked(rank, generator)]
         elif is_nested(turned.network(1)):
             yield from _nested(choice, turned, base, generator)
             continue

@@ -40,7 +40,8 @@ class LayerTable:
     """The candidates of one layer, the dense one first, and the factors of those decomposed.
 
     `sensitivity` is what gradients tell of the network's error, over the candidates' weighted one;
-    0 where they tell nothing. `items` were run through the network to measure it.
+    0 where they tell nothing. `items` were run through the network to measure it. `refusals` are
+    what could not be run or counted, by format and implementation, and why.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LayerTable:
     factors: dict[str, list[Tensor]]
     sensitivity: float = 0.0
     items: int = 0
+    refusals: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}: {len(self.candidates)} candidates>"
@@ -130,6 +132,7 @@ def _write(directory: Path, layer: LayerTable, fingerprint: str) -> None:
         "name": layer.name,
         "sensitivity": json.dumps(layer.sensitivity),
         "candidates": json.dumps([one.model_dump() for one in layer.candidates]),
+        "refusals": json.dumps(layer.refusals),
     }
     stored = {
         f"{key}/{index}": factor.detach().cpu().contiguous()
@@ -158,7 +161,9 @@ def _read(path: Path, fingerprint: str) -> LayerTable:
                 factors.setdefault(key, {})[int(index)] = file.get_tensor(name)
             found = [Candidate.model_validate(one) for one in json.loads(header["candidates"])]
             ordered = {key: [parts[i] for i in sorted(parts)] for key, parts in factors.items()}
-            return LayerTable(header["name"], found, ordered, json.loads(header["sensitivity"]))
+            sensitivity = json.loads(header["sensitivity"])
+            refusals = json.loads(header.get("refusals", "{}"))
+            return LayerTable(header["name"], found, ordered, sensitivity, refusals=refusals)
     except (SafetensorError, KeyError, json.JSONDecodeError, ValidationError) as fault:
         raise ValueError(
             f"{path} is damaged ({fault}): delete it, and it is measured anew"

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...algebra import by_group, weighted_least_squares
 from ...network import KernelNetwork, with_group
 from ...plugin import Factorization
-from ...solve import decompose, unfolded
+from ...solve import decompose, fit, unfolded
 from ..moments import Norm
 
 SWEEPS = 8  # of weighted least squares, at most
@@ -38,6 +38,11 @@ class Turned:
         """The network for a rank, chosen by what counts in the norm."""
         kernel = self.turned if weighed and hasattr(self, "turned") else None
         return self.format.network(tuple(self.kernel.shape), rank, self.groups, kernel)
+
+    def asked(self, rank: Any, generator: torch.Generator) -> KernelNetwork:
+        """The network for any request that `from_conv` takes; raises as that does."""
+        kernel = self.turned.flatten(0, 1)
+        return fit(self.format, kernel, rank, self.groups, generator)[0]
 
     def solve(self, network: KernelNetwork, generator: torch.Generator) -> list[Tensor]:
         """Factors of the turned kernel."""

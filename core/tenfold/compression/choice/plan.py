@@ -15,6 +15,7 @@ from ..survey import Layer
 from .allocation import allocate, uniform
 
 Choices = dict[str, Candidate]
+SHOWN = 8  # layers whose refusals an error lists
 ELEMENT = 24  # multiply-accumulates that take as long as one element: tests/benchmarks/traffic.py
 
 
@@ -105,9 +106,20 @@ class Plan:
                 f"{asked}={budget:g} of the {self.config.metric} cannot be reached: the smallest "
                 f"is {self.least:.4g}; ask for that, or {more or 'allow '}other factorizations"
                 + (f". What stays of the MACs: {self.staying}" if self.staying else "")
+                + self.refusals()
             )
         picked = zip(self.names, self.candidates, chosen, strict=True)
         return {name: found[index] for name, found, index in picked}
+
+    def refusals(self) -> str:
+        """What was refused of each layer, and why, for an error; empty where nothing was."""
+        said = [
+            f"{table.name}: {'; '.join(f'{who}: {why}' for who, why in table.refusals.items())}"
+            for table in self.tables
+            if table.refusals
+        ]
+        more = [f"and {len(said) - SHOWN} more layers"] if len(said) > SHOWN else []
+        return "".join(f"\n  {one}" for one in ["it was refused", *said[:SHOWN], *more] if said)
 
     def rescale(self, names: Sequence[str], by: float) -> None:
         """Take some layers' errors to be so many times what they are predicted to be."""

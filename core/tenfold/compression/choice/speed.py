@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..candidates import Speed
@@ -20,40 +20,39 @@ Timed = Callable[[Choices], Speed]
 class Quick:
     """Choices as fast as the budget lets them be.
 
-    `slow` are the layers that are slower than dense all the same, as the budget is not kept without
-    them; `budget` is then the smallest, of those looked at, whose network is faster than the
-    original, if any.
+    `slow` is None where the network is not slower than the original. Else it names the layers that
+    are slower than dense, as the budget is not kept without them; `budget` is then the smallest, of
+    those looked at, whose network is faster than the original, if any.
     """
 
     choices: Choices
-    slow: tuple[str, ...] = ()
+    slow: tuple[str, ...] | None = None
     budget: float | None = None
 
 
 def quick(plan: Plan, choices: Choices, budget: float, timed: Timed) -> Quick:
     """Choose again without what was measured to be slower than dense, while the budget lets it."""
     allowed, tried = plan, [(choices, timed(choices))]
-    for _ in range(ROUNDS):
-        choices, speed = tried[-1]
-        slow = slower(choices, speed)
-        if not slow:
-            return Quick(choices)
-        narrower = allowed
-        for name in slow:
-            without = narrower.without(name, choices[name])
-            narrower = without if without.least <= budget else narrower
-        if narrower is allowed:
+    while slow := slower(*tried[-1]):
+        narrower = _without(allowed, slow, tried[-1][0], budget)
+        again = narrower.choose(budget)
+        if len(tried) > ROUNDS or again in [one for one, _ in tried]:
             break
         allowed = narrower
-        again = allowed.choose(budget)
-        if again in [one for one, _ in tried]:
-            break
         tried.append((again, timed(again)))
-    choices, speed = min(tried, key=lambda one: one[1].after / one[1].before)
-    slow = slower(choices, speed)
-    if not slow or speed.after < speed.before:
+    best = min(tried, key=lambda one: one[1].after / one[1].before) if slow else tried[-1]
+    choices, speed = best
+    if speed.after <= CLEAR * speed.before:
         return Quick(choices)
-    return Quick(choices, tuple(slow), _fast(allowed, choices, speed, timed))
+    return Quick(choices, tuple(slower(*best)), _fast(allowed, *best, timed))
+
+
+def _without(plan: Plan, slow: Sequence[str], choices: Choices, budget: float) -> Plan:
+    """The plan without the candidates of slow layers, as far as the budget can be kept so."""
+    for name in slow:
+        narrower = plan.without(name, choices[name])
+        plan = narrower if narrower.least <= budget else plan
+    return plan
 
 
 def fast(plan: Plan, choices: Choices, budget: float, timed: Timed) -> Choices:
@@ -94,9 +93,9 @@ def slower(choices: Choices, speed: Speed) -> list[str]:
 def _fast(plan: Plan, choices: Choices, speed: Speed, timed: Timed) -> float | None:
     """The smallest budget without any slow layer, where its network is faster than the original."""
     for _ in range(ROUNDS):
-        for name in slower(choices, speed):
-            plan = plan.without(name, choices[name])
-        if plan.least >= 1:
+        slow = slower(choices, speed)
+        plan = _without(plan, slow, choices, 1.0)
+        if not slow or plan.least >= 1:
             return None
         choices = plan.choose(plan.least)
         speed = timed(choices)

@@ -11,7 +11,7 @@ from ..running import Batch
 from ..survey import Layer, neighbours
 from .response import Answer, answers
 
-BLOCKS = 12  # the most, where memory does for them: each takes one run of the compressed network
+BLOCKS = 20  # the most, where memory does for them: each takes one run of the compressed network
 
 
 def blocks(layers: Sequence[Layer], memory: int, batches: int) -> list[list[Layer]]:

@@ -76,7 +76,8 @@ def answers(
     def keep(layer: Layer, batch: int, x: Tensor, y: Tensor) -> None:
         calls = found[layer.name].calls[batch]
         where, weights = samplings[layer.name].draw(x.shape, batch, len(calls))
-        calls.append((len(x), where, weights, _rows(layer, x, y, where)))
+        rows = _rows(layer, x, y, where) if len(where) else y
+        calls.append((len(x), where, weights, rows))
 
     _watched(original, layers, batches, keep)
     return found
@@ -199,4 +200,5 @@ def _rows(layer: Layer, x: Tensor, y: Tensor, where: Tensor) -> Tensor:
     for axis, size in enumerate(layer.places(x.shape)[1:], start=2):
         y = y.narrow(axis, 0, size)  # transposed with an output_size it gives some places more
     rows = y.flatten(2).movedim(1, 2).flatten(0, 1) if order else y
-    return rows.index_select(0, where.to(y.device)).T.reshape(groups, -1, len(where)).contiguous()
+    drawn = rows.index_select(0, where.to(y.device)).T
+    return drawn.reshape(groups, rows.shape[1] // groups, len(where)).contiguous()

@@ -9,7 +9,7 @@ from ..running import size
 from ..survey import Subject, thinned
 from .task import LEVELS, Evaluate, Judge
 
-PASSES = 4  # over the whole calibration: what running the network with one layer changed may take
+PASSES = 6  # over the whole calibration: what running the network with one layer changed may take
 SHARE = 4  # of the calibration that whole choices are judged on
 SCORES = 60  # of a user's `evaluate`, likewise
 HALF = 0.5  # of a network comes after a layer, on average: what is before it need not be run

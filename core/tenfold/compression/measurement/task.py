@@ -161,8 +161,9 @@ class Task:
         energy = meter.squared(by_group(kernel, layer.config.groups))
         table = LayerTable(layer.name, [dense(layer)], {}, self.sensitivity(energy[0]))
         base = alignment(layer, config.multiple)
+        ways, refusals = config.implementations, table.refusals
         for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
-            for one in candidates(layer, kernel, meter, energy, fitted, config.implementations):
+            for one in candidates(layer, kernel, meter, energy, fitted, ways, refusals):
                 table.candidates.append(one)
                 table.factors[one.key] = fitted.source or fitted.factors
         return table

@@ -46,11 +46,12 @@ def moment_bytes(layer: Layer) -> int:
 def is_wide(layer: Layer, memory: int, batches: int) -> bool:
     """Whether a layer has too many inputs, or takes too much memory, for its whole moment.
 
-    So has one that sees fewer patches in so many batches than it has inputs: the whole moment says
-    little then that the marginals do not (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4).
+    So has one that sees fewer patches in so many batches than half its inputs: the whole moment
+    says little then that the marginals do not (Ledoit and Wolf 2004,
+    doi:10.1016/S0047-259X(03)00096-4).
     """
     inputs = prod(layer.config.shape[1:])
-    few = layer.config.order > 0 and inputs > MANY_INPUTS and available(layer, batches) < inputs
+    few = layer.config.order > 0 and inputs > MANY_INPUTS and 2 * available(layer, batches) < inputs
     return inputs > WIDE or few or moment_bytes(layer) > memory
 
 

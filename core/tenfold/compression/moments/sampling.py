@@ -46,7 +46,10 @@ class Sampling:
 
     def draw(self, shape: Sequence[int], batch: int, call: int) -> tuple[Tensor, Tensor]:
         """Of one call's input: places in the flattened output, `(few,)`, and what each counts."""
-        counts = self.counts(self.layer.places(shape), batch, call).flatten()
+        places = self.layer.places(shape)
+        if not prod(places):
+            return torch.empty(0, dtype=torch.long), torch.empty(0)
+        counts = self.counts(places, batch, call).flatten()
         where = counts.nonzero()[:, 0]
         return where, counts[where]
 

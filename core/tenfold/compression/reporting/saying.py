@@ -12,13 +12,15 @@ def in_words(report: Findings) -> str | None:
     if report.slower is None or report.milliseconds is None:
         return None
     before, after = report.milliseconds.before, report.milliseconds.after
-    layers = ", ".join(report.slower.layers[:8]) + (", …" if len(report.slower.layers) > 8 else "")
+    names = report.slower.layers
+    layers = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    cost = f"{layers} cost more than dense there" if names else "no layer alone costs it"
     remedy = "no budget was found at which it is faster"
     if report.slower.budget is not None:
         remedy = f"budget={report.slower.budget:.3g} is the smallest found at which it is faster"
     return (
         f"the compressed network takes {after:.3g} ms and the original {before:.3g} ms on "
-        f"{report.device}, {report.threads} threads: {layers} are slower than dense there; {remedy}"
+        f"{report.device}, {report.threads} threads: {cost}; {remedy}"
     )
 
 

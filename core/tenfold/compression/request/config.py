@@ -39,13 +39,14 @@ class CompressionConfig(BaseModel):
         include, exclude: which layers: names with `*` and `?`, classes, or functions of a name and
             a module; all convolutions and linear layers by default.
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
-        correct: fit the layers to the original's responses, one after another: the compressed
-            ones, and dense ones that come after these.
+        correct: fit the layers to the original's responses, in order, in a deep network some
+            neighbours at a time: the compressed ones, and dense ones that come after these.
         never_slower: measure what comes out against what went in; layers that are slower than dense
             in their place get another candidate or stay dense, within the budget.
         holdout: the fraction of the calibration that corrections are judged on.
-        probes: how many calibration batches the single layers' errors are measured on.
-        memory: the most bytes that moments, or stored activations, take at a time.
+        probes: how many calibration batches single layers' errors are measured on, at most: of a
+            deep network on a part of them.
+        memory: the most bytes that moments, stored responses or stored outputs take at a time.
         seed: of every random choice.
         progress: show a progress bar, on the standard error.
 

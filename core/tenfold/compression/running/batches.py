@@ -85,6 +85,8 @@ def check_runs(model: nn.Module, batches: Mapping[str, Batch]) -> None:
             remedy = "give what the model takes"
             if isinstance(batch, Tensor) and batch.dim() and _fault(model, batch[None]) is None:
                 remedy = f"the axis of the batch is missing: give {(1, *batch.shape)}"
+            elif isinstance(batch, tuple | list) and _fault(model, ([*batch],)) is None:
+                remedy = "a list stands for several arguments: give one that is one as ([…],)"
             elif known:
                 remedy = f"give more of shape {next(iter(known.values()))}"
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +30,29 @@ def entries(model: nn.Module) -> list[Entry]:
         if isinstance(module, FactorizedConv):
             places.setdefault(id(module), (module, []))[1].append(name)
     return [_entry(layer, names) for layer, names in places.values()]
+
+
+def origins(saved: Sequence[Entry]) -> dict[str, str]:
+    """The distribution and version of each plugin of some layers, by its kind and name."""
+    found = {}
+    for registry in (factorizations, implementations):
+        for name in sorted({getattr(entry, registry.kind) for entry in saved}):
+            found[f"{registry.kind} {name}"] = registry.origin(name)
+    return {plugin: origin for plugin, origin in found.items() if origin}
+
+
+def check_installed(saved: Sequence[Entry], plugins: Mapping[str, str]) -> None:
+    """Raise `ValueError` for a plugin that is not installed, saying what to install."""
+    for entry in saved:
+        for registry in (factorizations, implementations):
+            name = getattr(entry, registry.kind)
+            origin = plugins.get(f"{registry.kind} {name}")
+            if origin is not None and name not in registry:
+                distribution, _, version = origin.rpartition(" ")
+                raise ValueError(
+                    f"layer {entry.names[0]!r}: {registry.kind}={name!r} is not installed, and was "
+                    f"that of {origin}: pip install {distribution}=={version}"
+                )
 
 
 def _entry(layer: FactorizedConv, names: list[str]) -> Entry:

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from ...arguments import check_model, check_path
 from ..reporting import Compression, Report
 from .directory import written_whole
-from .entries import build, entries, find
+from .entries import build, check_installed, entries, find, origins
 from .manifest import MANIFEST, REPORT, WEIGHTS, Manifest, read_bounded, read_manifest
 from .weights import check_whole, fill, fingerprint, read_stored, write_weights
 
@@ -62,6 +62,7 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
             weights_bytes=size,
             weights_sha256=sha256,
             written_with=versions,
+            plugins=origins(layers),
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         if report is not None:
@@ -94,6 +95,7 @@ def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
     _check_device(dense_model)
     layers: dict[int, Any] = {}
     try:
+        check_installed(manifest.layers, manifest.plugins)
         for entry in manifest.layers:
             old = find(dense_model, entry)
             layers[id(old)] = build(entry, old, stored)

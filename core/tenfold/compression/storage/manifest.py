@@ -59,7 +59,10 @@ class Entry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The whole file. `aliases` are the tensors that are another one, under a second name."""
+    """The whole file. `aliases` are the tensors that are another one, under a second name.
+
+    `plugins` are the distribution and version of each plugin, by its kind and name.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,6 +73,7 @@ class Manifest(BaseModel):
     weights_bytes: int
     weights_sha256: str
     written_with: dict[str, str]
+    plugins: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _agree(self) -> Manifest:

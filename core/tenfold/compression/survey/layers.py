@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...layer import PLAIN, TRANSPOSED, ConvConfig, FactorizedConv, read_config
-from ...plugin import plugin_hooks
+from ...plugin import PluginError, ask_hooks, factorizations, implementations
 from ..running import Batch, call, evaluating
 
 KINDS = (*PLAIN, *TRANSPOSED, nn.Linear)
@@ -246,13 +246,12 @@ def select(
         elif layer.reason is None and layer in unwanted:
             layer.reason = "excluded"
         elif layer.reason is None:
-            answer = plugin_hooks().tenfold_select(
-                name=layer.name, module=model.get_submodule(layer.name)
-            )
+            module = model.get_submodule(layer.name)
+            answer, author = ask_hooks("tenfold_select", name=layer.name, module=module)
             if answer is False:
                 layer.reason = "left out by a hook"
             elif answer is not None and answer is not True:
-                layer.request = _understood(layer.name, answer)
+                layer.request = _understood(layer.name, answer, author)
 
 
 def chosen(layers: Sequence[Layer]) -> list[Layer]:
@@ -276,19 +275,24 @@ def staying(layers: Sequence[Layer], outside: int) -> str:
     return "; ".join(words)
 
 
-def _understood(name: str, answer: Any) -> dict[str, Any]:
+def _understood(name: str, answer: Any, author: str) -> dict[str, Any]:
     """The request of a hook, refused where it asks for what a compression decides itself."""
     if not isinstance(answer, dict):
         raise TypeError(
-            f"a tenfold_select hook answered {answer!r} for layer {name!r}: it must be False, None "
-            "or a dict"
+            f"{author} answered {answer!r} for layer {name!r}: it must be False, None or a dict"
         )
     for key in answer:
         if key not in REQUESTS:
             raise ValueError(
-                f"a tenfold_select hook asks {key}={answer[key]!r} of layer {name!r}: a "
+                f"{author} asks {key}={answer[key]!r} of layer {name!r}: a "
                 f"compression takes {', '.join(REQUESTS)}"
             )
+    for key, registry in (("factorization", factorizations), ("implementation", implementations)):
+        try:
+            if key in answer:
+                registry.choose(answer[key])
+        except (ValueError, TypeError, PluginError) as fault:
+            raise ValueError(f"{author} asks it of layer {name!r}: {fault}") from fault
     return answer
 
 

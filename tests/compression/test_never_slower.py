@@ -1,0 +1,164 @@
+"""What comes out is measured against what went in, and layers that are slower are dense again."""
+
+import pytest
+import torch
+from torch import nn
+
+from tenfold import FactorizedConv, compress
+from tenfold.compression import engine
+from tenfold.compression.candidates.candidate import Candidate
+from tenfold.compression.candidates.speed import Speed, read_speeds, write_speeds
+from tenfold.compression.candidates.table import LayerTable, Table
+from tenfold.compression.choice.plan import Plan
+from tenfold.compression.choice.speed import quick, slower
+from tenfold.compression.measurement.in_place import time_in_place
+from tenfold.compression.request import CompressionConfig
+from tenfold.compression.survey.layers import survey
+
+
+def net():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3)]
+    return nn.Sequential(*layers).eval()
+
+
+X = torch.randn(8, 4, 10, 10, generator=torch.Generator().manual_seed(0))
+OPTIONS = {"example_inputs": X, "progress": False, "factorizations": "spatial_svd"}
+
+
+def plan(layers=3):
+    """Layers alike: dense, and two smaller candidates."""
+    rows = [
+        Candidate(parameters=100, macs=100),
+        Candidate(factorization="tucker", rank=4, parameters=60, macs=60, error=0.1, weighted=0.1),
+        Candidate(factorization="tucker", rank=2, parameters=20, macs=20, error=0.4, weighted=0.4),
+        Candidate(factorization="cp", rank=2, parameters=25, macs=25, error=0.6, weighted=0.6),
+    ]
+    names = [str(index) for index in range(layers)]
+    table = Table("x", layers={name: LayerTable(name, list(rows), {}) for name in names})
+    found = survey(nn.Sequential(*(nn.Conv1d(2, 2, 1) for _ in names)), torch.randn(1, 2, 3))
+    return Plan(found, table, CompressionConfig(budget=0.5), 0.0)
+
+
+def timing(slow):
+    """A clock for which candidates of some layers and formats are slower than dense."""
+
+    def timed(choices):
+        layers = {
+            name: ((1.0, 1.0), (2.0, 2.0) if (name, one.factorization) in slow else (0.5, 0.5))
+            if one.factorization
+            else ((1.0, 1.0), (1.0, 1.0))
+            for name, one in choices.items()
+        }
+        after = sum(least for _, (least, _) in layers.values())
+        return Speed(before=float(len(layers)), after=after, layers=layers)
+
+    return timed
+
+
+def test_a_layer_that_is_slower_is_dense_again_and_others_pay_for_it():
+    found = plan()
+    first = found.choose(0.5)
+    assert all(one.factorization for one in first.values())
+    got = quick(found, first, 0.5, timing({("1", "tucker"), ("1", "cp")}))
+    assert got.choices["1"].factorization is None
+    assert found.spent(got.choices) <= 0.5 * found.full
+    assert got.slow is None
+
+
+def test_a_layer_that_is_slower_in_one_format_gets_another():
+    found = plan(1)
+    got = quick(found, found.choose(0.5), 0.5, timing({("0", "tucker")}))
+    assert got.choices["0"].factorization == "cp"
+    assert got.slow is None
+
+
+def test_what_the_budget_cannot_do_without_is_said_with_a_budget_that_can():
+    found = plan()
+    slow = {(name, kind) for name in "01" for kind in ("tucker", "cp")}
+    got = quick(found, found.choose(0.3), 0.3, timing(slow))
+    assert found.spent(got.choices) <= 0.3 * found.full
+    assert got.slow
+    assert got.budget == pytest.approx((100 + 100 + 20) / 300)
+
+
+def test_what_is_slower_by_little_or_costs_little_is_no_reason():
+    choices = {name: Candidate(factorization="cp", parameters=1, macs=1) for name in "abc"}
+    layers = {"a": ((1, 1), (1.04, 1.1)), "b": ((0.1, 0.1), (0.2, 0.3)), "c": ((1, 1), (1.5, 1.6))}
+    assert slower(choices, Speed(before=99, after=100, layers=layers)) == ["c"]
+
+
+def test_layers_are_timed_in_their_places_all_calls_together():
+    model = net()
+    speed = time_in_place(model, model, survey(model, X), X)
+    assert set(speed.layers) == {"0", "2", "4"}
+    for (least, usual), other in speed.layers.values():
+        assert 0 < least <= usual < speed.before
+        assert 0 < other[0] <= other[1] < speed.after
+    assert not model[0]._forward_hooks
+    assert not model[0]._forward_pre_hooks
+
+
+def test_a_network_that_takes_no_other_format_is_timed_in_its_own():
+    class Viewing(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).view(-1)
+
+    model = Viewing(*net()).eval()
+    assert time_in_place(model, model, survey(model, X), X).before > 0
+
+
+def test_speeds_are_read_as_they_were_written_and_damage_is_named(tmp_path):
+    speeds = {"a": Speed(before=1.0, after=2.0, layers={"x": ((1.0, 1.5), (2.0, 2.5))})}
+    path = tmp_path / "speeds.json"
+    assert read_speeds(path) == {}
+    write_speeds(path, speeds)
+    assert read_speeds(path) == speeds
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"speeds.json is damaged: delete it"):
+        read_speeds(path)
+
+
+def as_slow(names):
+    """A clock for which some layers are slower where they are factorized."""
+
+    def time(original, compressed, layers, example):
+        found = {}
+        for layer in layers:
+            changed = isinstance(compressed.get_submodule(layer.name), FactorizedConv)
+            taken = (3.0 if layer.name in names else 0.5) if changed else 1.0
+            found[layer.name] = ((1.0, 1.0), (taken, taken))
+        return Speed(before=3.0, after=sum(a for _, (a, _) in found.values()), layers=found)
+
+    return time
+
+
+def test_the_same_table_gives_the_same_network_without_timing_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(engine, "time_in_place", as_slow({"2"}))
+    first = compress(net(), budget=0.85, table=tmp_path, **OPTIONS)
+    changed = {row.name for row in first.report.layers if row.factorization}
+    assert changed
+    assert "2" not in changed
+    assert first.report.slower is None
+    assert capsys.readouterr().err == ""
+
+    def never(*_):
+        raise AssertionError("it was timed already")
+
+    monkeypatch.setattr(engine, "time_in_place", never)
+    again = compress(net(), budget=0.85, table=tmp_path, **OPTIONS)
+    assert again.report.layers == first.report.layers
+    assert again.report.milliseconds == first.report.milliseconds
+
+
+def test_a_slow_network_that_was_asked_for_is_said_to_be_slow(monkeypatch, capsys):
+    monkeypatch.setattr(engine, "time_in_place", as_slow({"0", "2", "4"}))
+    found = compress(net(), budget=0.4, **OPTIONS).report
+    assert found.slower is not None
+    assert found.slower.budget is None
+    said = capsys.readouterr().err
+    assert "cost more than dense there" in said
+    assert all(name in said for name in found.slower.layers)
+    silent = compress(net(), budget=0.4, never_slower=False, **OPTIONS).report
+    assert silent.slower is None
+    assert capsys.readouterr().err == ""
