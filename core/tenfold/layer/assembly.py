@@ -27,9 +27,10 @@ from ..plugin import (
 from ..run import ask, make_plan
 from ..solve import check_finite, fit, structure, with_options
 from .config import ConvConfig
-from .kernel import FactorizedKernel, allocate
+from .kernel import FactorizedKernel
 from .moment import Moment, check_moment
 from .source import read_config, read_kernel, settled
+from .undrawn import allocate
 
 
 class Assembly(NamedTuple):

@@ -1,4 +1,8 @@
-"""The builder: any factorization with any implementation, by name, as one layer."""
+"""The builder: any factorization with any implementation, by name, as one layer.
+
+Half of the file is what its public methods say of themselves, and the arguments of `nn.ConvNd`
+three times over: how a layer is put together is `assembly.py`, how it runs `forward.py`.
+"""
 
 from __future__ import annotations
 

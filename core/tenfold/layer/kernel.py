@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from ..plugin import Choice, Factorization, factorizations
 from ..solve import check_finite, fit, read_tensorly, structure, with_options, write_tensorly
 from .drawing import drawn
 from .moment import Moment, check_moment
+from .undrawn import allocate, check_shape
 
 NO_TENSOR = (
     "it holds factors. To draw it anew, call layer.reset_parameters(); to read it, to_tensor(); "
@@ -71,7 +71,7 @@ class FactorizedKernel(nn.Module):
         like = torch.empty(0, device=check_device(device), dtype=check_dtype(dtype))
         check_generator(generator)
         choice = factorizations.choose(factorization)
-        network = structure(choice.plugin, _shape(shape, groups), rank, groups, None)
+        network = structure(choice.plugin, check_shape(shape, groups), rank, groups, None)
         kernel = cls(network, allocate(network, like), choice)
         kernel.reset_parameters(generator=generator)
         return kernel
@@ -104,7 +104,7 @@ class FactorizedKernel(nn.Module):
         check_moment(moment)
         choice = factorizations.choose(factorization)
         plugin = with_options(choice.plugin, decomposition_kwargs)
-        _shape(tensor.shape, groups, "tensor of shape ")
+        check_shape(tensor.shape, groups, "tensor of shape ")
         return cls(*fit(plugin, tensor, rank, groups, generator, moment), choice)
 
     @classmethod
@@ -233,33 +233,3 @@ class FactorizedKernel(nn.Module):
         shape, rank = tuple(self.shape), self.rank
         call = f"FactorizedKernel.new({shape}, rank={rank}, factorization={self.choice.spelled}"
         return call + (f", groups={self.groups})" if self.groups > 1 else ")")
-
-
-def allocate(network: KernelNetwork, like: Tensor) -> list[Tensor]:
-    """Undrawn factors of `network`, of the dtype and device of `like`.
-
-    Raises `ValueError` where they do not fit.
-    """
-    try:
-        return [like.new_empty(shape) for shape in network.shapes]
-    except (RuntimeError, TypeError, OverflowError):
-        raise ValueError(
-            f"in_channels, out_channels, kernel_size and rank ask for a kernel of shape "
-            f"{network.shape} with {network.numel} parameters, which {like.device} cannot hold: "
-            "ask for less"
-        ) from None
-
-
-def _shape(shape: Sequence[int], groups: int, named: str = "shape=") -> tuple[int, ...]:
-    if not isinstance(shape, Sequence) or isinstance(shape, str | bytes):
-        raise TypeError(f"shape={shape!r} must be a tuple (out, in/groups, *k)")
-    sizes = tuple(shape)
-    if len(sizes) < 2 or not all(_is_int(s) and s >= 1 for s in sizes):
-        raise ValueError(f"{named}{sizes} must be (out, in/groups, *k), all at least 1")
-    if not _is_int(groups) or groups < 1 or sizes[0] % groups:
-        raise ValueError(f"groups={groups!r} must divide the {sizes[0]} output channels")
-    return tuple(int(s) for s in sizes)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

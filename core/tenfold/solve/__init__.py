@@ -6,11 +6,11 @@ Imports `network`, `algebra` and `plugin`. Used by layers and by compression.
 from .decomposition import (
     check_finite,
     decompose,
-    relative_error,
     unfolded,
     whitening_of,
     with_options,
 )
+from .error import relative_error
 from .fitting import fit, structure
 from .interchange import read_tensorly, write_tensorly
 

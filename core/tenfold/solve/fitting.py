@@ -23,7 +23,8 @@ from ..network import (
     with_group,
 )
 from ..plugin import Factorization, ask_hooks
-from .decomposition import decompose, relative_error, unfolded, whitening_of
+from .decomposition import decompose, unfolded, whitening_of
+from .error import relative_error
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for

@@ -5,8 +5,9 @@ Imports `running`. Used by every later stage.
 
 from .behaviour import observe
 from .calibration import divide, filled, thinned
-from .layers import Layer, chosen, select, staying, survey
+from .layers import Layer, survey
 from .parting import neighbours
+from .selection import chosen, select, staying
 from .subject import Subject, surveyed
 from .trust import doubts
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from math import prod
 from typing import Any
 
@@ -13,11 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...layer import PLAIN, TRANSPOSED, ConvConfig, FactorizedConv, read_config
-from ...plugin import PluginError, ask_hooks, factorizations, implementations
 from ..running import Batch, call, evaluating
 
 KINDS = (*PLAIN, *TRANSPOSED, nn.Linear)
-REQUESTS = ("factorization", "rank", "implementation")  # of a hook
 FAULTS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 READERS = (nn.MultiheadAttention,)  # they read their layers' weights
 
@@ -216,90 +213,3 @@ def _bare(module: Any) -> ConvConfig:
         transposed=False if linear else module.transposed,
         output_padding=0 if linear else module.output_padding,
     )
-
-
-def select(
-    model: nn.Module, layers: Sequence[Layer], include: Sequence[Any], exclude: Sequence[Any]
-) -> None:
-    """Give a reason to each layer that is not to be compressed, and the hook's request to others.
-
-    Raises `ValueError` for a pattern that matches no layer.
-    """
-    matched = {
-        (kind, index): [layer for layer in layers if _matches(model, layer, pattern)]
-        for kind, patterns in (("include", include), ("exclude", exclude))
-        for index, pattern in enumerate(patterns)
-    }
-    for (kind, index), found in matched.items():
-        if not found:
-            pattern = (include if kind == "include" else exclude)[index]
-            known = ", ".join(layer.name for layer in layers[:8])
-            raise ValueError(
-                f"{kind}={pattern!r} matches no layer that the model calls: they are {known}"
-                + (", …" if len(layers) > 8 else "")
-            )
-    wanted = [layer for key, found in matched.items() if key[0] == "include" for layer in found]
-    unwanted = [layer for key, found in matched.items() if key[0] == "exclude" for layer in found]
-    for layer in layers:
-        if layer.reason is None and include and layer not in wanted:
-            layer.reason = "not included"
-        elif layer.reason is None and layer in unwanted:
-            layer.reason = "excluded"
-        elif layer.reason is None:
-            module = model.get_submodule(layer.name)
-            answer, author = ask_hooks("tenfold_select", name=layer.name, module=module)
-            if answer is False:
-                layer.reason = "left out by a hook"
-            elif answer is not None and answer is not True:
-                layer.request = _understood(layer.name, answer, author)
-
-
-def chosen(layers: Sequence[Layer]) -> list[Layer]:
-    """Those that may be replaced; `ValueError`, saying why, where there is none."""
-    found = [layer for layer in layers if layer.reason is None]
-    if not found:
-        reasons = "; ".join(f"{layer.name}: {layer.reason}" for layer in layers[:8])
-        raise ValueError(f"there is no layer to compress ({reasons})")
-    return found
-
-
-def staying(layers: Sequence[Layer], outside: int) -> str:
-    """What of a network costs most and stays as it is, with the reasons; nothing where all may
-    change."""
-    kept = [layer for layer in layers if layer.reason is not None and layer.macs]
-    kept.sort(key=lambda layer: -layer.macs)
-    total = sum(layer.macs for layer in layers) + outside
-    words = [f"{one.macs / total:.0%} in {one.name!r}: {one.reason}" for one in kept[:3]]
-    if outside:
-        words.append(f"{outside / total:.0%} outside of layers, in calls of functions")
-    return "; ".join(words)
-
-
-def _understood(name: str, answer: Any, author: str) -> dict[str, Any]:
-    """The request of a hook, refused where it asks for what a compression decides itself."""
-    if not isinstance(answer, dict):
-        raise TypeError(
-            f"{author} answered {answer!r} for layer {name!r}: it must be False, None or a dict"
-        )
-    for key in answer:
-        if key not in REQUESTS:
-            raise ValueError(
-                f"{author} asks {key}={answer[key]!r} of layer {name!r}: a "
-                f"compression takes {', '.join(REQUESTS)}"
-            )
-    for key, registry in (("factorization", factorizations), ("implementation", implementations)):
-        try:
-            if key in answer:
-                registry.choose(answer[key])
-        except (ValueError, TypeError, PluginError) as fault:
-            raise ValueError(f"{author} asks it of layer {name!r}: {fault}") from fault
-    return answer
-
-
-def _matches(model: nn.Module, layer: Layer, pattern: Any) -> bool:
-    module = model.get_submodule(layer.name)
-    if isinstance(pattern, str):
-        return any(fnmatchcase(name, pattern) for name in layer.names)
-    if isinstance(pattern, type):
-        return isinstance(module, pattern)
-    return bool(pattern(layer.name, module))

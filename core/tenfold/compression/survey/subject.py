@@ -21,7 +21,8 @@ from ..running import (
 )
 from .behaviour import observe
 from .calibration import divide, filled
-from .layers import Layer, chosen, select, survey
+from .layers import Layer, survey
+from .selection import chosen, select
 from .trust import doubts
 
 
