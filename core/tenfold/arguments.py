@@ -12,13 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what PyTorch computes in
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+DTYPES = (*FLOATS, torch.complex64, torch.complex128)  # what PyTorch convolves in
 
 
 def check_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     """Refuse what is no dtype, or one that no convolution is trained in, with a `TypeError`."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in DTYPES):
-        raise TypeError(f"dtype={dtype!r} must be a floating-point one, as torch.float32")
+        raise TypeError(
+            f"dtype={dtype!r} must be a floating-point or complex one, as torch.float32"
+        )
     return dtype
 
 
@@ -113,13 +116,15 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_tensor(name: str, value: Any) -> Tensor:
-    """Refuse what is no floating-point tensor, with a `TypeError`."""
+    """Refuse what is no floating-point or complex tensor, with a `TypeError`."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{name}={type(value).__name__} must be a tensor: torch.as_tensor makes one"
         )
     if value.dtype not in DTYPES:
-        raise TypeError(f"{name} of dtype {value.dtype} must be a floating-point one: use .float()")
+        raise TypeError(
+            f"{name} of dtype {value.dtype} must be a floating-point or complex one: use .float()"
+        )
     if value.layout != torch.strided:
         raise TypeError(f"{name} of layout {value.layout} must be dense: use .to_dense()")
     return value

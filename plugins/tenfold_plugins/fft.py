@@ -65,11 +65,14 @@ class FourierConvolution:
         wide = F.pad(x.to(real), [side for pair in reversed(sides) for side in pair])
         wide = wide.unflatten(1, (self.groups, *self.channels))
         dims = tuple(axis - order for axis in self.axes)
-        spectrum = torch.fft.rfftn(wide, dim=dims)
-        waves = [self.wave(axis, cyclic[axis], spectrum) for axis in self.axes]
+        forth, back = torch.fft.rfftn, torch.fft.irfftn
+        if real.is_complex:
+            forth, back = torch.fft.fftn, torch.fft.ifftn
+        spectrum = forth(wide, dim=dims)
+        waves = [self.wave(axis, cyclic[axis], spectrum, real.is_complex) for axis in self.axes]
         parts = [*(factor.to(spectrum.dtype) for factor in factors), *waves]
         product = self.product([spectrum, *parts])
-        y = torch.fft.irfftn(product, [cyclic[axis] for axis in self.axes], dim=dims)
+        y = back(product, [cyclic[axis] for axis in self.axes], dim=dims)
         seen = [
             slice(0, n - reach + 1, stride)
             for n, reach, stride in zip(padded, geometry.reach, geometry.stride, strict=True)
@@ -80,13 +83,14 @@ class FourierConvolution:
         result: Tensor = y.to(x.dtype).contiguous()
         return result
 
-    def wave(self, axis: int, length: int, like: Tensor) -> Tensor:
-        """The Fourier matrix `(k, f)` of an axis.
+    def wave(self, axis: int, length: int, like: Tensor, whole: bool) -> Tensor:
+        """The Fourier matrix `(k, f)` of an axis: half of it for the last of a real input.
 
         Conjugate, since PyTorch's convolutions correlate; its angles are reduced in whole numbers,
         so that they are exact to rounding.
         """
-        frequencies = length // 2 + 1 if axis == self.axes[-1] else length
+        half = axis == self.axes[-1] and not whole
+        frequencies = length // 2 + 1 if half else length
         taps = torch.arange(self.geometry.kernel_size[axis], device=like.device)
         places = self.geometry.dilation[axis] * taps
         turns = places[:, None] * torch.arange(frequencies, device=like.device) % length

@@ -151,11 +151,6 @@ CALLS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         TypeError,
         r"dtype=torch\.int8 .*floating-point",
     ),
-    "dtype complex": (
-        lambda: image(dtype=torch.complex64),
-        TypeError,
-        r"dtype=torch\.complex64 must be a floating-point one, as torch\.float32",
-    ),
     "shape of one mode": (lambda: new((6,)), ValueError, r"shape=\(6,\) must be \(out, in/groups"),
     "shape with a 0": (lambda: new((6, 4, 0)), ValueError, r"shape=\(6, 4, 0\) .*at least 1"),
     "groups of a kernel": (
@@ -301,12 +296,6 @@ SOURCES: dict[str, tuple[Callable[[], object], dict, type[Exception], str]] = {
         r"kernel of shape \(6, 4, 3, 3\) has 1 values that are NaN or infinite: repair or re-train",
     ),
     "infinity": (lambda: spoiled(-torch.inf), {}, ValueError, "has 1 values that are NaN or infin"),
-    "complex": (
-        lambda: conv(dtype=torch.complex64),
-        {},
-        TypeError,
-        r"conv\.weight of dtype torch\.complex64 must be a floating-point one",
-    ),
     "unknown option": (
         conv,
         {"decomposition_kwargs": {"n_iter_max": 3}},

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from platformdirs import user_cache_path
+from typer.testing import CliRunner
 
 from tenfold import FactorizedConv
+from tenfold.commands.app import main
 from tenfold.tuning import cache, tuner
 
 KNOWN = """
@@ -196,3 +198,38 @@ class TestDamage:
         with pytest.warns(RuntimeWarning, match="the disk is full"):
             decide()
         assert files(folder) == []
+
+
+def tuned(*arguments):
+    line = ("tune", "8", "8", "3", "--size", "8", "--factorization", "tucker", *arguments)
+    done = CliRunner().invoke(main, list(line))
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_kept_choices_are_deleted_when_told_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("TENFOLD_CACHE", str(tmp_path))
+    tuned()
+    assert len(list((tmp_path / "tuning").iterdir())) == 1
+    assert "deleted: 1 kept choices" in tuned("--clear")
+    assert list((tmp_path / "tuning").iterdir()) == []
+
+
+def test_a_kept_choice_that_is_slower_than_dense_now_is_told_of(monkeypatch):
+    class Said:
+        def __init__(self, milliseconds):
+            self.milliseconds = milliseconds
+
+    def timed(mine, theirs):
+        monkeypatch.setattr("tenfold.commands.tune.in_turn", lambda *_: [Said(mine), Said(theirs)])
+
+    def factorized(timings, levels):
+        return next(index for index, level in enumerate(levels) if level > 1)
+
+    monkeypatch.setattr("tenfold.tuning.tuner.simplest_of_the_fastest", factorized)
+    timed(2.0, 1.0)
+    assert "slower than dense now, as kept: tucker 0.25; --again measures anew" in tuned()
+    timed(1.0, 1.0)
+    assert "slower than dense" not in tuned()
+    timed(2.0, 1.0)
+    assert "slower than dense" not in tuned("--again")

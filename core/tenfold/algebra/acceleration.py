@@ -45,7 +45,7 @@ class Descent:
 
         Raises `IndexError` where there is none.
         """
-        zeros = torch.zeros(len(start[0]), dtype=start[0].dtype, device=start[0].device)
+        zeros = torch.zeros(len(start[0]), dtype=start[0].real.dtype, device=start[0].device)
         return cls(list(start), zeros + torch.inf, list(start), zeros, zeros > 0)
 
     def chosen(self, problems: Tensor) -> Descent:
@@ -106,7 +106,7 @@ def _moved(now: Descent, found: Factors, errors: Tensor, tolerance: float) -> De
             for old, new in zip(now.factors, found, strict=True)
         ]
     ahead = [
-        torch.lerp(old, new, _beside(1 + momentum, new))
+        torch.lerp(old, new, _beside(1 + momentum, new).to(new.dtype))
         for old, new in zip(now.factors, found, strict=True)
     ]
     return Descent(found, errors, ahead, steps, settled)

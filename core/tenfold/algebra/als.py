@@ -51,37 +51,45 @@ class Update:
         """
         if self.split[2] > LARGEST:
             return self._descend(kernel, others, now, ridge)
-        right = self.right([kernel, *others]).reshape(self.split)
+        turned = [other.conj() for other in others]  # the same where they are real
+        right = self.right([kernel, *turned]).reshape(self.split)
         batch, _, bond = self.split
-        gram = self.gram([*others, *others]).reshape(batch, bond, bond)
-        scale = gram.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(gram.dtype).tiny ** 0.5)
+        gram = self.gram([*turned, *others]).reshape(batch, bond, bond)
+        scale = gram.diagonal(dim1=1, dim2=2).real.mean(1)
+        scale = scale.clamp_min(torch.finfo(gram.dtype).tiny ** 0.5)
         damping = max(DAMPING, 8 * torch.finfo(gram.dtype).eps) * scale[:, None, None]
         unit = torch.eye(bond, dtype=gram.dtype, device=gram.device)
         damped = gram + (damping + ridge) * unit
         towards = right + damping * now.reshape(self.split)
         solution = torch.linalg.solve(damped, towards.mT).mT
-        misfit = kernel.square().sum() + (solution * (solution @ gram - 2 * right)).sum()
-        return solution.reshape(now.shape), float(misfit)
+        gain = (solution.conj() * (solution @ gram.conj() - 2 * right)).sum()
+        return solution.reshape(now.shape), float(squared(kernel) + gain.real)
 
     def _descend(
         self, kernel: Tensor, others: Sequence[Tensor], now: Tensor, ridge: float
     ) -> tuple[Tensor, float]:
         """Conjugate gradients on the normal equations, from the present factor (Hestenes and
         Stiefel 1952); the matrix is applied by contracting, and never made."""
+        turned = [other.conj() for other in others]
         left = kernel - self.forward([now, *others])
-        gradient = self.right([left, *others]) - ridge * now
-        direction, slope = gradient, gradient.square().sum()
+        gradient = self.right([left, *turned]) - ridge * now
+        direction, slope = gradient, squared(gradient)
         for _ in range(STEPS):
             if float(slope) == 0:
                 break
             moved = self.forward([direction, *others])
-            bent = moved.square().sum() + ridge * direction.square().sum()
+            bent = squared(moved) + ridge * squared(direction)
             step = slope / bent.clamp_min(torch.finfo(moved.dtype).tiny)
             now, left = now + step * direction, left - step * moved
-            gradient = self.right([left, *others]) - ridge * now
-            before, slope = slope, gradient.square().sum()
+            gradient = self.right([left, *turned]) - ridge * now
+            before, slope = slope, squared(gradient)
             direction = gradient + slope / before * direction
-        return now, float(left.square().sum())
+        return now, float(squared(left))
+
+
+def squared(tensor: Tensor) -> Tensor:
+    """The sum of the squares of the elements' sizes."""
+    return (tensor.conj() * tensor).sum().real
 
 
 def alternating_least_squares(
@@ -147,7 +155,7 @@ def alternating_least_squares(
             back = [update.modes.index(mode) for mode in modes]
             factors[update.index] = solution.permute(back)
         ridge = RIDGE * max(misfit, 0.0) / len(kernel)
-        return balance(factors, fixed), kernel.new_tensor([max(misfit, 0.0) ** 0.5 / norm])
+        return balance(factors, fixed), kernel.real.new_tensor([max(misfit, 0.0) ** 0.5 / norm])
 
     found = accelerate(sweep, start, sweeps, float(tolerance)).factors
     return balance(least_norm(found, network, fixed), fixed)
@@ -175,7 +183,8 @@ def balance(factors: Sequence[Tensor], constants: Collection[int] = ()) -> list[
 def draw(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Standard normal numbers, the same on every device for the same random state."""
     device = generator.device if generator is not None else "cpu"
-    drawn = torch.randn(*shape, generator=generator, dtype=torch.float64, device=device)
+    dtype = torch.complex128 if like.is_complex() else torch.float64
+    drawn = torch.randn(*shape, generator=generator, dtype=dtype, device=device)
     return drawn.to(like)
 
 

@@ -35,8 +35,8 @@ def least_norm(
         u, s, v = torch.linalg.svd(ra @ rb.mT, full_matrices=False)
         left, right = qa @ u, qb @ v.mT
         root = s.sqrt()[..., None, :] * signs(left)
-        for side, index, half in zip((first, last), owners, (left, right), strict=True):
-            half = half * root
+        halves = (left * root, right * root.conj())
+        for side, index, half in zip((first, last), owners, halves, strict=True):
             found[index] = side.fold(half, found[index].shape)
     return found
 

@@ -23,8 +23,11 @@ LARGE = 64  # the side from which float32 is worth it, and exact enough to choos
 
 
 def work_dtype(tensor: Tensor) -> torch.dtype:
-    """What decompositions compute in: float64, or float32 on a device without."""
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
+    """What decompositions compute in: float64, or float32 on a device without; or the complex."""
+    narrow = tensor.device.type == "mps"
+    if tensor.is_complex():
+        return torch.complex64 if narrow else torch.complex128
+    return torch.float32 if narrow else torch.float64
 
 
 def by_group(kernel: Tensor, groups: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -11,13 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ..layer import FactorizedConv
+from ..layer import PLAIN, FactorizedConv
 from ..model import Seen, open_layers, seen_by
 from ..plugin import factorizations
-from ..tuning import Decision, cache_folder, device_name, way_in_words
+from ..tuning import Decision, cache_folder, device_name, in_turn, way_in_words
+from ..tuning import clear as clear_choices
 from . import options as read
 
 Task = tuple[str, FactorizedConv, Seen]
+SECONDS, NOISE = 0.05, 0.1  # of a kept choice beside dense; what may be chance
 
 
 def tune(
@@ -38,6 +41,9 @@ def tune(
     dtype: read.Dtype = read.Precision.float32,
     threads: read.Threads = None,
     again: Annotated[bool, typer.Option("--again", help="Measure what is known too.")] = False,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Delete all kept choices, no more.")
+    ] = False,
 ) -> None:
     """Measure, ahead, how layers with implementation='auto' run best here, and keep the choices.
 
@@ -45,6 +51,10 @@ def tune(
 
     tenfold tune --model package.module:make_model --input 8,3,224,224
     """
+    if clear:
+        count = clear_choices()
+        typer.echo(f"deleted: {count} kept choices in {cache_folder() or 'memory'}")
+        return
     read.set_threads(threads)
     where = read.read_device(device)
     if model is None:
@@ -58,13 +68,21 @@ def tune(
     table = Table(title=_title(where), caption=f"kept in {cache_folder() or 'memory alone'}")
     for title in ("layer", "runs", "ms", "dense ms"):
         table.add_column(title, justify="right" if "ms" in title else "left", overflow="fold")
+    slower: list[str] = []
     with read.progress() as progress:
         bar = progress.add_task("", total=len(tasks))
         for name, layer, seen in tasks:
             progress.update(bar, description=name)
-            table.add_row(name, *_cells(layer.tune(seen.draw(), again)))
+            decision = layer.tune(seen.draw(), again)
+            table.add_row(name, *_cells(decision))
+            if not again and _lost(layer, decision, seen.draw()):
+                slower.append(name)
             progress.advance(bar)
     Console().print(table)
+    if slower:
+        typer.echo(
+            f"slower than dense now, as kept: {', '.join(slower)}; --again measures anew", err=True
+        )
 
 
 def _of_a_shape(
@@ -90,6 +108,16 @@ def _of_a_model(model: str, inputs: tuple[Tensor, ...], channels_last: bool) -> 
     with read.check_inputs():
         seen = seen_by(made, layers, inputs)
     return [(name, layers[name], one) for name, one in seen.items()]
+
+
+@torch.no_grad()
+def _lost(layer: FactorizedConv, decision: Decision, x: Tensor) -> bool:
+    """Whether a layer as decided is by more than noise slower than dense, both run now."""
+    if len(decision.partition) == 1 or layer.config.order > len(PLAIN):
+        return False
+    dense = layer.to_conv().eval()
+    mine, theirs = in_turn([partial(layer, x), partial(dense, x)], x.device, SECONDS)
+    return mine.milliseconds > (1 + NOISE) * theirs.milliseconds
 
 
 def _cells(decision: Decision) -> tuple[str, str, str]:

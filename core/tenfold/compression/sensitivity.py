@@ -38,6 +38,7 @@ def survey(
     same `table` a compression goes on from what was measured.
 
     Args:
+        model: the trained network, which is not changed.
         example_inputs, calibration, inputs, executor, table: as of `compress`.
         config_fields: as `metric="latency"` or `factorizations=["cp"]`: see `CompressionConfig`.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..algebra import counting_sweeps
 from ..arguments import check_tensor
-from ..network import Contraction, KernelNetwork, plan_contraction
+from ..network import Contraction, KernelNetwork, parts_of, plan_contraction, terms_of
 from ..plugin import Factorization
 from ..solve import relative_error
 from .kernel import FactorizedKernel
@@ -109,8 +109,16 @@ def sensitivity(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
     the kernel's derivative by that factor, whose square is the trace of the factor's least squares
     matrix times its free size. Zero kernels have sensitivity 0.
     """
-    wide = [factor.detach().double() for factor in factors]
-    norm = float(network.to_tensor(wide).square().sum())
+    dtype = torch.promote_types(factors[0].dtype, torch.float64)
+    wide = [factor.detach().to(dtype) for factor in factors]
+    norm = float(network.to_tensor(wide).abs().square().sum())
+    terms = zip(terms_of(network), parts_of(network, wide), strict=True)
+    total = sum(spread(term, part) for term, part in terms)
+    return total / norm if norm else 0.0
+
+
+def spread(network: KernelNetwork, wide: Sequence[Tensor]) -> float:
+    """How much a kernel's square grows with its factors' elements."""
     total = 0.0
     for index in network.free:
         mine, factor = network.factors[index], wide[index]
@@ -118,9 +126,9 @@ def sensitivity(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
         around = set().union(*theirs)
         free = prod(network.sizes[mode] for mode in mine if mode not in around)
         others = [one for other, one in enumerate(wide) if other != index]
-        trace = float(_trace(network, index)([*others, *others]))
-        total += free * trace * float(factor.square().mean())
-    return total / norm if norm else 0.0
+        trace = float(_trace(network, index)([*others, *(one.conj() for one in others)]).real)
+        total += free * trace * float(factor.abs().square().mean())
+    return total
 
 
 def _trace(network: KernelNetwork, index: int) -> Contraction:

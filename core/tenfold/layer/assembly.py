@@ -15,6 +15,7 @@ from ..arguments import (
     check_generator,
     check_tensor,
 )
+from ..network import terms_of
 from ..plugin import (
     Choice,
     Convolution,
@@ -85,7 +86,8 @@ def converted(
     runner = implementations.choose(implementation)
     plugin = with_options(choice.plugin, decomposition_kwargs)
     smallest = choice.plugin.network(config.shape, 1, config.groups)
-    ask(choice, smallest, runner, config.geometry)  # a refusal comes before the work
+    for term in terms_of(smallest):  # a refusal comes before the work
+        ask(choice, term, runner, config.geometry)
     if decompose_weights:
         check_finite(weight)
         network, factors = fit(plugin, weight, rank, config.groups, generator, moment)

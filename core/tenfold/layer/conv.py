@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_sizes
+from ..network import KernelSum
 from ..plugin import Factorization, Implementation, Plan
 from ..run import EvalCache
 from ..tuning import Decision
@@ -198,7 +199,9 @@ class FactorizedConv(Forward):
         self.plan = parts.plan
         self.sides = config.sides
         self.channels_last = False
-        ways = parts.runner.plugin.candidates(parts.kernel.network, config.geometry)
+        network = parts.kernel.network
+        several = isinstance(network, KernelSum)  # each term runs by its own plan
+        ways = () if several else parts.runner.plugin.candidates(network, config.geometry)
         self.candidates = tuple(ways)
         self.measures = bool(ways)
         self.decision = None

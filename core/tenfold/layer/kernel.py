@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_device, check_dtype, check_generator, check_tensor
-from ..network import KernelNetwork, plan_contraction
+from ..network import KernelNetwork
 from ..plugin import Choice, Factorization, factorizations
 from ..solve import check_finite, fit, read_tensorly, structure, with_options, write_tensorly
+from .drawing import drawn
 from .moment import Moment, check_moment
 
 NO_TENSOR = (
@@ -210,7 +211,8 @@ class FactorizedKernel(nn.Module):
     ) -> None:
         """Draw the factors anew: normal, of equal norms, the kernel's mean square `variance`.
 
-        By default that is `1 / (3 * fan_in)`, as `nn.ConvNd` has it (He et al. 2015, arXiv
+        Of a complex kernel, that of its real and of its imaginary part, each. By default it is
+        `1 / (3 * fan_in)`, as `nn.ConvNd` has it (He et al. 2015, arXiv
         1502.01852, with `a = sqrt(5)`). Raises nothing; on the meta device nothing is drawn.
 
         >>> kernel = FactorizedKernel.new((64, 64, 3, 3), rank=8)
@@ -222,16 +224,10 @@ class FactorizedKernel(nn.Module):
             return
         if variance is None:
             variance = 1 / (3 * prod(self.shape[1:]))
-        network = self.network
-        drawn = [factor.to(torch.get_default_dtype()) for factor in self.factors]
-        for index in network.free:
-            factor = self.factors[index]
-            device = factor.device if generator is None else generator.device
-            values = torch.randn(factor.shape, generator=generator, device=device).to(factor.device)
-            drawn[index] = values / values.norm()
-        gain = (variance * prod(self.shape) / squared_norm(network, drawn)) ** 0.5
-        for index in network.free:
-            self.factors[index].copy_(drawn[index] * gain ** (1 / len(network.free)))
+        energy = variance * prod(self.shape) * (2 if self.dtype.is_complex else 1)
+        values = drawn(self.network, tuple(self.factors), energy, generator)
+        for index in self.network.free:
+            self.factors[index].copy_(values[index])
 
     def __repr__(self) -> str:
         shape, rank = tuple(self.shape), self.rank
@@ -252,15 +248,6 @@ def allocate(network: KernelNetwork, like: Tensor) -> list[Tensor]:
             f"{network.shape} with {network.numel} parameters, which {like.device} cannot hold: "
             "ask for less"
         ) from None
-
-
-def squared_norm(network: KernelNetwork, factors: Sequence[Tensor]) -> float:
-    """`‖K‖²` of the kernel, contracted without making it."""
-    bonds = {bond: f"{bond}'" for bond in network.bonds}
-    copies = [tuple(bonds.get(mode, mode) for mode in factor) for factor in network.factors]
-    sizes = {**network.sizes, **{bonds[bond]: network.sizes[bond] for bond in bonds}}
-    norm = plan_contraction([*network.factors, *copies], (), sizes)
-    return float(norm([*factors, *factors]))
 
 
 def _shape(shape: Sequence[int], groups: int, named: str = "shape=") -> tuple[int, ...]:

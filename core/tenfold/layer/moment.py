@@ -93,6 +93,8 @@ class Moment:
         config = self.config
         if check_tensor("input", x).is_meta:
             raise ValueError("input on meta has no values: give a batch of real ones")
+        if x.is_complex():
+            raise TypeError(f"input of dtype {x.dtype}: a moment is of real inputs")
         if config.order == 0 and x.dim() > 0:
             x = x.reshape(x.numel() // max(1, x.shape[-1]), x.shape[-1])
         if x.dim() != config.order + 2 or x.shape[1] != config.in_channels:

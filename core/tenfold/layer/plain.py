@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
-from ..network import Geometry
+from ..network import Geometry, parts_of
 from ..plugin import Plan
-from ..run import TORCH_ORDER, Chain, Permutation, channels_last
+from ..run import TORCH_ORDER, Added, Chain, Permutation, channels_last
 from .parts import Parts
 from .source import PLAIN, TRANSPOSED, swap_channels
 
@@ -55,16 +57,33 @@ def to_conv(layer: Parts) -> nn.Module:
 def to_sequential(layer: Parts) -> nn.Sequential:
     """The layer's stages as modules; see `FactorizedConv.to_sequential`."""
     _check_order(layer, "to_sequential")
-    config, factors = layer.config, tuple(layer.weight.factors)
+    network, plan, config = layer.weight.network, layer.plan, layer.config
+    plans = plan.plans if isinstance(plan, Added) else (plan,)
+    chains = [plan for plan in plans if isinstance(plan, Chain)]
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     if config.sides is not None:
         sides = [side for pair in reversed(config.sides) for side in pair]
         modules["pad"] = _PADS[config.padding_mode][config.order - 1](tuple(sides))
-    if not isinstance(layer.plan, Chain):
+    if len(chains) < len(plans):
         for index, module in enumerate(_spelled(layer)):
             modules[f"own{index}"] = module
         return nn.Sequential(modules).train(layer.training)
-    for index, stage in enumerate(layer.plan.stages):
+    parts = parts_of(network, tuple(layer.weight.factors))
+    stages = [_stages(chain, part, layer) for chain, part in zip(chains, parts, strict=True)]
+    last = list(stages[0].values())[-1]
+    if layer.bias is not None:
+        last.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
+    if len(stages) == 1:
+        modules |= stages[0]
+    else:
+        modules["sum"] = _added([nn.Sequential(one) for one in stages])
+    return nn.Sequential(modules).train(layer.training)
+
+
+def _stages(chain: Chain, factors: Sequence[Tensor], layer: Parts) -> OrderedDict[str, nn.Module]:
+    """The stages of a chain as modules without a bias."""
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    for index, stage in enumerate(chain.stages):
         if stage.permutation is not None:
             modules[f"permute{index}"] = _permute(stage.permutation, layer)
         weight = stage.weight(factors)
@@ -72,12 +91,20 @@ def to_sequential(layer: Parts) -> nn.Sequential:
         modules[f"conv{index}"] = _module(
             weight, stage.groups * stage.passed, stage.geometry, layer
         )
-    if layer.plan.permutation is not None:
-        modules["permute"] = _permute(layer.plan.permutation, layer)
-    last = list(modules.values())[-1]
-    if layer.bias is not None:
-        last.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
-    return nn.Sequential(modules).train(layer.training)
+    if chain.permutation is not None:
+        modules["permute"] = _permute(chain.permutation, layer)
+    return modules
+
+
+def _added(chains: Sequence[nn.Module]) -> nn.Module:
+    """Chains whose outputs are added, as a graph of PyTorch's own, which needs no tenfold."""
+    graph = torch.fx.Graph()
+    x = graph.placeholder("x")
+    total = graph.call_module("0", (x,))
+    for index in range(1, len(chains)):
+        total = graph.call_function(operator.add, (total, graph.call_module(str(index), (x,))))
+    graph.output(total)
+    return torch.fx.GraphModule({str(i): one for i, one in enumerate(chains)}, graph, "Sum")
 
 
 def _spelled(layer: Parts) -> Sequence[nn.Module]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..arguments import check_model
 from ..layer import FactorizedConv
-from ..run import Chain
+from ..run import Added, Chain
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -39,6 +39,6 @@ def to_plain(model: M) -> M | nn.Module:
 
 def _plain(name: str, layer: FactorizedConv) -> nn.Module:
     try:
-        return layer.to_sequential() if isinstance(layer.plan, Chain) else layer.to_conv()
+        return layer.to_sequential() if isinstance(layer.plan, Added | Chain) else layer.to_conv()
     except ValueError as fault:
         raise ValueError(f"layer {name!r}: {fault}") from None

@@ -3,11 +3,12 @@
 Imports nothing of the other rooms. Used by all; authors of formats and implementations too.
 """
 
+from .added import KernelSum, parts_of, terms_of
 from .contraction import Contraction, Modes, check_modes, plan_contraction
 from .cut import Cut, cuts
 from .exact import clip
 from .geometry import Geometry
-from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes
+from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes, with_group
 from .partition import Partition, Roles, cheapest_partition, is_partition, partition_macs, roles
 from .rank import WANTED, Energy, Error, Multiple, check_size, is_budget, spend
 from .split import balanced
@@ -23,6 +24,7 @@ __all__ = [
     "Error",
     "Geometry",
     "KernelNetwork",
+    "KernelSum",
     "Modes",
     "Multiple",
     "Partition",
@@ -38,8 +40,11 @@ __all__ = [
     "is_partition",
     "opens_of",
     "partition_macs",
+    "parts_of",
     "plan_contraction",
     "roles",
     "spatial_modes",
     "spend",
+    "terms_of",
+    "with_group",
 ]

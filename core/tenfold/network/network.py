@@ -208,3 +208,11 @@ class KernelNetwork:
         if given != self.shapes:
             raise ValueError(f"factors of shapes {given} must have {self.shapes}")
         return self.whole(factors).reshape(self.shape)
+
+
+def with_group(network: KernelNetwork) -> KernelNetwork:
+    """The same network with the mode `group`, of size 1 where it had none."""
+    if GROUP in network.sizes:
+        return network
+    factors = tuple((GROUP, *factor) for factor in network.factors)
+    return KernelNetwork(factors, {**network.sizes, GROUP: 1}, network.constants)

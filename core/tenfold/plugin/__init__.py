@@ -3,6 +3,7 @@
 Imports `network` and `algebra`. Used by whatever asks a plugin, and by the plugins themselves.
 """
 
+from .added import Sum
 from .blame import ask, blamed, label
 from .catalogue import PluginError
 from .factorization import Factorization
@@ -25,6 +26,7 @@ __all__ = [
     "PluginError",
     "Prepared",
     "Registry",
+    "Sum",
     "ask",
     "ask_hooks",
     "blamed",

@@ -6,8 +6,9 @@ import inspect
 from dataclasses import dataclass
 from difflib import get_close_matches
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from .added import Sum
 from .blame import OURS
 from .catalogue import DISABLE, Entry, PluginError, describe, found, remedy
 from .factorization import Factorization
@@ -117,7 +118,7 @@ class Registry(Generic[T]):
         Raises as looking up a name does, and `TypeError` for anything else.
         """
         if isinstance(asked, str):
-            plugin = self[asked]()
+            plugin = self._made(asked)
             return Choice(asked.lower(), repr(asked.lower()), plugin)
         if inspect.isclass(asked):
             self._check(asked, f"{self.kind}={asked!r}", TypeError)
@@ -130,6 +131,14 @@ class Registry(Generic[T]):
                 f"instance; the installed names are {', '.join(self.names())}"
             )
         return Choice(type(plugin).__name__, repr(plugin), plugin)
+
+    def _made(self, asked: str) -> T:
+        """What a name stands for; formats with `+` between are added."""
+        names = [name.strip() for name in asked.split("+")]
+        if len(names) > 1 and self.interface is Factorization:
+            made: Any = Sum(terms=tuple(factorizations[name]() for name in names))
+            return made  # type: ignore[no-any-return]
+        return self[asked]()
 
     def load(self, entry: Entry) -> type[T]:
         """Import one entry point's class.

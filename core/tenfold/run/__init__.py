@@ -3,6 +3,7 @@
 Imports `network` and `plugin`. Used by `tuning`, which times plans, and by layers, which run them.
 """
 
+from .added import Added
 from .apart import with_apart
 from .chain import Chain
 from .convolve import (
@@ -23,6 +24,7 @@ from .stage import Permutation
 __all__ = [
     "LAID_OUT",
     "TORCH_ORDER",
+    "Added",
     "Chain",
     "EvalCache",
     "Kept",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-from ..network import Geometry, KernelNetwork, Partition, is_partition
+from ..network import Geometry, KernelNetwork, KernelSum, Partition, is_partition
 from ..plugin import Choice, Convolution, Factorization, Implementation, MemoryFormat, blamed, label
 from ..plugin import ask as ask_plugin
+from .added import Added
 from .apart import with_apart
 from .chain import lower
 from .convolve import LAID_OUT
@@ -54,6 +55,9 @@ def make_plan(
 
     Raises `ValueError` as `ask` does, and for a partition that cannot run.
     """
+    if isinstance(network, KernelSum):
+        plans = (make_plan(format_, term, runner, geometry) for term in network.terms)
+        return Added(network, tuple(plans))
     plan = ask(format_, network, runner, geometry)
     if callable(plan):
         _ = network.whole, network.shape  # found now: under torch.compile they could not be

@@ -9,7 +9,6 @@ from .decomposition import (
     relative_error,
     unfolded,
     whitening_of,
-    with_group,
     with_options,
 )
 from .fitting import fit, structure
@@ -24,7 +23,6 @@ __all__ = [
     "structure",
     "unfolded",
     "whitening_of",
-    "with_group",
     "with_options",
     "write_tensorly",
 ]

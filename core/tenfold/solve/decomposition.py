@@ -13,14 +13,17 @@ from ..algebra import (
     SecondMoment,
     Whitening,
     affordable,
+    alternating_least_squares,
     balance,
     on_one_thread,
     weighted_least_squares,
     whiten,
 )
 from ..arguments import check_options, check_tensor
-from ..network import GROUP, KernelNetwork
-from ..plugin import Factorization, ask_hooks, label
+from ..network import KernelNetwork, KernelSum, with_group
+from ..plugin import Factorization, Sum, ask_hooks, label
+
+COMPLEX_SWEEPS = 100  # formats' own decompositions are of real kernels
 
 
 def with_options(factorization: Factorization, options: Mapping[str, Any] | None) -> Factorization:
@@ -67,6 +70,8 @@ def decompose(
     """
     if kernel.device.type == "meta":
         return [kernel.new_empty(shape, dtype=dtype) for shape in network.shapes]
+    if isinstance(network, KernelSum):
+        return backfitted(factorization, kernel, network, dtype, generator, moment)
     grouped = with_group(network)
     work = unfolded(kernel, grouped)
     found = [_balanced(factorization, work, grouped, generator)]
@@ -91,6 +96,62 @@ def decompose(
         return stored[0]
     whole = kernel.flatten(0, 1)
     return min(stored, key=lambda one: moment.output_error(whole, network.to_tensor(one)))
+
+
+def backfitted(
+    factorization: Factorization,
+    kernel: Tensor,  # (groups, out, in, *k)
+    network: KernelSum,
+    dtype: torch.dtype,
+    generator: torch.Generator | None,
+    moment: SecondMoment | None,
+) -> list[Tensor]:
+    """Fit each term of a sum to what the others leave; the round with the least error counts."""
+    assert isinstance(factorization, Sum)
+    whole = kernel.flatten(0, 1)
+    made = [torch.zeros_like(whole) for _ in network.terms]
+    found: list[list[Tensor]] = [[] for _ in network.terms]
+    best, least = found, float("inf")
+    for _ in range(max(1, factorization.sweeps)):
+        for place, (term, inner) in enumerate(zip(factorization.terms, network.terms, strict=True)):
+            left = (whole - sum(made) + made[place]).reshape(kernel.shape)
+            found[place] = decompose(term, left, inner, kernel.dtype, generator, moment)
+            made[place] = inner.to_tensor(found[place])
+        now = sum(made, torch.zeros_like(whole))
+        error = relative_error(whole, now) if moment is None else moment.output_error(whole, now)
+        if error < least:
+            best, before, least = list(found), least, error
+        if not error < (1 - factorization.tolerance) * (before if error == least else least):
+            break
+    if moment is None:
+        best = polished(kernel, network, best, factorization)
+    return [factor.to(dtype).contiguous() for part in best for factor in part]
+
+
+def polished(
+    kernel: Tensor, network: KernelSum, found: list[list[Tensor]], factorization: Sum
+) -> list[list[Tensor]]:
+    """Rounds of alternating least squares over the factors of all terms, from where they are."""
+    groups = [with_group(term) for term in network.terms]
+    now = [
+        [factor.reshape(shape) for factor, shape in zip(part, term.shapes, strict=True)]
+        for part, term in zip(found, groups, strict=True)
+    ]
+    for _ in range(factorization.sweeps):
+        for place, (format_, term) in enumerate(zip(factorization.terms, groups, strict=True)):
+            made = [t.to_tensor(f) for t, f in zip(groups, now, strict=True)]
+            left = kernel.flatten(0, 1) - sum(made) + made[place]
+            now[place] = alternating_least_squares(
+                unfolded(left, term),
+                term,
+                start=now[place],
+                constants=format_.constants(term, kernel),
+                sweeps=1,
+            )
+    return [
+        [factor.reshape(shape) for factor, shape in zip(part, term.shapes, strict=True)]
+        for part, term in zip(now, network.terms, strict=True)
+    ]
 
 
 def whitening_of(moment: SecondMoment, kernel: Tensor, network: KernelNetwork) -> Whitening:
@@ -124,18 +185,22 @@ def _balanced(
     norms = torch.where(norms > 0, norms, torch.ones_like(norms))
     scale = norms.reshape(-1, *(1,) * (kernel.dim() - 1))
     with on_one_thread(kernel.numel()):
-        found, author = ask_hooks(
-            "tenfold_decompose",
-            factorization=factorization,
-            kernel=kernel / scale,
-            network=network,
-            generator=generator,
-        )
+        found: Any
+        if kernel.is_complex():
+            found, author = _complex(factorization, kernel / scale, network, generator), None
+        else:
+            found, author = ask_hooks(
+                "tenfold_decompose",
+                factorization=factorization,
+                kernel=kernel / scale,
+                network=network,
+                generator=generator,
+            )
     who = author or label(factorization, "decompose")
     if not isinstance(found, Sequence) or not all(isinstance(one, Tensor) for one in found):
         kinds = [type(factor).__name__ for factor in found] if isinstance(found, list) else found
         raise RuntimeError(f"{who} gave {kinds}, not a list of floating-point tensors")
-    if not all(factor.is_floating_point() for factor in found):
+    if not all(factor.is_floating_point() or kernel.is_complex() for factor in found):
         kinds = [str(factor.dtype) for factor in found]
         raise RuntimeError(f"{who} gave {kinds}, not a list of floating-point tensors")
     factors = [factor.detach() for factor in found]
@@ -151,12 +216,21 @@ def _balanced(
     return balance(factors, network.constants)
 
 
-def with_group(network: KernelNetwork) -> KernelNetwork:
-    """The same network with the mode `group`, of size 1 where it had none."""
-    if GROUP in network.sizes:
-        return network
-    factors = tuple((GROUP, *factor) for factor in network.factors)
-    return KernelNetwork(factors, {**network.sizes, GROUP: 1}, network.constants)
+def _complex(
+    factorization: Factorization,
+    kernel: Tensor,
+    network: KernelNetwork,
+    generator: torch.Generator | None,
+) -> list[Tensor]:
+    """Factors of a complex kernel, in any format by alternating least squares."""
+    return alternating_least_squares(
+        kernel,
+        network,
+        generator=generator,
+        constants=factorization.constants(network, kernel),
+        sweeps=max(COMPLEX_SWEEPS, factorization.sweeps),
+        tolerance=factorization.tolerance,
+    )
 
 
 def relative_error(kernel: Tensor, other: Tensor) -> float:
@@ -172,6 +246,7 @@ def relative_error(kernel: Tensor, other: Tensor) -> float:
         raise ValueError(
             f"other of shape {tuple(other.shape)} must have the kernel's, {tuple(kernel.shape)}"
         )
-    wide = kernel.detach().double()
-    gap, norm = float((wide - other.detach().double()).norm()), float(wide.norm())
+    dtype = torch.promote_types(torch.promote_types(kernel.dtype, other.dtype), torch.float64)
+    wide = kernel.detach().to(dtype)
+    gap, norm = float((wide - other.detach().to(dtype)).norm()), float(wide.norm())
     return gap / norm if norm else gap

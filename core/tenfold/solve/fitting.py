@@ -17,11 +17,13 @@ from ..network import (
     Energy,
     Error,
     KernelNetwork,
+    KernelSum,
     Multiple,
     check_size,
+    with_group,
 )
 from ..plugin import Factorization, ask_hooks
-from .decomposition import decompose, relative_error, unfolded, whitening_of, with_group
+from .decomposition import decompose, relative_error, unfolded, whitening_of
 
 Fitted = tuple[KernelNetwork, Sequence[Tensor]]
 HALVINGS = 8  # of the interval in which the least rank is looked for
@@ -114,11 +116,15 @@ def fit(
     With a `moment`, ranks and factors are those for the output's error. The kernel is brought to
     its groups, and to the dtype that is computed in, here and nowhere below.
     """
+    if moment is not None and kernel.is_complex():
+        raise ValueError("moment= is for real kernels, and this one is complex: leave it out")
     largest = kernel.numel() if moment is None else max(kernel.numel(), moment.matrix.numel())
     shape = tuple(kernel.shape)
     with on_one_thread(largest):
         work = by_group(kernel, groups)
-        weighed = work if moment is None else turned(factorization, work, rank, moment)
+        weighed = None if work.is_complex() else work  # spectra are those of real kernels
+        if moment is not None:
+            weighed = turned(factorization, work, rank, moment)
         asked, author = understood(factorization, shape, rank, groups, weighed)
         if isinstance(asked, Error | Energy):
             most = asked.most if isinstance(asked, Error) else (1 - asked.kept) ** 0.5
@@ -139,7 +145,10 @@ def turned(factorization: Factorization, kernel: Tensor, rank: Any, moment: Seco
     groups = len(kernel)
     shape = tuple(kernel.flatten(0, 1).shape)
     sized = isinstance(rank, Sequence) and not isinstance(rank, str)
-    named = with_group(factorization.network(shape, rank if sized else 1, groups))
+    network = factorization.network(shape, rank if sized else 1, groups)
+    if isinstance(network, KernelSum):  # whose terms would turn it each in its own way
+        return kernel
+    named = with_group(network)
     whitening = whitening_of(moment, kernel, named)
     return whitening.turned(unfolded(kernel, named), named.open_modes).reshape(kernel.shape)
 
@@ -150,7 +159,7 @@ class Search:
 
     factorization: Factorization
     kernel: Tensor  # (groups, out, in, *k)
-    weighed: Tensor  # likewise: the kernel by which ranks are chosen
+    weighed: Tensor | None  # likewise: the kernel by which ranks are chosen
     dtype: torch.dtype
     most: float
     generator: torch.Generator | None

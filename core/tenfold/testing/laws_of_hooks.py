@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from .. import FactorizedConv, FactorizedKernel, factorizations, relative_error
+from ..network import with_group
 from ..plugin import only_hooks
-from ..solve import with_group
 from .example import Example
 from .hook_subject import HookSubject, another
 from .laws_of_formats import NOISE

@@ -3,7 +3,7 @@
 Imports `network`, `plugin` and `run`. Used by layers, and by all that times something.
 """
 
-from .cache import CACHE, cache_folder
+from .cache import CACHE, cache_folder, clear
 from .decision import Decision, way_in_words
 from .timing import in_turn
 from .tuner import Subject, decide, device_name, may_measure
@@ -13,6 +13,7 @@ __all__ = [
     "Decision",
     "Subject",
     "cache_folder",
+    "clear",
     "decide",
     "device_name",
     "in_turn",

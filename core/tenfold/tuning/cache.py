@@ -77,6 +77,19 @@ def remember(situation: Situation, decision: Decision) -> None:
         )
 
 
+def clear() -> int:
+    """Delete all choices that are kept, in memory and on disk; how many files those were.
+
+    Raises `OSError` where one cannot be deleted.
+    """
+    forget()
+    folder = cache_folder()
+    found = [] if folder is None else sorted((folder / "tuning").glob("*.json"))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
 def forget() -> None:
     """Forget what is in memory; the files stay."""
     _memory.clear()

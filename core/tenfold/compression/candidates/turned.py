@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ...algebra import by_group, weighted_least_squares
-from ...network import KernelNetwork
+from ...network import KernelNetwork, with_group
 from ...plugin import Factorization
-from ...solve import decompose, fit, unfolded, with_group
+from ...solve import decompose, fit, unfolded
 from ..moments import Norm
 
 SWEEPS = 8  # of weighted least squares, at most

@@ -42,6 +42,11 @@ class Sensitivity:
     >>> found = survey(net, example_inputs=torch.randn(4, 8, 12, 12), progress=False)
     >>> isinstance(found, Sensitivity), [layer.name for layer in found.layers]
     (True, ['0', '2'])
+    >>> found.table().row_count
+    2
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     found.plot(f"{directory}/it.png")
     """
 
     metric: Metric
@@ -75,12 +80,12 @@ class Sensitivity:
         shown.add_column("layer", overflow="fold")
         for name in ("share", *(f"{fraction:g} of it" for fraction in self.fractions)):
             shown.add_column(name, justify="right")
-        for layer in self.ordered():
+        for layer in self._ordered():
             cells = [_cell(*pair) for pair in zip(layer.errors, layer.formats, strict=True)]
             shown.add_row(*map(Text, (words.name(layer.name), f"{layer.share:.0%}", *cells)))
         return shown
 
-    def ordered(self) -> list[LayerCost]:
+    def _ordered(self) -> list[LayerCost]:
         """The layers, the most sensitive at the middle fraction first."""
         middle = len(self.fractions) // 2
         return sorted(self.layers, key=lambda one: -(one.errors[middle] or 0.0))
@@ -94,7 +99,7 @@ class Sensitivity:
             raise ValueError(f"path={path} must end in {', '.join(SUFFIXES)}")
         from matplotlib.figure import Figure
 
-        layers = list(reversed(self.ordered()))
+        layers = list(reversed(self._ordered()))
         figure = Figure(figsize=(8, max(2.4, 0.9 + 0.36 * len(layers))), layout="constrained")
         axes = figure.subplots()
         height = 0.8 / len(self.fractions)

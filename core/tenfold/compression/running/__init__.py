@@ -8,6 +8,7 @@ from .counting import Runs, counted, size
 from .inference import (
     Batch,
     Difference,
+    arguments_of,
     batched,
     call,
     change,
@@ -31,6 +32,7 @@ __all__ = [
     "Part",
     "Progress",
     "Runs",
+    "arguments_of",
     "batched",
     "call",
     "change",

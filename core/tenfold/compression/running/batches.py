@@ -58,7 +58,7 @@ def check_call(model: nn.Module, batch: Batch, name: str) -> None:
         raise TypeError(
             f"{name} is not what the model takes ({fault}): give a tensor, a tuple of arguments or "
             "a dict of keywords, with inputs=0 where the first part alone is meant; a dict that is "
-            "one argument as ({…},)"
+            "one argument as ({…},), and a list as ([…],)"
         ) from None
 
 
@@ -126,7 +126,7 @@ def _rest_of(batch: Any) -> tuple[Batch, Any]:
         if names and len(batch) > 1:
             return {k: v for k, v in batch.items() if k not in names}, batch[names[0]]
     elif isinstance(batch, tuple | list) and len(batch) > 1:
-        found = tuple(batch[:-1])
+        found = batch[:-1]
         return (found[0] if len(found) == 1 else found), batch[-1]
     return batch, None
 

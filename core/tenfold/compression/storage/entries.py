@@ -63,6 +63,11 @@ def _entry(layer: FactorizedConv, names: list[str]) -> Entry:
             f"layer {names[0]!r}: factorization={factorization!r} with rank={layer.rank} is not "
             f"{kernel.choice.spelled}: register one with its options under a name of its own"
         )
+    if kernel.dtype not in DTYPES:
+        raise ValueError(
+            f"layer {names[0]!r} is of {kernel.dtype}, which safetensors does not hold: convert it "
+            "first, or keep its state_dict() by torch.save"
+        )
     implementation = _installed(implementations, runner, names[0])
     if runner.spelled not in (repr(runner.name), repr(implementations[implementation]())):
         raise ValueError(
@@ -103,7 +108,7 @@ def _installed(registry: Registry[Any], choice: Choice[Any], layer: str) -> str:
 
 
 def _network(factorization: str, config: ConvConfig, rank: Any) -> KernelNetwork:
-    plugin = factorizations[factorization]()
+    plugin = factorizations.choose(factorization).plugin
     return structure(plugin, config.shape, rank, config.groups, None)
 
 

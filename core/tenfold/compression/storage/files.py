@@ -15,13 +15,17 @@ from torch.optim.swa_utils import AveragedModel
 
 from ...arguments import check_model, check_path
 from ..reporting import Compression, Report
+from ..running import Batch
 from .directory import written_whole
 from .entries import build, check_installed, entries, find, origins
-from .manifest import MANIFEST, REPORT, WEIGHTS, Manifest, read_bounded, read_manifest
+from .manifest import MANIFEST, PLAIN, REPORT, WEIGHTS, Manifest, read_bounded, read_manifest
+from .plain import read_plain, write_plain
 from .weights import check_whole, fill, fingerprint, read_stored, write_weights
 
 
-def save(made: Compression | nn.Module, directory: str | Path) -> None:
+def save(
+    made: Compression | nn.Module, directory: str | Path, *, example_inputs: Batch | None = None
+) -> None:
     """Write a compression, with its report, or any model that holds `FactorizedConv` layers.
 
     Of a compiled model, and of one in `DataParallel`, `DistributedDataParallel` or
@@ -32,9 +36,14 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
     `report.json`; other files in it stay. It is written whole or not at all. What is `made` here,
     `load` reads.
 
+    With `example_inputs`, a tensor, a tuple of arguments or a dict of keywords, the network is
+    written once more as it runs, in eval mode and for any batch, by `torch.export` to `plain.pt2`:
+    it needs neither the class of the model nor tenfold, and `load(directory)` reads it.
+
     Raises `ValueError`, naming the layer, for a factorization or implementation without an
     installed name and for a state that is no tensor, `TypeError` for what is no model, and
-    `FileExistsError` for a directory of other things.
+    `FileExistsError` for a directory of other things. `RuntimeError` for a network that
+    `torch.export` cannot write.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as directory:
@@ -53,7 +62,9 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    with written_whole(place, (MANIFEST, WEIGHTS, REPORT)) as folder:
+    with written_whole(place, (MANIFEST, WEIGHTS, REPORT, PLAIN)) as folder:
+        if example_inputs is not None:
+            write_plain(model, example_inputs, folder / PLAIN)
         aliases = write_weights(model, folder / WEIGHTS)
         size, sha256 = fingerprint(folder / WEIGHTS)
         manifest = Manifest(
@@ -69,13 +80,15 @@ def save(made: Compression | nn.Module, directory: str | Path) -> None:
             (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
 
 
-def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
+def load(directory: str | Path, dense_model: nn.Module | None = None) -> nn.Module:
     """Rebuild the network in `directory` from a freshly built dense one, which is left unchanged.
 
     `dense_model` is built as the original was before it was compressed; its numbers do not matter,
     its training mode and `requires_grad` are kept, and layers are made on its devices. What comes
-    back is neither compiled nor wrapped. Nothing is unpickled, and nothing imported but the
-    installed plugins that the file names.
+    back is neither compiled nor wrapped. Without `dense_model` it is the plain form that `save`
+    wrote for its `example_inputs`, which runs and is not for training; it is read by
+    `torch.export.load`, so take it from where you would take code. Else nothing is unpickled, and
+    nothing imported but the installed plugins that the file names.
 
     Raises `FileNotFoundError` for a file that is missing; `ValueError`, naming what differs, for
     one that is damaged or foreign, an unknown plugin or another architecture; `PluginError` for a
@@ -88,6 +101,8 @@ def load(directory: str | Path, dense_model: nn.Module) -> nn.Module:
     FactorizedConv(3, 8, (3, 3), rank=4, factorization='cp')
     """
     place = check_path("directory", directory)
+    if dense_model is None:
+        return read_plain(place / PLAIN)
     dense_model = unwrapped(check_model("dense_model", dense_model))
     manifest = read_manifest(place)
     check_whole(place / WEIGHTS, manifest.weights_bytes, manifest.weights_sha256)

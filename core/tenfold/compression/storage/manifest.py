@@ -21,6 +21,7 @@ from ..request import first_fault
 
 FORMAT = 1
 MANIFEST, WEIGHTS, REPORT = "tenfold.json", "model.safetensors", "report.json"
+PLAIN = "plain.pt2"
 LARGEST = 2**26  # bytes of a manifest or a report
 PER_AXIS = ("kernel_size", "stride", "padding", "dilation", "output_padding")
 Rank = Annotated[int, Field(ge=1, strict=True)]
@@ -41,7 +42,7 @@ class Entry(BaseModel):
     rank: Rank | Annotated[tuple[Rank, ...], Field(max_length=64)]
     config: ConvConfig
     channels_last: bool
-    dtype: Literal["F64", "F32", "F16", "BF16"]
+    dtype: Literal["C64", "F64", "F32", "F16", "BF16"]
     decision: Decision | None = None
 
     @field_validator("config", mode="before")

@@ -17,6 +17,7 @@ from ...layer import FactorizedConv
 BLOCK = 2**20  # bytes hashed at a time
 # As safetensors names them in a file.
 DTYPES = {
+    torch.complex64: "C64",
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",

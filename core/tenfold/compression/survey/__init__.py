@@ -5,10 +5,10 @@ Imports `running`. Used by every later stage.
 
 from .behaviour import observe
 from .calibration import divide, filled, thinned
-from .doubts import doubts
 from .layers import Layer, chosen, select, staying, survey
 from .parting import neighbours
 from .subject import Subject, surveyed
+from .trust import doubts
 
 __all__ = [
     "Layer",

@@ -185,6 +185,8 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
     except (TypeError, ValueError) as fault:
         reason = reason or str(fault)
         config = _bare(module)
+    if reason is None and module.weight.is_complex():
+        reason = "its weight is complex: convert it by itself, with FactorizedConv.from_conv"
     if reason is None and config.in_channels == config.groups > 1:
         reason = "it is depthwise: there is nothing to gain"
     return Layer(

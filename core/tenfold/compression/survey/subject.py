@@ -21,8 +21,8 @@ from ..running import (
 )
 from .behaviour import observe
 from .calibration import divide, filled
-from .doubts import doubts
 from .layers import Layer, chosen, select, survey
+from .trust import doubts
 
 
 @dataclass

@@ -1,0 +1,55 @@
+"""A network as it runs, without its class: an archive of `torch.export`."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..running import Batch, arguments_of, evaluating
+
+
+def write_plain(model: nn.Module, batch: Batch, path: Path) -> None:
+    """Write the network in eval mode, for any number of items where it takes any.
+
+    Raises `RuntimeError` where `torch.export` cannot.
+    """
+    arguments, keywords = arguments_of(batch)
+    made = copy.deepcopy(model)
+    with evaluating(made):
+        torch.export.save(_exported(made, arguments, keywords), path)
+
+
+def read_plain(path: Path) -> nn.Module:
+    """The network that was written; `FileNotFoundError` or `ValueError`, naming the file."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist: give load(directory, dense_model) the model that it was made "
+            "from, or save(…, example_inputs=x) when saving"
+        )
+    try:
+        return torch.export.load(path).module()
+    except Exception as fault:  # an archive fails in many ways
+        raise ValueError(f"{path} is damaged or foreign: {fault}") from None
+
+
+def _exported(model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """For any batch; where the network does not allow that, for the one that was given."""
+    given = (*arguments, *keywords.values())
+    free = [
+        {0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None for x in given
+    ]
+    names = list(keywords)
+    shapes: Any = tuple(free[: len(arguments)])
+    if names:
+        shapes = dict(zip(names, free[len(arguments) :], strict=True))
+    tries = ((shapes,) if len(arguments) * len(names) == 0 else ()) + (None,)
+    for dynamic in tries:
+        try:
+            return torch.export.export(model, arguments, keywords, dynamic_shapes=dynamic)
+        except Exception as fault:  # torch.export has no class of its own for it
+            failed = fault
+    raise RuntimeError(f"example_inputs: torch.export cannot write this network: {failed}")

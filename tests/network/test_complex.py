@@ -1,0 +1,138 @@
+"""Complex kernels: every format, run every way, drawn, decomposed, saved and loaded."""
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tenfold import (
+    Error,
+    FactorizedConv,
+    FactorizedKernel,
+    Moment,
+    compress,
+    decompose,
+    factorizations,
+    implementations,
+    load,
+    relative_error,
+    save,
+    to_plain,
+)
+from tenfold.testing import requests
+
+NAMES = (*factorizations.names(), "tucker+depthwise_separable")
+
+
+def real_parts(asked, layer, x):
+    """The dense convolution by its real and imaginary parts, which the oracle takes."""
+    kernel = layer.weight.to_tensor()
+    parts = [
+        [asked.dense(one.double(), other.double(), None) for other in (kernel.real, kernel.imag)]
+        for one in (x.real, x.imag)
+    ]
+    (rr, ri), (ir, ii) = parts
+    dense = torch.complex(rr - ii, ri + ir)
+    return dense if layer.bias is None else dense + layer.bias.reshape(-1, *(1,) * (x.dim() - 2))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=6, deadline=None)
+@given(asked=requests(), data=st.data())
+def test_every_way_of_running_is_the_dense_convolution(name, asked, data):
+    way = data.draw(st.sampled_from(implementations.names()))
+    try:
+        layer = asked.layer(factorization=name, implementation=way, dtype=torch.complex128)
+    except ValueError as refusal:
+        if "cannot run" in str(refusal):
+            return
+        raise
+    x = torch.complex(asked.input(), asked.input().flip(0).roll(1, -1))
+    x.requires_grad_()
+    inputs = [x, *layer.parameters()]
+    y, dense = layer(x), real_parts(asked, layer, x)
+    for one, other in zip(
+        (y, *torch.autograd.grad(y.abs().square().sum(), inputs, materialize_grads=True)),
+        (dense, *torch.autograd.grad(dense.abs().square().sum(), inputs, materialize_grads=True)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+    with torch.no_grad():
+        torch.testing.assert_close(layer.eval()(x), dense, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(layer(x), dense, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_full_rank_is_exact(name, groups):
+    kernel = torch.randn(8, 6, 3, 3, dtype=torch.complex128)
+    made = FactorizedKernel.from_tensor(kernel, rank=10**9, factorization=name, groups=groups)
+    assert relative_error(kernel, made.to_tensor()) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["tt", "tucker", "cp", "kronecker"])
+def test_a_complex_kernel_is_decomposed_as_well_as_a_real_one(name):
+    kernel = torch.randn(8, 6, 3, 3, dtype=torch.float64)
+    turn = torch.polar(torch.ones(8), torch.arange(8.0)).to(torch.complex128)
+    found = [
+        decompose(one, rank=0.4, factorization=name)
+        for one in (kernel, kernel * turn[:, None, None, None])
+    ]
+    real = decompose(kernel, rank=found[1].rank, factorization=name)
+    assert found[1].error < 1.05 * real.error
+    assert found[1].sensitivity > 0
+
+
+def test_a_fresh_kernel_has_the_variance_of_a_dense_one():
+    torch.manual_seed(0)
+    dense = nn.Conv2d(64, 64, 3, dtype=torch.complex64).weight.detach().abs().square().mean()
+    made = FactorizedConv(64, 64, (3, 3), rank=0.3, dtype=torch.complex64)
+    made = made.weight.to_tensor().detach()
+    assert 0.9 < float(made.abs().square().mean() / dense) < 1.1
+    assert 0.3 < float(made.imag.square().mean() / made.abs().square().mean()) < 0.7
+
+
+@pytest.mark.parametrize("name", ["tucker", "tucker+depthwise_separable"])
+def test_it_travels_and_leaves(name, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(4, 8, 3, dtype=torch.complex64))
+    made = nn.Sequential(FactorizedConv.from_conv(net[0], rank=Error(0.5), factorization=name))
+    x = torch.randn(2, 4, 7, 7, dtype=torch.complex64)
+    y = made(x)
+    saved = io.BytesIO()
+    torch.save(made.state_dict(), saved)
+    saved.seek(0)
+    again = copy.deepcopy(made)
+    again[0].reset_parameters()
+    again.load_state_dict(torch.load(saved))
+    save(made, tmp_path / "made")
+    for other in (again, pickle.loads(pickle.dumps(made)), load(tmp_path / "made", net)):
+        assert torch.equal(other(x), y)
+    assert relative_error(y, to_plain(made)(x)) < 1e-5
+    assert relative_error(y, made[0].to_conv()(x)) < 1e-5
+
+
+def test_what_safetensors_does_not_hold_is_refused_before_anything_is_written(tmp_path):
+    made = nn.Sequential(FactorizedConv(4, 8, (3,), dtype=torch.complex128))
+    with pytest.raises(ValueError, match=r"'0' is of torch.complex128.*by torch.save"):
+        save(made, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_is_of_real_kernels_alone_is_refused():
+    conv = nn.Conv2d(4, 8, 3, dtype=torch.complex64)
+    real = nn.Conv2d(4, 8, 3)
+    moment = Moment(real)
+    moment.update(torch.randn(2, 4, 7, 7))
+    with pytest.raises(ValueError, match="moment= is for real kernels"):
+        FactorizedConv.from_conv(conv, moment=moment)
+    with pytest.raises(TypeError, match="a moment is of real inputs"):
+        moment.update(torch.randn(2, 4, 7, 7, dtype=torch.complex64))
+    x = torch.randn(2, 4, 7, 7, dtype=torch.complex64)
+    with pytest.raises(ValueError, match="its weight is complex"):
+        compress(nn.Sequential(conv), example_inputs=x, calibration=[x], budget=0.5, progress=False)
