@@ -16,8 +16,8 @@ from ..candidates import Speed
 from ..running import Batch, call, copied, counted, evaluating, hooked
 from ..survey import Layer
 
-SECONDS = 1.5  # after which no more rounds begin
-ROUNDS = 3, 15  # at least, at most
+SECONDS = 0.5  # after which no more rounds begin
+ROUNDS = 3, 9  # at least, at most
 Times = dict[str, list[float]]
 
 
@@ -64,7 +64,7 @@ def _better(model: nn.Module, example: Batch) -> tuple[nn.Module, Batch]:
         packed: Any = copied(model)
         packed.to(memory_format=torch.channels_last)
         times = [
-            min(_run(one, batch, ())[""] for _ in range(3))
+            min(_run(one, batch, ())[""] for _ in range(2))
             for one, batch in ((model, example), (packed, last))
         ]
     except (RuntimeError, ValueError):  # it takes views that this format does not have
