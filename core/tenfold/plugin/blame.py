@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from torch import Tensor
 
 from .catalogue import Entry, describe, found
-from .trace import traced
+from .trace import is_tracing, traced
 
 GROUPS = ("tenfold.factorizations", "tenfold.implementations")
 OURS = "tenfold"  # whose errors are refusals, and need no blame
@@ -21,20 +21,21 @@ R = TypeVar("R")
 def ask(method: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
     """Call a plugin's method: an error is told with whose it is, and a trace has the call."""
     plugin, name = method.__self__, method.__name__  # type: ignore[attr-defined]
-    who = label(plugin, name)
-    with blamed(plugin, name), unwritten(who, given):
-        return traced(who, method, *given, **named)
+    with blamed(plugin, name), unwritten(lambda: label(plugin, name), given):
+        if not is_tracing():  # whose it is takes a look at all that is installed
+            return method(*given, **named)
+        return traced(label(plugin, name), method, *given, **named)
 
 
 @contextmanager
-def unwritten(who: str, given: Iterable[object]) -> Iterator[None]:
+def unwritten(who: Callable[[], str], given: Iterable[object]) -> Iterator[None]:
     """Refuse what writes into a tensor that it was given, with a `RuntimeError`."""
     tensors = [one for one in given if isinstance(one, Tensor) and not one.is_inference()]
     versions = [one._version for one in tensors]
     yield
     if versions != [one._version for one in tensors]:
         raise RuntimeError(
-            f"{who} wrote into the kernel that it was given: it must work on kernel.clone()"
+            f"{who()} wrote into the kernel that it was given: it must work on kernel.clone()"
         )
 
 

@@ -78,7 +78,7 @@ def _watched(function: Callable[..., Any], who: str) -> Callable[..., Any]:
     @wraps(function)
     def watched(*given: Any) -> Any:
         try:
-            with unwritten(who, given):
+            with unwritten(lambda: str(who), given):
                 value = traced(who, function, *given) if who else function(*given)
         except Exception as fault:
             _accuse(who, fault)
@@ -95,7 +95,7 @@ def _watched_wrapper(function: Callable[..., Any], who: str) -> Callable[..., An
     def watched(*given: Any) -> Generator[Any, Any, Any]:
         started = time.perf_counter()
         try:
-            with unwritten(who, given):
+            with unwritten(lambda: str(who), given):
                 value = yield from function(*given)
         except Exception as fault:
             _accuse(who, fault)

@@ -16,9 +16,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def is_tracing() -> bool:
+    """Whether a trace is asked for."""
+    return os.environ.get(TRACE, "0") not in ("", "0")
+
+
 def traced(what: str, call: Callable[P, R], *given: P.args, **named: P.kwargs) -> R:
     """Call, and print what was called, how long it took and what came of it, where asked to."""
-    if os.environ.get(TRACE, "0") in ("", "0"):
+    if not is_tracing():
         return call(*given, **named)
     started = time.perf_counter()
     try:
@@ -32,7 +37,7 @@ def traced(what: str, call: Callable[P, R], *given: P.args, **named: P.kwargs) -
 
 def report(what: str, started: float, outcome: str) -> None:
     """Print one line, where a trace is asked for."""
-    if os.environ.get(TRACE, "0") not in ("", "0"):
+    if is_tracing():
         took = 1000 * (time.perf_counter() - started)
         cut = outcome if len(outcome) <= LONGEST else f"{outcome[: LONGEST - 1]}…"
         print(f"tenfold: {what} took {took:.3f} ms and {cut}", file=sys.stderr)

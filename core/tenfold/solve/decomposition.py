@@ -197,19 +197,22 @@ def _balanced(
                 network=network,
                 generator=generator,
             )
-    who = author or label(factorization, "decompose")
+
+    def who() -> str:
+        return author or label(factorization, "decompose")
+
     if not isinstance(found, Sequence) or not all(isinstance(one, Tensor) for one in found):
         kinds = [type(factor).__name__ for factor in found] if isinstance(found, list) else found
-        raise RuntimeError(f"{who} gave {kinds}, not a list of floating-point tensors")
+        raise RuntimeError(f"{who()} gave {kinds}, not a list of floating-point tensors")
     if not all(factor.is_floating_point() or kernel.is_complex() for factor in found):
         kinds = [str(factor.dtype) for factor in found]
-        raise RuntimeError(f"{who} gave {kinds}, not a list of floating-point tensors")
+        raise RuntimeError(f"{who()} gave {kinds}, not a list of floating-point tensors")
     factors = [factor.detach() for factor in found]
     shapes = [tuple(factor.shape) for factor in factors]
     if shapes != list(network.shapes):
-        raise RuntimeError(f"{who} gave factors {shapes}, not {list(network.shapes)}")
+        raise RuntimeError(f"{who()} gave factors {shapes}, not {list(network.shapes)}")
     if not all(bool(torch.isfinite(factor).all()) for factor in factors):
-        raise RuntimeError(f"{who} gave factors that are not finite")
+        raise RuntimeError(f"{who()} gave factors that are not finite")
     for index, values in factorization.constants(network, kernel).items():
         factors[index] = values
     first = network.free[0]
