@@ -36,7 +36,7 @@ def origins(saved: Sequence[Entry]) -> dict[str, str]:
     """The distribution and version of each plugin of some layers, by its kind and name."""
     found = {}
     for registry in (factorizations, implementations):
-        for name in sorted({getattr(entry, registry.kind) for entry in saved}):
+        for name in sorted({one for entry in saved for one in _names(entry, registry)}):
             found[f"{registry.kind} {name}"] = registry.origin(name)
     return {plugin: origin for plugin, origin in found.items() if origin}
 
@@ -45,14 +45,20 @@ def check_installed(saved: Sequence[Entry], plugins: Mapping[str, str]) -> None:
     """Raise `ValueError` for a plugin that is not installed, saying what to install."""
     for entry in saved:
         for registry in (factorizations, implementations):
-            name = getattr(entry, registry.kind)
-            origin = plugins.get(f"{registry.kind} {name}")
-            if origin is not None and name not in registry:
-                distribution, _, version = origin.rpartition(" ")
-                raise ValueError(
-                    f"layer {entry.names[0]!r}: {registry.kind}={name!r} is not installed, and was "
-                    f"that of {origin}: pip install {distribution}=={version}"
-                )
+            for name in _names(entry, registry):
+                origin = plugins.get(f"{registry.kind} {name}")
+                if origin is not None and name not in registry:
+                    distribution, _, version = origin.rpartition(" ")
+                    raise ValueError(
+                        f"layer {entry.names[0]!r}: {registry.kind}={name!r} is not installed, and "
+                        f"was that of {origin}: pip install {distribution}=={version}"
+                    )
+
+
+def _names(entry: Entry, registry: Registry[Any]) -> list[str]:
+    """The plugins of a layer, of one kind: several formats where they are added."""
+    asked: str = getattr(entry, registry.kind)
+    return [name.strip() for name in asked.split("+")]
 
 
 def _entry(layer: FactorizedConv, names: list[str]) -> Entry:
