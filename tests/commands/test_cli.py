@@ -207,8 +207,9 @@ class TestFaultyPlugins:
         assert found["hook", "acme_hooks"]["state"] == "loads"
 
     def test_two_hook_plugins_of_one_name_are_not_ambiguous(self, install):
+        source = "import tenfold\n\n@tenfold.hookimpl\ndef tenfold_rank(request): pass\n"
         for name in ("acme", "bolt"):
-            install(name, {HOOKS: {"hooks": name}}, **{name: "import tenfold"})
+            install(name, {HOOKS: {"hooks": name}}, **{name: source})
         assert listed("--load")[1] == 0
 
     def test_the_extras_of_a_target_are_shown(self, install):

@@ -110,10 +110,11 @@ class TestCompress:
         (tmp_path / "c.toml").write_text(
             f'model = "{module}:net"\ndata = "{module}:batches"\noutput = "other"\n'
             'budget = 0.5\nmetric = "parameters"\nfactorizations = ["tucker"]\nexclude = "6"\n'
-            "progress = false\n"
+            "progress = false\nnever_slower = false\n"
         )
         assert call("compress", "--config", "c.toml").exit_code == 0
         line = ("--metric", "parameters", "--factorization", "tucker", "--exclude", "6")
+        line += ("--no-never-slower",)
         assert compress(module, "--budget", 0.5, *line).exit_code == 0
         one, other = load_report("other"), load_report("small")
         assert [layer.rank for layer in one.layers] == [layer.rank for layer in other.layers]

@@ -77,6 +77,8 @@ def load(directory, dense_model):
 CALLS = {
     tenfold.compress: {"model": DENSE, "example_inputs": X, **CONFIG, "config": None}
     | {"calibration": None, "evaluate": None, "executor": None, "table": None},
+    tenfold.survey: {"model": DENSE, "example_inputs": X, "calibration": None, "inputs": None}
+    | {"executor": None, "table": None, "progress": False},
     tenfold.distill: {"student": SMALL.model, "teacher": DENSE, "batches": [X], "lr": 1e-4}
     | {"features": (), "amp": None, "checkpoint": None, "progress": False, "epochs": 1},
     tenfold.save: {"made": SMALL, "directory": "net"},

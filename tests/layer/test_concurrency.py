@@ -91,9 +91,11 @@ def test_a_name_is_registered_by_one_of_many_threads(monkeypatch):
 
 
 def test_the_plugin_manager_is_one_for_all_threads(install):
-    install(
-        "acme", {"tenfold.hooks": {"acme": "acme_hooks"}}, acme_hooks="import time; time.sleep(.05)"
+    source = (
+        "import time, tenfold; time.sleep(.05)\n\n"
+        "@tenfold.hookimpl\ndef tenfold_rank(request): pass\n"
     )
+    install("acme", {"tenfold.hooks": {"acme": "acme_hooks"}}, acme_hooks=source)
     managers = in_threads(lambda _: plugin_manager(), 8)
     assert len({id(manager) for manager in managers}) == 1
 

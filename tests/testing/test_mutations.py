@@ -80,7 +80,9 @@ FAULTS = {
     "the first axis's dilation for all": Fault(
         "fft", "geometry.dilation[axis]", "geometry.dilation[0]", RUNS
     ),
-    "ignored groups": Fault("fft", "product, network.groups, axes", "product, 1, axes", RUNS),
+    "ignored groups": Fault(
+        "fft", "product, network.groups, channels", "product, 1, channels", RUNS
+    ),
     "a convolution turned round": Fault("fft", "angles.sin()", "-angles.sin()", RUNS),
     "an odd length taken for even": Fault(
         "fft", "[cyclic[axis] for axis in self.axes], dim=dims", "dim=dims", RUNS

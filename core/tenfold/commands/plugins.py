@@ -39,12 +39,19 @@ def plugins(
         raise typer.Exit(1)
 
 
+def _width(column: Sequence[str]) -> int:
+    return max(len(line) for cell in column for line in cell.splitlines()) + 1
+
+
 def _table(kind: str, listed: Sequence[Listed], width: int) -> Table:
-    """Those of one kind; a target that does not fit stands on two lines, parted at its colon."""
-    rows = [(one.name, one.state, f"{one.distribution} {one.version}") for one in listed]
-    taken = sum(
-        max(len(cell) for cell in column) + 1 for column in zip(*(*rows, TITLES[:3]), strict=True)
-    )
+    """Those of one kind; a target that does not fit stands on two lines, parted at its colon, and
+    where that does not do, so does each distribution, its version below."""
+    longest = max(len(part) for one in listed for part in one.target.split(":")) + 1
+    for gap in (" ", "\n"):
+        rows = [(one.name, one.state, f"{one.distribution}{gap}{one.version}") for one in listed]
+        taken = sum(map(_width, zip(*(*rows, TITLES[:3]), strict=True)))
+        if taken + longest <= width:
+            break
     shown = Table(
         title=Text(kind),
         title_justify="left",

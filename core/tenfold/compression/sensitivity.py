@@ -13,7 +13,7 @@ from .candidates import Table
 from .choice import Plan
 from .groundwork import lay
 from .reporting import LayerCost, Sensitivity
-from .request import CompressionConfig
+from .request import CompressionConfig, check_asked
 from .running import Batch, Part, check_part, counted, shown, undisturbed
 
 FRACTIONS = (0.5, 0.25, 0.1)
@@ -58,6 +58,7 @@ def survey(
                 "compress afterwards, with the same table="
             )
     asked = CompressionConfig.parse(None, {**config_fields, "budget": FRACTIONS[0]})
+    check_asked(model, asked, None, None, executor)
     check_part("inputs", inputs)
     with undisturbed(), shown(asked.progress) as progress, counted() as runs:
         given = (example_inputs, calibration, inputs)

@@ -17,6 +17,7 @@ from .prepared import PreparedChain
 WHOLE = 4096  # bytes of a factor up to which all of it is compared on each call
 SAMPLES = 128  # numbers that are compared of a larger one
 KINDS = 64  # of inputs whose way is remembered
+WORDS = {1: "B", 2: "H", 4: "I", 8: "Q", 16: "Q"}  # what a number is compared as, by its bytes
 Parameters = Sequence[Tensor | None]  # the factors, and the bias
 
 
@@ -171,7 +172,7 @@ class _Watch(NamedTuple):
 def _spread(memory: memoryview, tensor: Tensor) -> memoryview:
     """Numbers at a step that has no divisor in common with any of the sizes, so that they are in
     every column of a narrow matrix and not in one alone."""
-    words = memory.cast("B").cast({1: "B", 2: "H", 4: "I", 8: "Q"}[tensor.element_size()])  # type: ignore[call-overload]
+    words = memory.cast("B").cast(WORDS[tensor.element_size()])  # type: ignore[call-overload]
     step = max(1, len(words) // SAMPLES)
     while any(gcd(step, size) > 1 for size in tensor.shape):
         step += 1
