@@ -47,8 +47,11 @@ def _table(kind: str, listed: Sequence[Listed], width: int) -> Table:
     """Those of one kind; a target that does not fit stands on two lines, parted at its colon, and
     where that does not do, so does each distribution, its version below."""
     longest = max(len(part) for one in listed for part in one.target.split(":")) + 1
-    for gap in (" ", "\n"):
-        rows = [(one.name, one.state, f"{one.distribution}{gap}{one.version}") for one in listed]
+    for hyphen, gap in (("-", " "), ("-", "\n"), ("-\n", "\n")):
+        rows = [
+            (one.name, one.state, f"{one.distribution.replace('-', hyphen)}{gap}{one.version}")
+            for one in listed
+        ]
         taken = sum(map(_width, zip(*(*rows, TITLES[:3]), strict=True)))
         if taken + longest <= width:
             break
