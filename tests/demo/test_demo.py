@@ -262,7 +262,7 @@ def test_a_stranger_s_implementation_with_code_of_its_own_is_shown(of_formats, s
     implementations.register("own", Own)
     found = of_formats(["tucker"], ["own"])["tucker own"]
     assert (found.macs, found.chain) == (None, ())
-    shown = tenfold.demo.formats_table([found], setting.original(), RANK)
+    shown = tenfold.demo.formats_table([found], setting.measure({})[0], RANK)
     assert list(shown.columns[4].cells)[-1] == "–"
 
 

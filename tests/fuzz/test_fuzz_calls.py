@@ -116,7 +116,13 @@ CALLS = {
 }
 FOREVER = [value for value in ODD_NUMBERS if isinstance(value, int) and value > 10**9]
 DOCUMENTED = (FileExistsError, FileNotFoundError, IndexError)  # an index that names no factor
-THEIRS = {"include", "exclude", "evaluate", "allowed"}  # functions, whose errors are their own
+THEIRS = {
+    "include",
+    "exclude",
+    "evaluate",
+    "allowed",
+    "inputs",
+}  # functions, whose errors are their own
 INPUTS = {"batches", "calibration", "example_inputs"}  # the user's network gets them, likewise
 
 

@@ -86,7 +86,9 @@ def _measured(
 ) -> Measured:
     model = substitute(copy.deepcopy(setting.model), layers)
     macs = _macs(setting, large, layers)
-    return setting.measure(name, model, macs, _chain(next(iter(layers.values()))))
+    chain = _chain(next(iter(layers.values())))
+    _, found = setting.measure({name: (model, macs)}, chain)
+    return found
 
 
 def _macs(setting: Setting, large: list[Layer], layers: dict[str, FactorizedConv]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,29 +73,26 @@ class Setting:
         """Of the original, on the batch."""
         return sum(layer.macs for layer in self.layers)
 
-    def original(self) -> Measured:
-        """Measure the network as it is."""
-        return self.measure("original", self.model, self.macs)
-
     @torch.no_grad()
     def measure(
         self,
-        name: str,
-        model: nn.Module,
-        macs: float | None,
+        networks: Mapping[str, tuple[nn.Module, float | None]],
         chain: tuple[tuple[int, ...], ...] = (),
-    ) -> Measured:
-        """Measure a network, and the original in turn with it."""
-        both = [self.model] if model is self.model else [self.model, model]
-        runs = [partial(one, self.batch) for one in both]
-        theirs, *others = in_turn(runs, self.batch.device, SECONDS)
-        mine = others[0] if others else theirs
-        return Measured(
-            name=name,
-            accuracy=accuracy(model, self.images, self.labels),
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            macs=macs,
-            milliseconds=mine.milliseconds,
-            dense_milliseconds=theirs.milliseconds,
-            chain=chain,
-        )
+    ) -> list[Measured]:
+        """Measure networks, by name, with their MACs: all in turn, after the original."""
+        models = [self.model, *(model for model, _ in networks.values())]
+        runs = [partial(one, self.batch) for one in models]
+        theirs, *times = in_turn(runs, self.batch.device, SECONDS)
+        given = {"original": (self.model, self.macs), **networks}
+        return [
+            Measured(
+                name=name,
+                accuracy=accuracy(model, self.images, self.labels),
+                parameters=sum(parameter.numel() for parameter in model.parameters()),
+                macs=macs,
+                milliseconds=mine.milliseconds,
+                dense_milliseconds=theirs.milliseconds,
+                chain=chain,
+            )
+            for (name, (model, macs)), mine in zip(given.items(), [theirs, *times], strict=True)
+        ]

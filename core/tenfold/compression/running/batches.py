@@ -136,7 +136,7 @@ def _chosen(batch: Any, name: str, inputs: Part) -> Batch:
         return inputs(batch)
     try:
         return batch[inputs]
-    except (KeyError, IndexError, TypeError) as fault:
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OverflowError) as fault:
         parts = list(batch) if isinstance(batch, Mapping) else type(batch).__name__
         raise TypeError(
             f"inputs={inputs!r} is no part of {name}, which is {parts} ({fault}): give an index of "
