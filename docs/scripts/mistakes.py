@@ -21,7 +21,8 @@ PAGE = Path(__file__).parent.parent / "mistakes.md"
 
 HEAD = """# Mistakes and what they say
 
-The {count} likeliest, with the message of each. Every refusal is a `ValueError` or a `TypeError`,
+The {count} likeliest, with the message of each. Every refusal is a `ValueError` or a `TypeError`
+(a file that is missing is a `FileNotFoundError`),
 comes before anything is changed, and names the argument, what was given and what to give instead.
 This page is written by `python docs/scripts/mistakes.py`, which runs each line; `conv` is
 `nn.Conv2d(16, 32, 3, padding=1)` and `layer` is `FactorizedConv(16, 32, (3, 3))`.

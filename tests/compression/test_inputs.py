@@ -74,7 +74,10 @@ def test_what_forward_takes_is_taken_whole():
             r"example_inputs is a NumPy array of shape \(3, 12",
         ),
         ({"calibration": [SMOOTH[:2].numpy()]}, r"calibration\[0\] is a NumPy array"),
-        ({"calibration": [SMOOTH[:2, :1]]}, r"\(2, 1, 12, 12\): give more of shape \(8, 3, 12, 12"),
+        (
+            {"calibration": [SMOOTH[:2, :1]]},
+            r"\(2, 1, 12, 12\): give what has the shape \(8, 3, 12, 12",
+        ),
         ({"inputs": True}, "inputs=True must be an index, a key or a function"),
         ({"calibration": [(SMOOTH, LABELS)], "inputs": 5}, r"inputs=5 is no part of"),
         ({"budget": 25}, "budget=25: it must be above 0 and below 1.*as 0.25"),

@@ -6,6 +6,7 @@ from torch import nn
 
 from tenfold import compress, survey
 from tenfold.compression import Sensitivity
+from tenfold.compression.reporting import LayerCost, Sensitivity
 
 torch.manual_seed(0)
 X = torch.randn(32, 3, 12, 12).cumsum(2).cumsum(3) / 12
@@ -83,3 +84,12 @@ def test_too_little_data_is_told_of_and_a_budget_refused(model):
     assert str(few).startswith("Take care: no calibration was given")
     with pytest.raises(ValueError, match=r"budget=0\.5: a survey looks at every size"):
         survey(model, example_inputs=X[:1], budget=0.5)
+
+
+def test_a_layer_that_cannot_be_made_so_small_counts_by_how_small_it_can():
+    layers = (
+        LayerCost("robust", 0.5, (0.1, 0.2, 0.3), ("tt", "tt", "tt")),
+        LayerCost("narrow", 0.5, (0.4, None, None), ("tt", None, None)),
+    )
+    found = Sensitivity("macs", (0.5, 0.25, 0.1), layers, (), ())
+    assert str(found).index("narrow") < str(found).index("robust")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -83,12 +82,13 @@ def compress(
     check_part("inputs", inputs)
     with undisturbed(), shown(asked.progress) as progress, counted() as runs:
         given = (example_inputs, calibration, inputs)
+        before = None if score is None else measure_score(model, score, "score")
         ground = lay(model, asked, given, evaluate, executor, table, progress, runs)
         subject, plan = ground.subject, ground.plan
         maker = Finisher(
             subject, ground.table, ground.judges, ground.importance, asked, progress, evaluate
         )
-        return _Recipe(subject, plan, maker, asked, runs, score).compressed()
+        return _Recipe(subject, plan, maker, asked, runs, score, before).compressed()
 
 
 class _Recipe:
@@ -102,9 +102,10 @@ class _Recipe:
         config: CompressionConfig,
         runs: Runs,
         shown: Evaluate | None,
+        before: float | None,  # what the original scores by the function that is only shown
     ) -> None:
         self.subject, self.plan, self.maker, self.config = subject, plan, maker, config
-        self.runs, self.shown = runs, shown
+        self.runs, self.shown, self.before = runs, shown, before
         self.device = next(subject.model.parameters()).device
 
     def compressed(self) -> Compression:
@@ -208,15 +209,9 @@ class _Recipe:
             device=self.device,
         )
 
-    @cached_property
-    def before(self) -> float:
-        """What the original scores, by the function that is only shown."""
-        assert self.shown is not None
-        return measure_score(self.subject.model, self.shown, "score")
-
     def scored(self, made: Made) -> Change | None:
         """The score that the report shows, of the original and of a network."""
-        if self.shown is not None:
+        if self.shown is not None and self.before is not None:
             return Change(before=self.before, after=measure_score(made.model, self.shown, "score"))
         if made.score is None:
             return None

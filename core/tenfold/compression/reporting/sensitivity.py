@@ -86,9 +86,17 @@ class Sensitivity:
         return shown
 
     def _ordered(self) -> list[LayerCost]:
-        """The layers, the most sensitive at the middle fraction first."""
+        """The layers, the most sensitive at the middle fraction first.
+
+        One that cannot be made so small counts by the fraction before it, which costs it less.
+        """
         middle = len(self.fractions) // 2
-        return sorted(self.layers, key=lambda one: -(one.errors[middle] or 0.0))
+
+        def least(layer: LayerCost) -> float:
+            known = [error for error in layer.errors[: middle + 1] if error is not None]
+            return max(known, default=0.0)
+
+        return sorted(self.layers, key=least, reverse=True)
 
     def plot(self, path: str | Path) -> None:
         """Draw the errors of each layer, side by side, to a PNG, PDF or SVG file.

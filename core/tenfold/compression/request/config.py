@@ -172,6 +172,8 @@ def _installed(names: tuple[str, ...], registry: Any) -> tuple[str, ...]:
     if not names:
         raise ValueError("name at least one")
     for name in names:
+        if "+" in name:
+            raise ValueError(f"{name!r} is a sum, which a layer takes and a compression does not")
         registry[name]
     return tuple(name.lower() for name in names)
 

@@ -88,7 +88,7 @@ def check_runs(model: nn.Module, batches: Mapping[str, Batch]) -> None:
             elif isinstance(batch, tuple | list) and _fault(model, ([*batch],)) is None:
                 remedy = "a list stands for several arguments: give one that is one as ([…],)"
             elif known:
-                remedy = f"give more of shape {next(iter(known.values()))}"
+                remedy = f"give what has the shape {next(iter(known.values()))}"
             raise ValueError(
                 f"{name} do not run through the model ({fault}); of shape {_shape(batch)}: {remedy}"
             )
