@@ -76,7 +76,7 @@ def test_what_forward_takes_is_taken_whole():
         ({"calibration": [SMOOTH[:2].numpy()]}, r"calibration\[0\] is a NumPy array"),
         (
             {"calibration": [SMOOTH[:2, :1]]},
-            r"\(2, 1, 12, 12\): give what has the shape \(8, 3, 12, 12",
+            r"give what has the shape \(8, 3, 12, 12",
         ),
         ({"inputs": True}, "inputs=True must be an index, a key or a function"),
         ({"calibration": [(SMOOTH, LABELS)], "inputs": 5}, r"inputs=5 is no part of"),

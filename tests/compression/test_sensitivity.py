@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from tenfold import compress, survey
-from tenfold.compression import Sensitivity
 from tenfold.compression.reporting import LayerCost, Sensitivity
 
 torch.manual_seed(0)
