@@ -6,6 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tenfold import compress, distill, relative_error
+from tenfold.compression.correction.response import answers, responses
+from tenfold.compression.moments import Importance
 from tenfold.compression.running import tensors
 from tenfold.compression.survey import filled, observe, survey
 
@@ -190,3 +192,12 @@ def test_a_list_of_images_is_one_argument_in_a_tuple():
     for images in ([X[0], X[1]], list(X[:3])):
         with pytest.raises((TypeError, ValueError), match=r"list.* as \(\[…\],\)"):
             small(Listed(), example_inputs=images, calibration=None)
+
+
+def test_a_layer_is_not_fitted_to_answers_about_other_items():
+    model = nn.Sequential(nn.Conv2d(8, 8, 3)).eval()
+    x = torch.randn(6, 8, 6, 6)
+    layers = survey(model, x[:4])
+    found = answers(model, layers, [x[:4]], {"0": 1000}, Importance(), 0)
+    assert set(responses(model, layers, [x[:4]], found, {"0": None})) == {"0"}
+    assert responses(model, layers, [x], found, {"0": None}) == {}
