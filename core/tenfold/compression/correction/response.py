@@ -188,7 +188,11 @@ class Sums:
         )
         root = weights.sqrt()
         often = p * root
-        added = [symmetric_product(often), (r * root) @ often.mT, *(one @ weights for one in (p, r))]
+        added = [
+            symmetric_product(often),
+            (r * root) @ often.mT,
+            *(one @ weights.to(one) for one in (p, r)),
+        ]
         if not self.parts:
             self.parts = [torch.zeros_like(one, dtype=torch.float64) for one in added]
         for one, more in zip(self.parts, added, strict=True):
