@@ -161,7 +161,8 @@ def shrinkage(moment: Tensor, count: int) -> Tensor:
     square = torch.linalg.vector_norm(moment, dim=(1, 2)).square()
     above = (1 - 2 / size) * square + trace.square()
     below = (count + 1 - 2 / size) * (square - trace.square() / size)
-    return (above / below.clamp_min(1e-300)).clamp(0, 1) * min(1.0, size / count)
+    part: Tensor = (above / below.clamp_min(1e-300)).clamp(0, 1)
+    return part * min(1.0, size / count)
 
 
 def upper_root(moment: Tensor) -> Tensor:
@@ -173,7 +174,8 @@ def upper_root(moment: Tensor) -> Tensor:
     while True:
         root, failed = torch.linalg.cholesky_ex(found, upper=True)
         if not bool(failed.any()):
-            return root
+            upper: Tensor = root
+            return upper
         found = moment.clone()
         found.diagonal(dim1=1, dim2=2).add_(ridge)
         ridge *= 10
