@@ -22,7 +22,7 @@ from .regression import features, offset, refit, regress, solved
 from .response import Answer, Response, responses
 
 TOWARDS = 0.1  # of the mean diagonal: the pull to the original kernel
-WORK = 2**35  # multiply-accumulates, roughly, of weighted least squares
+WORK = 2**34  # multiply-accumulates, roughly, of weighted least squares
 Fit = list[tuple[nn.Parameter, Tensor]]  # parameters, and new values for them
 
 
