@@ -183,11 +183,11 @@ def nearer(
     network, groups = made.weight.network, made.config.groups
     norm = Norm.of(Seen(response.seen, count=response.count), worth, kernel)
     target = regress(by_group(kernel, groups), response, TOWARDS).flatten(0, 1)
-    turned = Turned(made.weight.choice.plugin, target, norm, groups)
+    turned = Turned(made.weight.choice.plugin, target.to(kernel.dtype), norm, groups)
     found = turned.refined(network, present(made), WORK)
     if found is None:
         found = turned.factors(network, torch.Generator().manual_seed(seed))
-    return refit(network, found, response)
+    return refit(network, [factor.double() for factor in found], response)
 
 
 def present(made: FactorizedConv) -> list[Tensor]:
