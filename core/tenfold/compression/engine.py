@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from .candidates import Speed, Table
 from .choice import Choices, Plan, Quick, fast, quick, refined, smallest
 from .correction import Finisher, Made
 from .groundwork import lay
-from .measurement import Evaluate, time_in_place
+from .measurement import Evaluate, in_better_format, time_in_place
 from .measurement import score as measure_score
 from .reporting import Change, Compression, Point, Report, Slower, say, summarise
 from .request import CompressionConfig, check_asked
@@ -169,10 +170,17 @@ class _Recipe:
         """How fast the network of some choices is here: measured once."""
         subject = self.subject
         place = f"{device_name(self.device)}, {torch.get_num_threads()} threads"
-        measure: Callable[[], Speed] = lambda: time_in_place(  # noqa: E731
-            subject.model, self.maker.assembled(choices), subject.layers, subject.example
-        )
+
+        def measure() -> Speed:
+            made = in_better_format(self.maker.assembled(choices), subject.example)
+            return time_in_place(self.original, made, subject.layers)
+
         return self.maker.table.timed(choices, place, measure)
+
+    @cached_property
+    def original(self) -> tuple[nn.Module, Batch]:
+        """What the speed is compared with, and what it is run on."""
+        return in_better_format(self.subject.model, self.subject.example)
 
     def point(self, budget: float | None, made: Made, slow: Slower | None) -> Point:
         """One budget's place on the curve."""

@@ -3,7 +3,7 @@
 Imports `candidates` and what is before it. Used by `choice` and `correction`.
 """
 
-from .in_place import time_in_place
+from .in_place import in_better_format, time_in_place
 from .judges import Judges
 from .latency import time_networks
 from .measuring import measured
@@ -18,6 +18,7 @@ __all__ = [
     "Replay",
     "Task",
     "calibrated",
+    "in_better_format",
     "interpolated",
     "measured",
     "score",
