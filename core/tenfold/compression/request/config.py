@@ -70,6 +70,7 @@ class CompressionConfig(BaseModel):
     exclude: tuple[Any, ...] = ()
     multiple: int | None = Field(None, ge=1)
     correct: bool = True
+    refine: Literal["blocks"] | None = "blocks"
     never_slower: bool = True
     holdout: float = Field(0.25, gt=0, lt=1)
     probes: int = Field(4, ge=1)
