@@ -25,10 +25,11 @@ from tenfold import (
     save,
     to_plain,
 )
+from tenfold.network import KernelSum
 from tenfold.plugin import Sum
 from tenfold.testing import conformance, fractions, requests
 
-SUMS = ("tucker+depthwise_separable", "channel_svd+spatial_svd", "cp+tt+tucker")
+SUMS = ("tucker+depthwise_separable", "channel_svd+spatial_svd", "cp+kronecker+tt_matrix")
 
 
 @conformance(factorization=SUMS[0], max_examples=4)
@@ -164,8 +165,9 @@ def test_a_fresh_kernel_has_the_dense_variance():
 
 
 def test_what_cannot_be_added_is_refused():
-    with pytest.raises(ValueError, match=r"open modes of their own.*split or not"):
-        FactorizedConv(8, 8, (3, 3), factorization="kronecker+tucker")
+    terms = [factorizations["cp"]().network(shape, 2) for shape in ((8, 4, 3), (8, 4, 5))]
+    with pytest.raises(ValueError, match=r"of kernels .*\(8, 4, 5\).*: they must be of one"):
+        KernelSum.of(terms)
     with pytest.raises(ValueError, match=r"'mobile' is not installed"):
         FactorizedConv(8, 8, (3, 3), factorization="tucker+mobile")
     with pytest.raises(ValueError, match="at least two formats"):
