@@ -18,6 +18,7 @@ from tenfold import (
     FactorizedKernel,
     Moment,
     Multiple,
+    compress,
     decompose,
     factorizations,
     load,
@@ -184,3 +185,55 @@ def test_a_network_with_sums_is_saved_and_loaded(tmp_path):
     save(made, tmp_path / "made")
     x = torch.randn(2, 3, 9, 9)
     assert torch.equal(load(tmp_path / "made", net)(x), made(x))
+
+
+@pytest.mark.parametrize(("metric", "width", "groups"), [("macs", 64, 1), ("parameters", 16, 2)])
+def test_compress_takes_sums_and_what_comes_is_saved_loaded_and_left(
+    metric, width, groups, tmp_path
+):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(4, width, 3), nn.ReLU(), nn.Conv2d(width, width, 3, groups=groups)
+    )
+    batch = torch.randn(8, 4, 8, 8)
+
+    def made():
+        return compress(
+            net,
+            example_inputs=batch[:2],
+            calibration=[batch],
+            budget=0.7,
+            metric=metric,
+            factorizations=SUMS[0],
+            never_slower=False,
+            table=tmp_path / "table",
+            progress=False,
+        )
+
+    small = made()
+    found = [one for one in small.model.modules() if isinstance(one, FactorizedConv)]
+    assert {layer.factorization for layer in found} == {SUMS[0]}
+    cost = getattr(small.report, metric)
+    assert cost.after <= 0.7 * cost.before
+    assert SUMS[0] in small.report.to_json()
+    y = small.model(batch)
+    save(small, tmp_path / "made")
+    assert torch.equal(load(tmp_path / "made", net)(batch), y)
+    assert relative_error(y, to_plain(small.model)(batch)) < 1e-5
+    assert torch.equal(made().model(batch), y)  # from the table
+
+
+def test_compress_finds_that_a_kernel_is_a_sum():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(16, 16, 3))
+    net[0].weight.data = planted().float()
+    batch = torch.randn(32, 16, 9, 9)
+    errors = {}
+    for formats in ("tucker", "depthwise_separable", SUMS[0], ("tucker", SUMS[0])):
+        made = compress(
+            net, example_inputs=batch[:2], calibration=[batch], budget=0.45, metric="parameters",
+            factorizations=formats, multiple=1, never_slower=False, progress=False,
+        )  # fmt: skip
+        errors[formats] = relative_error(net(batch), made.model(batch))
+    assert errors[SUMS[0]] < 0.8 * min(errors["tucker"], errors["depthwise_separable"])
+    assert errors["tucker", SUMS[0]] <= 1.05 * errors[SUMS[0]]
