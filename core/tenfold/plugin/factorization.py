@@ -86,11 +86,12 @@ class Factorization(Options, ABC):
         return None
 
     def splits(self, shape: Sequence[int]) -> Mapping[str, Sequence[int]]:
-        """The sizes that `out` and `in` are a product of, where they are several modes each.
+        """The sizes that `out`, `in`, `k0`, … are products of, where they are several modes each.
 
         `shape` is one group's kernel, `(out, in, *k)`. A split `out` is `out.0`, `out.1`, … among
         the modes of the factors, the first the slowest; by default none is split. The number of
-        parts does not depend on the shape: a size that has no divisors is 1 times itself.
+        parts does not depend on the shape: a size that has no divisors is 1 times itself. An axis
+        of space in parts is convolved over by several convolutions, all but the last dilated.
 
         Raises nothing: a product that is another is refused after it.
 

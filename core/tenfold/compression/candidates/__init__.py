@@ -9,7 +9,7 @@ from .fitting import Fitted, alignment, fits
 from .speed import Speed
 from .standing import reject
 from .table import LayerTable, Table, fingerprint
-from .turned import Turned
+from .turned_sum import turned_for
 
 __all__ = [
     "Candidate",
@@ -17,7 +17,6 @@ __all__ = [
     "LayerTable",
     "Speed",
     "Table",
-    "Turned",
     "alignment",
     "build",
     "candidates",
@@ -27,4 +26,5 @@ __all__ = [
     "fits",
     "put",
     "reject",
+    "turned_for",
 ]

@@ -173,9 +173,7 @@ def _installed(names: tuple[str, ...], registry: Any) -> tuple[str, ...]:
     if not names:
         raise ValueError("name at least one")
     for name in names:
-        if "+" in name:
-            raise ValueError(f"{name!r} is a sum, which a layer takes and a compression does not")
-        registry[name]
+        registry.choose(name)
     return tuple(name.lower() for name in names)
 
 
