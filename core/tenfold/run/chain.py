@@ -49,14 +49,18 @@ class Chain(Plan):
         output_padding: Sequence[int] | None = None,
     ) -> Tensor:
         """Run it on `x`, `(batch, channels, *size)`; with another output padding, where given."""
-        if self.apart is not None and not is_traced() and x.numel() < self.apart.below:
-            return self.apart.chain(x, factors, bias, output_padding)
-        for stage in self.stages[:-1]:
+        chain = self.suited(x)
+        for stage in chain.stages[:-1]:
             x = stage(x, factors, None, output_padding)
-        last = self.stages[-1]
-        if self.permutation is None:
+        last = chain.stages[-1]
+        if chain.permutation is None:
             return last(x, factors, bias, output_padding)
-        return add_bias(self.permutation(last(x, factors, None, output_padding)), bias)
+        return add_bias(chain.permutation(last(x, factors, None, output_padding)), bias)
+
+    def suited(self, x: Tensor) -> Chain:
+        """The chain that runs on `x`: this one, or that of single factors."""
+        small = self.apart is not None and not is_traced() and x.numel() < self.apart.below
+        return self.apart.chain if small and self.apart else self
 
     def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> PreparedChain:
         """Contract every stage's weight once; returns `x -> y`."""
