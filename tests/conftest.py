@@ -1,11 +1,17 @@
-"""What most tests run over, the built-in formats and the pairs not refused; and fake packages."""
+"""What most tests run over, the built-in formats and the pairs not refused; and fake packages.
 
+Each of the processes that share the tests computes on one thread: theirs are all the cores there
+are, and what tests compute is small.
+"""
+
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 
 from tenfold import factorizations, implementations
 from tenfold.plugin.hooks import forget_plugins
@@ -15,6 +21,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 STRANGER = Path(__file__).parent / "third_party" / "tenfold-tensor-ring"
 Install = Callable[..., None]

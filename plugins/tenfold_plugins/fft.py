@@ -48,6 +48,7 @@ class FourierConvolution:
     groups: int
     channels: tuple[int, ...]  # of a group's input
     axes: tuple[int, ...]
+    taps: tuple[tuple[int, ...], ...]  # of each, by its parts
     geometry: Geometry
 
     def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
@@ -69,7 +70,10 @@ class FourierConvolution:
         if real.is_complex:
             forth, back = torch.fft.fftn, torch.fft.ifftn
         spectrum = forth(wide, dim=dims)
-        waves = [self.wave(axis, cyclic[axis], spectrum, real.is_complex) for axis in self.axes]
+        waves = [
+            self.wave(axis, cyclic[axis], spectrum, real.is_complex).unflatten(0, parts)
+            for axis, parts in zip(self.axes, self.taps, strict=True)
+        ]
         parts = [*(factor.to(spectrum.dtype) for factor in factors), *waves]
         product = self.product([spectrum, *parts])
         y = back(product, [cyclic[axis] for axis in self.axes], dim=dims)
@@ -109,10 +113,11 @@ def fourier_convolution(network: KernelNetwork, geometry: Geometry) -> FourierCo
     sizes = {batch: 1, "group": 1, **network.sizes}
     sizes |= {one: 2 * size for one, size in zip(positions, geometry.kernel_size, strict=True)}
     inputs = [(batch, "group", *network.ins, *positions), *network.factors]
-    inputs += [(f"k{axis}", positions[axis]) for axis in axes]
+    inputs += [(*network.axes[axis], positions[axis]) for axis in axes]
     product = plan_contraction(inputs, (batch, "group", *network.outs, *positions), sizes)
     channels = tuple(network.sizes[mode] for mode in network.ins)
-    return FourierConvolution(product, network.groups, channels, axes, geometry)
+    taps = [tuple(network.sizes[mode] for mode in network.axes[axis]) for axis in axes]
+    return FourierConvolution(product, network.groups, channels, axes, tuple(taps), geometry)
 
 
 def fast_length(length: int) -> int:

@@ -15,7 +15,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..network import GROUP, IN, OUT, Contraction, KernelNetwork, Modes, plan_contraction
+from ..network import GROUP, OUT, Contraction, KernelNetwork, Modes, plan_contraction
 from .acceleration import count_sweep
 from .als import balance, plan_update
 from .second_moment import SecondMoment
@@ -151,7 +151,7 @@ def _direct(
     With `Z` the others as a matrix `(coupled, inputs)`: `X (Z M Zᵀ) = K M Zᵀ`.
     """
     theirs, others = list(around[0]), list(around[1])
-    inputs = (IN, *network.spatial)
+    inputs = (*network.ins, *network.spatial)
     own = [mode for mode in coupled if mode in inputs]
     copies = {mode: f"{mode}'" for mode in own}  # an input mode of the factor's own, once more
     groups = network.sizes[GROUP]

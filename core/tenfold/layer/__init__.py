@@ -8,6 +8,7 @@ from .config import ConvConfig
 from .conv import FactorizedConv
 from .kernel import FactorizedKernel
 from .moment import Moment, products, unfold
+from .plain import plain_form
 from .rerunning import rerun
 from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
 
@@ -21,6 +22,7 @@ __all__ = [
     "Moment",
     "copy_state",
     "decompose",
+    "plain_form",
     "products",
     "read_config",
     "read_kernel",

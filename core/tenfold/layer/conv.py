@@ -286,7 +286,8 @@ class FactorizedConv(Forward):
     def to_sequential(self) -> nn.Sequential:
         """The same stages as a chain of `torch.nn` modules, which needs no tenfold.
 
-        Raises `ValueError` above order 3, or where the implementation runs code of its own.
+        Raises `ValueError` above order 3, or where the implementation runs code of its own that
+        spells no modules (`Plan.to_modules`).
 
         >>> chain = FactorizedConv(8, 8, 3, order=2, factorization="tucker").to_sequential()
         >>> [tuple(module.kernel_size) for module in chain]

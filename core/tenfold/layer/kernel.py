@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from ..arguments import check_device, check_dtype, check_generator, check_tensor
 from ..network import KernelNetwork
 from ..plugin import Choice, Factorization, factorizations
-from ..solve import check_finite, fit, read_tensorly, structure, with_options, write_tensorly
-from .drawing import drawn
+from ..solve import check_finite, drawn, fit, read_tensorly, structure, with_options, write_tensorly
 from .moment import Moment, check_moment
 from .undrawn import allocate, check_shape
 

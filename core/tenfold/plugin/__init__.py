@@ -3,7 +3,7 @@
 Imports `network` and `algebra`. Used by whatever asks a plugin, and by the plugins themselves.
 """
 
-from .added import Sum
+from .added import SHARES, Sum
 from .blame import ask, blamed, label
 from .catalogue import PluginError
 from .factorization import Factorization
@@ -15,6 +15,7 @@ from .registry import Choice, Registry, factorizations, implementations
 
 __all__ = [
     "BAD",
+    "SHARES",
     "Choice",
     "Convolution",
     "Factorization",

@@ -86,11 +86,12 @@ class Factorization(Options, ABC):
         return None
 
     def splits(self, shape: Sequence[int]) -> Mapping[str, Sequence[int]]:
-        """The sizes that `out` and `in` are a product of, where they are several modes each.
+        """The sizes that `out`, `in`, `k0`, … are products of, where they are several modes each.
 
         `shape` is one group's kernel, `(out, in, *k)`. A split `out` is `out.0`, `out.1`, … among
         the modes of the factors, the first the slowest; by default none is split. The number of
-        parts does not depend on the shape: a size that has no divisors is 1 times itself.
+        parts does not depend on the shape: a size that has no divisors is 1 times itself. An axis
+        of space in parts is convolved over by several convolutions, all but the last dilated.
 
         Raises nothing: a product that is another is refused after it.
 
@@ -121,6 +122,19 @@ class Factorization(Options, ABC):
         (3, 2)
         """
         return {}
+
+    def for_tensors(self) -> Factorization:
+        """This format for tensors whose modes are all alike, as `FactorizedTensor` has them.
+
+        By default itself; another where the modes of channels are dealt with unlike those of space.
+        Law: the same options, apart from that. Raises nothing.
+
+        >>> factorizations["cp"]().for_tensors().factors(1, 2)
+        [('out', 'r'), ('in', 'r'), ('k0', 'r')]
+        >>> factorizations["tucker"]().for_tensors().network((8, 4, 3), 2).shapes
+        ((8, 2), (4, 2), (3, 2), (2, 2, 2))
+        """
+        return self
 
     def ranks(
         self,

@@ -15,8 +15,9 @@ from .convolve import (
     prepare,
     tap,
 )
-from .eval_cache import EvalCache, Kept, is_transformed
-from .layout import lay_out, surround
+from .differentiable import follow_learning
+from .eval_cache import EvalCache, Kept, is_transformed, may_keep
+from .layout import Before, lay_out, surround, surround_learning
 from .padding import Sides, pad, same
 from .planning import ask, make_plan
 from .stage import Permutation
@@ -25,6 +26,7 @@ __all__ = [
     "LAID_OUT",
     "TORCH_ORDER",
     "Added",
+    "Before",
     "Chain",
     "EvalCache",
     "Kept",
@@ -32,15 +34,18 @@ __all__ = [
     "Sides",
     "ask",
     "channels_last",
+    "follow_learning",
     "in_format",
     "is_channels_last",
     "is_transformed",
     "lay_out",
     "make_plan",
+    "may_keep",
     "pad",
     "prepare",
     "same",
     "surround",
+    "surround_learning",
     "tap",
     "with_apart",
 ]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 from torch import Tensor
 
 from ..network import KernelSum
 from ..plugin import Convolution, Plan, Prepared
+from .chain import Chain
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class Added(Plan):
         counts = [plan.macs(size) if isinstance(plan, Plan) else None for plan in self.plans]
         counted = [count for count in counts if count is not None]
         return sum(counted) if len(counted) == len(counts) else None
+
+    def traffic(self, size: Sequence[int]) -> int | None:
+        """Elements that its plans and their sum read and write; None with code of its own."""
+        chains = [plan for plan in self.plans if isinstance(plan, Chain)]
+        if len(chains) < len(self.plans):
+            return None
+        moved = sum(chain.traffic(size) for chain in chains)
+        for stage in chains[0].stages:
+            size = stage.geometry.output_size(size)
+        return moved + 3 * (len(chains) - 1) * self.network.shape[0] * prod(size)
 
 
 def run(plan: Convolution, factors: Sequence[Tensor], bias: Tensor | None, x: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import gcd
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ SAMPLES = 128  # numbers that are compared of a larger one
 KINDS = 64  # of inputs whose way is remembered
 WORDS = {1: "B", 2: "H", 4: "I", 8: "Q", 16: "Q"}  # what a number is compared as, by its bytes
 Parameters = Sequence[Tensor | None]  # the factors, and the bias
+Step = Callable[[Parameters, Tensor], Tensor]
+Way = TypeVar("Way")
 
 
 class EvalCache:
@@ -35,28 +38,41 @@ class EvalCache:
 
     def __init__(self) -> None:
         self._kept: Kept | None = None
+        self._learned: Learned | None = None
 
-    def ready(self, plan: object, given: Parameters, x: Tensor, together: bool) -> Prepared | None:
+    def ready(
+        self, plan: object, given: Parameters, x: Tensor, together: bool, training: bool
+    ) -> Prepared | None:
         """The way that an input of this kind went before, where nothing has changed since."""
-        kept = self._kept  # there is none while compiling
-        if kept is None or kept.plan is not plan or is_transformed(x):
+        kept, learned = self._kept, self._learned  # there is neither while compiling
+        if (kept is None and learned is None) or is_transformed(x):
             return None
         try:
-            way = kept.ways.get(kind_of(x, together))
+            kind = kind_of(x, together)
         except RuntimeError:  # it has no strides: a nested tensor, or compressed rows
             return None
-        if way is None or needs_gradients(x, given) or not kept.made_from(given):
+        if training or needs_gradients(x, given):
+            if learned is None or learned.plan is not plan or learned.like != like(given):
+                return None
+            step = learned.ways.get(kind)
+            return None if step is None else partial(step, given)
+        if kept is None or kept.plan is not plan:
             return None
-        return way
+        way = kept.ways.get(kind)
+        return None if way is None or not kept.made_from(given) else way
+
+    def learn(self, plan: object, given: Parameters, x: Tensor, together: bool, step: Step) -> None:
+        """Let inputs of the kind of `x` go this way where gradients are needed, without checks."""
+        learned = self._learned
+        if learned is None or learned.plan is not plan or learned.like != like(given):
+            self._learned = learned = Learned(plan, like(given), {})
+        _remember(learned.ways, x, together, step)
 
     def kept(self, plan: object, given: Parameters, x: Tensor) -> Kept | None:
-        """The plan on its parameters, fixed; None where it must be run as it is.
+        """The plan on its parameters, fixed, where `may_keep(x)`; None where it must run as it is.
 
-        That is where gradients are needed, where PyTorch is tracing or transforming, for sparse
-        inputs, and where a change could not be noticed.
+        That is where gradients are needed, and where a change could not be noticed.
         """
-        if torch.compiler.is_compiling() or is_transformed(x) or x.layout != torch.strided:
-            return None
         if needs_gradients(x, given):
             return None
         kept = self._kept
@@ -68,7 +84,7 @@ class EvalCache:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._kept = None
+        self._kept = self._learned = None
 
     def __reduce__(self) -> tuple[type[EvalCache], tuple[()]]:
         return EvalCache, ()
@@ -98,11 +114,7 @@ class Kept(NamedTuple):
 
     def remember(self, x: Tensor, together: bool, way: Prepared) -> None:
         """Let inputs of the kind of `x` go this way, without any check."""
-        if not any(x.stride()[1:]):  # as sparse tensors, and oneDNN's, say of theirs
-            return
-        if len(self.ways) >= KINDS:
-            self.ways.clear()
-        self.ways[kind_of(x, together)] = way
+        _remember(self.ways, x, together, way)
 
     def made_from(self, given: Sequence[Tensor | None]) -> bool:
         """Whether the parameters are still as they were; this runs on every call."""
@@ -127,6 +139,29 @@ class Kept(NamedTuple):
             ):
                 return False
         return True
+
+
+class Learned(NamedTuple):
+    """The ways that inputs went through a plan with gradients, by whatever parameters are `like`
+    those."""
+
+    plan: object
+    like: tuple[object, ...]
+    ways: dict[tuple[object, ...], Step]
+
+
+def _remember(ways: dict[tuple[object, ...], Way], x: Tensor, together: bool, way: Way) -> None:
+    if not any(x.stride()[1:]):  # as sparse tensors, and oneDNN's, say of theirs
+        return
+    if len(ways) >= KINDS:
+        ways.clear()
+    ways[kind_of(x, together)] = way
+
+
+def like(given: Parameters) -> tuple[object, ...]:
+    """What a way with gradients depends on of the parameters."""
+    first = given[0]
+    return (len(given), None if first is None else (first.dtype, first.device, first.shape))
 
 
 class _Watch(NamedTuple):
@@ -189,6 +224,13 @@ def is_transformed(x: Tensor) -> bool:
         or torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
     )
+
+
+def may_keep(x: Tensor) -> bool:
+    """Whether what is found for `x` may be kept: not where PyTorch is tracing or transforming, nor
+    for inputs that are sparse or hold no data."""
+    dense = x.layout == torch.strided and not x.is_meta
+    return dense and not (torch.compiler.is_compiling() or is_transformed(x))
 
 
 def needs_gradients(x: Tensor, given: Iterable[Tensor | None]) -> bool:
