@@ -6,7 +6,7 @@ Takes tensors and networks, imports `network` alone. Used by formats, to decompo
 from .acceleration import Descent, accelerate, count_sweep, counting_sweeps
 from .als import alternating_least_squares, balance
 from .second_moment import SecondMoment
-from .spectrum import bond_matrix, by_group, tails, work_dtype
+from .spectrum import bond_matrix, by_group, in_real, tails, work_dtype
 from .svd import chain_svd, gram, leading_basis, signs
 from .symmetric import symmetric_product
 from .threads import on_one_thread
@@ -28,6 +28,7 @@ __all__ = [
     "count_sweep",
     "counting_sweeps",
     "gram",
+    "in_real",
     "leading_basis",
     "on_one_thread",
     "signs",

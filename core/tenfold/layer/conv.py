@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_sizes
-from ..network import KernelSum
 from ..plugin import Factorization, Implementation, Plan
-from ..run import EvalCache
+from ..run import EvalCache, ways
 from ..tuning import Decision
 from . import assembly, plain
 from .assembly import Assembly
@@ -204,10 +203,8 @@ class FactorizedConv(Forward):
         self.sides = config.sides
         self.channels_last = False
         network = parts.kernel.network
-        several = isinstance(network, KernelSum)  # each term runs by its own plan
-        ways = () if several else parts.runner.plugin.candidates(network, config.geometry)
-        self.candidates = tuple(ways)
-        self.measures = bool(ways)
+        self.candidates = ways(network, parts.runner.plugin, config.geometry)
+        self.measures = bool(self.candidates)
         self.decision = None
         self.settled = None
         self.eval_cache = EvalCache()

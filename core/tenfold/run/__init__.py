@@ -3,7 +3,7 @@
 Imports `network` and `plugin`. Used by `tuning`, which times plans, and by layers, which run them.
 """
 
-from .added import Added
+from .added import Added, Merged, memory_format_of
 from .apart import with_apart
 from .chain import Chain
 from .convolve import (
@@ -21,6 +21,7 @@ from .layout import Before, lay_out, surround, surround_learning
 from .padding import Sides, pad, same
 from .planning import ask, make_plan
 from .stage import Permutation
+from .ways import ways
 
 __all__ = [
     "LAID_OUT",
@@ -30,6 +31,7 @@ __all__ = [
     "Chain",
     "EvalCache",
     "Kept",
+    "Merged",
     "Permutation",
     "Sides",
     "ask",
@@ -41,11 +43,13 @@ __all__ = [
     "lay_out",
     "make_plan",
     "may_keep",
+    "memory_format_of",
     "pad",
     "prepare",
     "same",
     "surround",
     "surround_learning",
     "tap",
+    "ways",
     "with_apart",
 ]
