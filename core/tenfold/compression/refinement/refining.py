@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from ...layer import FactorizedConv
 from ..correction import Made
-from ..measurement import Evaluate, Judge, score
-from ..reporting import Refinement, RefinedBlock
+from ..measurement import Evaluate, Judge
+from ..reporting import RefinedBlock, Refinement
 from ..request import CompressionConfig
 from ..running import Batch, Progress
 from ..survey import Subject, pieces
-from .ends import Block, Given, blocks, given, squares
+from .ends import Block, blocks, given, squares
 from .training import Towards, train, trainable
 
 EPOCHS = 8
