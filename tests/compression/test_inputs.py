@@ -105,7 +105,7 @@ def test_an_unbatched_image_and_a_weight_that_is_nan_are_named():
 
 
 def test_a_misspelt_keyword_is_no_keyword():
-    with pytest.raises(TypeError, match="^calibraton= is no option: did you mean 'calibration'"):
+    with pytest.raises(TypeError, match=r"^calibraton= is no option: did you mean 'calibration'"):
         small(calibraton=[SMOOTH])
 
 

@@ -8,7 +8,10 @@ from .config import ConvConfig
 from .conv import FactorizedConv
 from .kernel import FactorizedKernel
 from .moment import Moment, products, unfold
+from .plain import plain_form
+from .rekernel import rekernel
 from .rerunning import rerun
+from .reshaping import Reshaping
 from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
 
 __all__ = [
@@ -19,11 +22,14 @@ __all__ = [
     "FactorizedConv",
     "FactorizedKernel",
     "Moment",
+    "Reshaping",
     "copy_state",
     "decompose",
+    "plain_form",
     "products",
     "read_config",
     "read_kernel",
+    "rekernel",
     "rerun",
     "swap_channels",
     "unfold",

@@ -13,22 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_sizes
-from ..network import KernelSum
 from ..plugin import Factorization, Implementation, Plan
-from ..run import EvalCache
+from ..run import EvalCache, ways
 from ..tuning import Decision
 from . import assembly, plain
 from .assembly import Assembly
 from .config import ConvConfig
-from .forward import Forward
 from .inputs import check_input
 from .kernel import FactorizedKernel
 from .moment import Moment
+from .reshaping import Reshaping
 from .source import copy_state
 from .tuned import adopt, parse_decision, tune
 
 
-class FactorizedConv(Forward):
+class FactorizedConv(Reshaping):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as
@@ -204,10 +203,8 @@ class FactorizedConv(Forward):
         self.sides = config.sides
         self.channels_last = False
         network = parts.kernel.network
-        several = isinstance(network, KernelSum)  # each term runs by its own plan
-        ways = () if several else parts.runner.plugin.candidates(network, config.geometry)
-        self.candidates = tuple(ways)
-        self.measures = bool(ways)
+        self.candidates = ways(network, parts.runner.plugin, config.geometry)
+        self.measures = bool(self.candidates)
         self.decision = None
         self.settled = None
         self.eval_cache = EvalCache()
@@ -286,7 +283,8 @@ class FactorizedConv(Forward):
     def to_sequential(self) -> nn.Sequential:
         """The same stages as a chain of `torch.nn` modules, which needs no tenfold.
 
-        Raises `ValueError` above order 3, or where the implementation runs code of its own.
+        Raises `ValueError` above order 3, or where the implementation runs code of its own that
+        spells no modules (`Plan.to_modules`).
 
         >>> chain = FactorizedConv(8, 8, 3, order=2, factorization="tucker").to_sequential()
         >>> [tuple(module.kernel_size) for module in chain]

@@ -65,7 +65,13 @@ def inner(
     other: KernelNetwork,
     others: Sequence[Tensor],
 ) -> float:
-    """The real part of the inner product of two kernels, contracted without making them."""
+    """The real part of the inner product of two kernels, contracted without making them.
+
+    They are made where their modes are not split alike.
+    """
+    opens = [{mode: one.sizes[mode] for mode in one.open_modes} for one in (network, other)]
+    if opens[0] != opens[1]:
+        return float((network.to_tensor(factors) * other.to_tensor(others).conj()).sum().real)
     bonds = {bond: f"{bond}'" for bond in other.bonds}
     copies = [tuple(bonds.get(mode, mode) for mode in factor) for factor in other.factors]
     sizes = {**network.sizes, **{bonds[bond]: other.sizes[bond] for bond in bonds}}

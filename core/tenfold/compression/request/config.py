@@ -70,6 +70,7 @@ class CompressionConfig(BaseModel):
     exclude: tuple[Any, ...] = ()
     multiple: int | None = Field(None, ge=1)
     correct: bool = True
+    refine: Literal["blocks"] | None = "blocks"
     never_slower: bool = True
     holdout: float = Field(0.25, gt=0, lt=1)
     probes: int = Field(4, ge=1)
@@ -173,9 +174,7 @@ def _installed(names: tuple[str, ...], registry: Any) -> tuple[str, ...]:
     if not names:
         raise ValueError("name at least one")
     for name in names:
-        if "+" in name:
-            raise ValueError(f"{name!r} is a sum, which a layer takes and a compression does not")
-        registry[name]
+        registry.choose(name)
     return tuple(name.lower() for name in names)
 
 
