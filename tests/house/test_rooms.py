@@ -33,6 +33,7 @@ ROOMS = (  # each may import those before it
     "bench",
     "demo",
     "",  # tenfold itself
+    "tltorch",
     "testing",
     "commands",
 )

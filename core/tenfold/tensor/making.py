@@ -122,6 +122,15 @@ def axes_of(network: KernelNetwork, names: Modes, count: int) -> tuple[Modes, ..
     return tuple(parts.get(name, (name,)) for name in names[:count])
 
 
+def keep_whole(plugin: Factorization, shape: tuple[int, ...], rank: Any, fixed: Any) -> Any:
+    """A request for a kernel of `shape` in which these of its modes keep their full rank.
+
+    Raises `ValueError` or `TypeError` for what are no modes of it.
+    """
+    names = (OUT, IN, *spatial_modes(len(shape) - 2))
+    return with_fixed(plugin, shape, rank, checked_fixed(fixed, len(shape)), names)
+
+
 def with_fixed(
     plugin: Factorization,
     shape: tuple[int, ...],
