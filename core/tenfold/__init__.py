@@ -34,6 +34,7 @@ from .plugin import (
     implementations,
 )
 from .solve import relative_error
+from .tensor import FactorizedTensor
 from .tuning import Decision
 
 __version__ = version("tenfold")
@@ -48,6 +49,7 @@ __all__ = [
     "Factorization",
     "FactorizedConv",
     "FactorizedKernel",
+    "FactorizedTensor",
     "Fixed",
     "Implementation",
     "Moment",

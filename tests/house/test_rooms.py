@@ -14,6 +14,7 @@ ROOMS = (  # each may import those before it
     "plugin",
     "run",
     "solve",
+    "tensor",
     "tuning",
     "layer",
     "model",

@@ -5,6 +5,8 @@ Takes tensors and networks, imports `network` alone. Used by formats, to decompo
 
 from .acceleration import Descent, accelerate, count_sweep, counting_sweeps
 from .als import alternating_least_squares, balance
+from .nearby import fit_network, inner
+from .rounding import is_tree, round_tree, spectra
 from .second_moment import SecondMoment
 from .spectrum import bond_matrix, by_group, in_real, tails, work_dtype
 from .svd import chain_svd, gram, leading_basis, signs
@@ -27,11 +29,16 @@ __all__ = [
     "chain_svd",
     "count_sweep",
     "counting_sweeps",
+    "fit_network",
     "gram",
     "in_real",
+    "inner",
+    "is_tree",
     "leading_basis",
     "on_one_thread",
+    "round_tree",
     "signs",
+    "spectra",
     "square_root",
     "symmetric_product",
     "tails",

@@ -9,7 +9,9 @@ from .conv import FactorizedConv
 from .kernel import FactorizedKernel
 from .moment import Moment, products, unfold
 from .plain import plain_form
+from .rekernel import rekernel
 from .rerunning import rerun
+from .reshaping import Reshaping
 from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
 
 __all__ = [
@@ -20,12 +22,14 @@ __all__ = [
     "FactorizedConv",
     "FactorizedKernel",
     "Moment",
+    "Reshaping",
     "copy_state",
     "decompose",
     "plain_form",
     "products",
     "read_config",
     "read_kernel",
+    "rekernel",
     "rerun",
     "swap_channels",
     "unfold",

@@ -19,15 +19,15 @@ from ..tuning import Decision
 from . import assembly, plain
 from .assembly import Assembly
 from .config import ConvConfig
-from .forward import Forward
 from .inputs import check_input
 from .kernel import FactorizedKernel
 from .moment import Moment
+from .reshaping import Reshaping
 from .source import copy_state
 from .tuned import adopt, parse_decision, tune
 
 
-class FactorizedConv(Forward):
+class FactorizedConv(Reshaping):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as

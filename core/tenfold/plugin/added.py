@@ -82,6 +82,14 @@ class Sum(Factorization):
         pairs = zip(self.terms, ranks, strict=True)
         return KernelSum.of([term.network(shape, one, groups, kernel) for term, one in pairs])
 
+    def for_tensors(self) -> Sum:
+        """The sum of what its terms are for tensors.
+
+        >>> Sum(terms=(factorizations["tucker"], factorizations["cp"])).for_tensors().terms[0].every
+        True
+        """
+        return replace(self, terms=tuple(term.for_tensors() for term in self.terms))
+
     def constants(self, network: KernelNetwork, like: Tensor) -> dict[int, Tensor]:
         """Those of each term, of shapes `(sizes[mode], …)`; raises `ValueError` as theirs do."""
         assert isinstance(network, KernelSum)

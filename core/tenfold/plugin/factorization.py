@@ -123,6 +123,19 @@ class Factorization(Options, ABC):
         """
         return {}
 
+    def for_tensors(self) -> Factorization:
+        """This format for tensors whose modes are all alike, as `FactorizedTensor` has them.
+
+        By default itself; another where the modes of channels are dealt with unlike those of space.
+        Law: the same options, apart from that. Raises nothing.
+
+        >>> factorizations["cp"]().for_tensors().factors(1, 2)
+        [('out', 'r'), ('in', 'r'), ('k0', 'r')]
+        >>> factorizations["tucker"]().for_tensors().network((8, 4, 3), 2).shapes
+        ((8, 2), (4, 2), (3, 2), (2, 2, 2))
+        """
+        return self
+
     def ranks(
         self,
         shape: Sequence[int],

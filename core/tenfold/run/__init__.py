@@ -6,6 +6,7 @@ Imports `network` and `plugin`. Used by `tuning`, which times plans, and by laye
 from .added import Added, Merged, memory_format_of
 from .apart import with_apart
 from .chain import Chain
+from .choices import ways
 from .convolve import (
     LAID_OUT,
     TORCH_ORDER,
@@ -21,7 +22,6 @@ from .layout import Before, lay_out, surround, surround_learning
 from .padding import Sides, pad, same
 from .planning import ask, make_plan
 from .stage import Permutation
-from .ways import ways
 
 __all__ = [
     "LAID_OUT",

@@ -20,8 +20,8 @@ from ..plugin import ask as ask_plugin
 from .added import add
 from .apart import with_apart
 from .chain import lower
+from .choices import parted
 from .convolve import LAID_OUT
-from .ways import parted
 
 
 def ask(

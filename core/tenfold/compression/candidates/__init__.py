@@ -6,6 +6,7 @@ Imports `survey` and `moments`. Used by `measurement` and `choice`, which build 
 from .building import build, evened, put
 from .candidate import Candidate, candidates, dense
 from .fitting import Fitted, alignment, fits
+from .meter import Meter
 from .speed import Speed
 from .standing import reject
 from .table import LayerTable, Table, fingerprint
@@ -15,6 +16,7 @@ __all__ = [
     "Candidate",
     "Fitted",
     "LayerTable",
+    "Meter",
     "Speed",
     "Table",
     "alignment",

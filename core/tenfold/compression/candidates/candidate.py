@@ -6,16 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
-from ...algebra import by_group
 from ...plugin import Plan as PluginPlan
 from ...plugin import implementations
 from ...run import Added, Chain, Merged, make_plan
-from ...solve import relative_error
-from ..moments import Norm
 from ..survey import Layer
 from .fitting import Fitted, Rank
+from .meter import Meter
 
 
 class Candidate(BaseModel):
@@ -58,23 +55,16 @@ def dense(layer: Layer) -> Candidate:
 
 def candidates(
     layer: Layer,
-    kernel: Tensor,
-    norm: Norm,
-    energy: tuple[float, float],
+    meter: Meter,
     fitted: Fitted,
     ways: Sequence[str],
     refusals: dict[str, str],
 ) -> Iterator[Candidate]:
     """What a decomposition costs and loses, run each way that does not refuse it.
 
-    `refusals` takes in what refuses it, and why. `energy` is the kernel's own in the norm, that its
-    losses are relative to.
+    `refusals` takes in what refuses it, and why.
     """
-    made = fitted.network.to_tensor(fitted.factors)
-    lost = norm.squared(by_group(kernel - made, layer.config.groups))
-    weighted, output = (
-        (gap / (all_ or 1.0)) ** 0.5 for gap, all_ in zip(lost, energy, strict=True)
-    )
+    weighted, output, plain = meter.lost(fitted.network.to_tensor(fitted.factors))
     bias = layer.config.out_channels if layer.config.bias else 0
     asked = layer.request.get("implementation")
     for way in [asked] if asked else ways:
@@ -97,7 +87,7 @@ def candidates(
             parameters=fitted.network.numel + bias,
             macs=macs,
             traffic=traffic,
-            kernel_error=relative_error(kernel, made),
+            kernel_error=plain,
             output_error=output,
             weighted=weighted,
         )

@@ -111,7 +111,7 @@ def _nested(
     if not networks:
         return
     most = tuple(map(max, zip(*networks, strict=True)))
-    largest = turned.network(most)
+    largest = turned.network(most, weighed=False)
     middle = centre(largest)
     assert middle is not None
     factors = ordered(largest, turned.solve(largest, generator), middle)
@@ -123,7 +123,7 @@ def _nested(
         if within:
             chosen.add(max(within, key=lambda r: float(keeps[tuple(one - 1 for one in r)])))
     for ranks in sorted(chosen):
-        network = turned.network(ranks)
+        network = turned.network(ranks, weighed=False)
         yield Fitted(choice, turned, network, leading(network, source), source, rank_of(largest))
 
 

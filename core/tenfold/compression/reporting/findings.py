@@ -80,6 +80,25 @@ class Slower(BaseModel):
     budget: Number | None
 
 
+class RefinedBlock(BaseModel):
+    """Neighbouring layers, and the relative change of what they made, on held-out inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[str, ...]
+    before: Number
+    after: Number
+
+
+class Refinement(BaseModel):
+    """What refining a network came to: of each block, and how much of the way was kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocks: tuple[RefinedBlock, ...]
+    share: Number
+
+
 class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 

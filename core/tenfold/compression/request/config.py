@@ -70,6 +70,7 @@ class CompressionConfig(BaseModel):
     exclude: tuple[Any, ...] = ()
     multiple: int | None = Field(None, ge=1)
     correct: bool = True
+    refine: Literal["blocks"] | None = "blocks"
     never_slower: bool = True
     holdout: float = Field(0.25, gt=0, lt=1)
     probes: int = Field(4, ge=1)
@@ -81,8 +82,8 @@ class CompressionConfig(BaseModel):
     def parse(cls, config: CompressionConfig | None, fields: dict[str, Any]) -> CompressionConfig:
         """Join a configuration and the fields given beside it.
 
-        Raises `ValueError`, naming the field, its value and the remedy, and `TypeError` for another
-        kind of configuration.
+        Raises `ValueError`, naming the field, its value and the remedy, and `TypeError` for a
+        keyword that is no field and for another kind of configuration.
 
         >>> config = CompressionConfig(budget=0.25)
         >>> CompressionConfig.parse(config, {"seed": 3}).seed
@@ -98,7 +99,8 @@ class CompressionConfig(BaseModel):
         try:
             return cls(**{**given, **plural(fields)})
         except ValidationError as fault:
-            raise ValueError(_fault(fault, known)) from None
+            unknown = fault.errors()[0]["type"] == "extra_forbidden" and cls is CompressionConfig
+            raise (TypeError if unknown else ValueError)(_fault(fault, known)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -184,5 +186,5 @@ def _fault(fault: ValidationError, known: Sequence[str]) -> str:
     if first["type"] == "extra_forbidden":
         near = get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]!r}? The" if near else "the"
-        reason = f"is no option: {hint} options are {', '.join(known)}"
+        return f"{name}= is no option: {hint} options are {', '.join(known)}"
     return f"{name}={reprlib.repr(first['input'])}: {reason}" if name else reason
