@@ -27,6 +27,7 @@ ROOMS = (  # each may import those before it
     "compression.choice",
     "compression.reporting",
     "compression.correction",
+    "compression.refinement",
     "compression.storage",
     "compression.distillation",
     "compression",
