@@ -5,6 +5,7 @@ Takes tensors and networks, imports `network` alone. Used by formats, to decompo
 
 from .acceleration import Descent, accelerate, count_sweep, counting_sweeps
 from .als import alternating_least_squares, balance
+from .gauge import least_norm
 from .second_moment import SecondMoment
 from .spectrum import bond_matrix, by_group, tails, work_dtype
 from .svd import chain_svd, gram, leading_basis, signs
@@ -29,6 +30,7 @@ __all__ = [
     "counting_sweeps",
     "gram",
     "leading_basis",
+    "least_norm",
     "on_one_thread",
     "signs",
     "square_root",

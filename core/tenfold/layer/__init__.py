@@ -6,10 +6,12 @@ Imports the rooms of kernels, solvers, plans and tuning. Used by all that works 
 from .achieved import Decomposition, decompose
 from .config import ConvConfig
 from .conv import FactorizedConv
+from .holding import exchange
 from .kernel import FactorizedKernel
 from .moment import Moment, products, unfold
 from .rerunning import rerun
 from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
+from .spectral import check_init, evened
 
 __all__ = [
     "PLAIN",
@@ -19,8 +21,11 @@ __all__ = [
     "FactorizedConv",
     "FactorizedKernel",
     "Moment",
+    "check_init",
     "copy_state",
     "decompose",
+    "evened",
+    "exchange",
     "products",
     "read_config",
     "read_kernel",
