@@ -35,6 +35,15 @@ from .plugin import (
 )
 from .solve import relative_error
 from .tensor import FactorizedTensor
+from .training import (
+    Cuttlefish,
+    RankSchedule,
+    decoupled_decay,
+    factorize,
+    frobenius_decay,
+    parameter_groups,
+    set_rank,
+)
 from .tuning import Decision
 
 __version__ = version("tenfold")
@@ -42,6 +51,7 @@ __version__ = version("tenfold")
 __all__ = [
     "Compression",
     "CompressionConfig",
+    "Cuttlefish",
     "Decision",
     "Decomposition",
     "Energy",
@@ -55,17 +65,23 @@ __all__ = [
     "Moment",
     "Multiple",
     "PluginError",
+    "RankSchedule",
     "Sensitivity",
     "compress",
     "decompose",
+    "decoupled_decay",
     "distill",
     "factorizations",
+    "factorize",
+    "frobenius_decay",
     "hookimpl",
     "implementations",
     "load",
     "measure_moments",
+    "parameter_groups",
     "relative_error",
     "save",
+    "set_rank",
     "survey",
     "to_plain",
     "tune",

@@ -25,9 +25,10 @@ class CP(TensorLySolved):
 
     Hitchcock 1927; for convolutions Lebedev et al. 2015, arXiv 1412.6553. By accelerated
     alternating least squares from the largest terms of an exact CP, with some noise on their
-    spatial factors; of a matrix, as in a linear layer, by its SVD. A small kernel has `starts` of differing noise, side by side: each gets a tenth
-    of the `sweeps`, the best goes on. `corrections` more sweeps shrink the terms at no more error
-    (Phan et al. 2020, arXiv 2008.05441), which makes fine-tuning more stable still.
+    spatial factors; of a matrix, as in a linear layer, by its SVD. A small kernel has `starts` of
+    differing noise, side by side: each gets a tenth of the `sweeps`, the best goes on.
+    `corrections` more sweeps shrink the terms at no more error (Phan et al. 2020, arXiv
+    2008.05441), which makes fine-tuning more stable still.
     `solver="tensorly"` runs TensorLy's `parafac` instead, and `"tensorly:non_negative_parafac"`
     that function of its, with `solver_options`.
     """

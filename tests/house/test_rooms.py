@@ -31,6 +31,7 @@ ROOMS = (  # each may import those before it
     "compression.storage",
     "compression.distillation",
     "compression",
+    "training",
     "bench",
     "demo",
     "",  # tenfold itself
