@@ -16,6 +16,7 @@ ROOMS = (  # each may import those before it
     "solve",
     "tuning",
     "layer",
+    "bonds",
     "model",
     "compression.running",
     "compression.request",

@@ -4,11 +4,12 @@ Imports the rooms of kernels, solvers, plans and tuning. Used by all that works 
 """
 
 from .achieved import Decomposition, decompose
+from .another_kernel import rekernel
 from .config import ConvConfig
 from .conv import FactorizedConv
+from .forward import Forward
 from .kernel import FactorizedKernel
 from .moment import Moment, products, unfold
-from .rekernel import rekernel
 from .rerunning import rerun
 from .reshaping import Reshaping
 from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
@@ -20,6 +21,7 @@ __all__ = [
     "Decomposition",
     "FactorizedConv",
     "FactorizedKernel",
+    "Forward",
     "Moment",
     "Reshaping",
     "copy_state",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from .another_kernel import rekernel
 from .forward import Forward
-from .rekernel import rekernel
 
 if TYPE_CHECKING:
     from typing_extensions import Self
