@@ -37,8 +37,12 @@ def factorized(dense: nn.Sequential, rank: float, factorization: str) -> nn.Sequ
 def train(model: nn.Module, dense: nn.Module, steps: int, lassos: list, weight: float) -> None:
     torch.manual_seed(0)
     images, _ = load_images("train")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    gates = [p for name, p in model.named_parameters() if "gates" in name]
+    others = [p for name, p in model.named_parameters() if "gates" not in name]
+    groups = [{"params": others}, {"params": gates, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups[: 1 + bool(gates)], lr=2e-3, weight_decay=1e-2)
+    rates = [2e-3, 2e-2][: len(optimizer.param_groups)]  # gates have 1 to go, factors a little
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
     model.train()
     for step in range(steps):
         x = augmented(images[torch.randint(len(images), (64,))])

@@ -37,7 +37,7 @@ def tensor_dropout(module: T, p: float = 0.1) -> T:
     `module`, which is returned, takes part, but for bonds of a constant factor or of a fixed size.
     It is attached as PyTorch's parametrizations are: `state_dict` names the factors anew
     until `remove_tensor_dropout`, and `torch.save` of the whole module is refused.
-    Kolbeinsson et al. 2021, doi:10.1109/JSTSP.2021.3064182.
+    Kolbeinsson et al. 2021, arXiv 1902.10758.
 
     Raises `ValueError` where `p` is no number from 0 to below 1, where there is no factorized
     kernel, and where there is dropout already; `TypeError` for what is no module.
@@ -62,7 +62,7 @@ def remove_tensor_dropout(module: T) -> T:
 
     The factors are the parameters that they were. Raises `ValueError` where there is no factorized
     kernel, and `TypeError` for what is no module. As Kolbeinsson et al. 2021,
-    doi:10.1109/JSTSP.2021.3064182, leave it out when training is done.
+    arXiv 1902.10758, leave it out when training is done.
 
     >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4)
     >>> names = list(layer.state_dict())

@@ -120,8 +120,7 @@ def tensor_lasso(
     `size` of the module's input, a single layer's, a gate is worth the fraction of the layer's MACs
     that its index costs. Attached as `tensor_dropout` is; the gates are parameters, and saved.
     Bonds of constant factors, and of fixed sizes, have none.
-    Tibshirani 1996, doi:10.1111/j.2517-6161.1996.tb02080.x, on what Kossaifi et al. 2020, arXiv
-    1902.10758, gate.
+    Tibshirani 1996, doi:10.1111/j.2517-6161.1996.tb02080.x.
 
     Raises `ValueError` for a `threshold` below 0, a module without a factorized kernel or with
     gates already, a `size` for more than one layer; `TypeError` for what is no module.

@@ -26,8 +26,8 @@ def prune_ranks(module: T, threshold: float | None = None) -> T:
     `tensor_lasso`, which is the default. In place: the layers have new, smaller parameters, plans
     for them, and no gates; make the optimizer anew. A bond keeps its largest gate. Returns
     `module`. Raises `ValueError` where no kernel has gates, or `threshold` is below 0, and
-    `TypeError` for what is no module. For the gates see `tensor_lasso`; the source is its own,
-    Kossaifi et al. 2020, arXiv 1902.10758.
+    `TypeError` for what is no module. The gates are those of `tensor_lasso`; Tibshirani 1996,
+    doi:10.1111/j.2517-6161.1996.tb02080.x.
 
     >>> layer = FactorizedConv(8, 8, 3, order=2, rank=(6, 4), factorization="tucker").eval()
     >>> lasso = tensor_lasso(layer)

@@ -7,8 +7,11 @@ from .achieved import Decomposition, decompose
 from .another_kernel import rekernel
 from .config import ConvConfig
 from .conv import FactorizedConv
+from .embedding import FactorizedEmbedding
 from .forward import Forward
+from .heads import TensorContraction, TensorRegression
 from .kernel import FactorizedKernel
+from .linear import FactorizedLinear
 from .moment import Moment, products, unfold
 from .rerunning import rerun
 from .reshaping import Reshaping
@@ -20,10 +23,14 @@ __all__ = [
     "ConvConfig",
     "Decomposition",
     "FactorizedConv",
+    "FactorizedEmbedding",
     "FactorizedKernel",
+    "FactorizedLinear",
     "Forward",
     "Moment",
     "Reshaping",
+    "TensorContraction",
+    "TensorRegression",
     "copy_state",
     "decompose",
     "products",
