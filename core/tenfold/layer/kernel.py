@@ -265,7 +265,9 @@ class FactorizedKernel(nn.Module):
             energy = variance * prod(self.shape) * (2 if self.dtype.is_complex else 1)
             values = drawn(self.network, tuple(self.factors), energy, generator)
         for index in self.network.free:
-            self.factors[index].copy_(values[index])
+            held: Any = getattr(self.factors, "parametrizations", {})
+            mine = held[str(index)].original if str(index) in held else self.factors[index]
+            mine.copy_(values[index])
 
     def __repr__(self) -> str:
         shape, rank = tuple(self.shape), self.rank
