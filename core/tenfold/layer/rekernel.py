@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..network import KernelSum
-from ..run import make_plan
+from ..run import make_plan, ways
 from .config import ConvConfig
 from .forward import Forward
 from .kernel import FactorizedKernel
@@ -17,9 +16,8 @@ def rekernel(layer: Forward, kernel: FactorizedKernel, config: ConvConfig | None
     config = config or layer.config
     network = kernel.network
     plan = make_plan(kernel.choice, network, layer.runner, config.geometry)
-    several = isinstance(network, KernelSum)
-    ways = () if several else layer.runner.plugin.candidates(network, config.geometry)
+    found = ways(network, layer.runner.plugin, config.geometry)
     layer.config, layer.weight, layer.plan, layer.way = config, kernel, plan, layer.runner
-    layer.sides, layer.candidates, layer.measures = config.sides, tuple(ways), bool(ways)
+    layer.sides, layer.candidates, layer.measures = config.sides, found, bool(found)
     layer.decision = layer.settled = None
     layer.eval_cache.clear()
