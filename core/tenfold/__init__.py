@@ -21,7 +21,17 @@ from .compression import (
     save,
 )
 from .compression import measure_layers as survey
-from .layer import Decomposition, FactorizedConv, FactorizedKernel, Moment, decompose
+from .layer import (
+    Decomposition,
+    FactorizedConv,
+    FactorizedEmbedding,
+    FactorizedKernel,
+    FactorizedLinear,
+    Moment,
+    TensorContraction,
+    TensorRegression,
+    decompose,
+)
 from .model import measure_moments, to_plain, tune
 from .network import Energy, Error, Multiple
 from .plugin import (
@@ -34,6 +44,7 @@ from .plugin import (
     implementations,
 )
 from .solve import relative_error
+from .tensor import FactorizedTensor
 from .training import (
     Cuttlefish,
     RankSchedule,
@@ -57,7 +68,10 @@ __all__ = [
     "Error",
     "Factorization",
     "FactorizedConv",
+    "FactorizedEmbedding",
     "FactorizedKernel",
+    "FactorizedLinear",
+    "FactorizedTensor",
     "Fixed",
     "Implementation",
     "Moment",
@@ -65,6 +79,8 @@ __all__ = [
     "PluginError",
     "RankSchedule",
     "Sensitivity",
+    "TensorContraction",
+    "TensorRegression",
     "compress",
     "decompose",
     "decoupled_decay",

@@ -190,6 +190,8 @@ def test_no_public_function_is_left_out():
     assert functions <= called
 
 
-@pytest.mark.parametrize("value", [*ODD_NUMBERS, *ODD_THINGS], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [*ODD_NUMBERS, *ODD_THINGS], ids=lambda value: type(value).__name__
+)
 def test_is_budget_takes_anything(value):
     assert tenfold.network.is_budget(value) in (True, False)

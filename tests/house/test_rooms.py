@@ -14,8 +14,10 @@ ROOMS = (  # each may import those before it
     "plugin",
     "run",
     "solve",
+    "tensor",
     "tuning",
     "layer",
+    "bonds",
     "model",
     "compression.running",
     "compression.request",
@@ -26,6 +28,7 @@ ROOMS = (  # each may import those before it
     "compression.choice",
     "compression.reporting",
     "compression.correction",
+    "compression.refinement",
     "compression.storage",
     "compression.distillation",
     "compression",
@@ -33,6 +36,7 @@ ROOMS = (  # each may import those before it
     "bench",
     "demo",
     "",  # tenfold itself
+    "tltorch",
     "testing",
     "commands",
 )

@@ -18,17 +18,17 @@ from ..tuning import Decision
 from . import assembly, plain
 from .assembly import Assembly
 from .config import ConvConfig
-from .forward import Forward
 from .holding import hold
 from .inputs import check_input
 from .kernel import FactorizedKernel
 from .moment import Moment
+from .reshaping import Reshaping
 from .source import copy_state
 from .spectral import check_init
 from .tuned import adopt, parse_decision, tune
 
 
-class FactorizedConv(Forward):
+class FactorizedConv(Reshaping):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as
@@ -283,7 +283,8 @@ class FactorizedConv(Forward):
     def to_sequential(self) -> nn.Sequential:
         """The same stages as a chain of `torch.nn` modules, which needs no tenfold.
 
-        Raises `ValueError` above order 3, or where the implementation runs code of its own.
+        Raises `ValueError` above order 3, or where the implementation runs code of its own that
+        spells no modules (`Plan.to_modules`).
 
         >>> chain = FactorizedConv(8, 8, 3, order=2, factorization="tucker").to_sequential()
         >>> [tuple(module.kernel_size) for module in chain]

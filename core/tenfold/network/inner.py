@@ -17,12 +17,19 @@ def inner_product(
     other: KernelNetwork,
     others: Sequence[Tensor],
 ) -> Tensor:
-    """The real part of the inner product of two kernels, contracted without making them."""
+    """The real part of the inner product of two kernels, contracted without making them.
+
+    They are made where their modes are not split alike.
+    """
+    opens = [{mode: one.sizes[mode] for mode in one.open_modes} for one in (network, other)]
+    if opens[0] != opens[1]:
+        product = (network.to_tensor(factors) * other.to_tensor(others).conj()).sum()
+        return product.real if product.is_complex() else product
     bonds = {bond: f"{bond}'" for bond in other.bonds}
     copies = [tuple(bonds.get(mode, mode) for mode in factor) for factor in other.factors]
     sizes = {**network.sizes, **{bonds[bond]: other.sizes[bond] for bond in bonds}}
-    product = plan_contraction([*network.factors, *copies], (), sizes)
-    found: Tensor = product([*factors, *(one.conj() for one in others)])
+    contract = plan_contraction([*network.factors, *copies], (), sizes)
+    found: Tensor = contract([*factors, *(one.conj() for one in others)])
     return found.real if found.is_complex() else found
 
 

@@ -11,7 +11,7 @@ from ...tuning import device_name
 from ..choice import Choices, Plan
 from ..request import CompressionConfig
 from ..survey import Layer
-from .findings import Change, LayerReport, Point, Slower
+from .findings import Change, LayerReport, Point, Refinement, Slower
 from .report import Report
 from .words import METRICS
 
@@ -30,6 +30,7 @@ def summarise(
     curve: Sequence[Point],
     warnings: tuple[str, ...],
     passes: float,
+    refinement: Refinement | None,
     slower: Slower | None,
     inputs: tuple[tuple[int, ...], ...],
     device: torch.device,
@@ -53,6 +54,7 @@ def summarise(
         curve=tuple(curve),
         warnings=warnings,
         passes=passes,
+        refinement=refinement,
         slower=slower,
         inputs=inputs,
         device=device_name(device),

@@ -4,7 +4,7 @@ Imports `running`. Used by every later stage.
 """
 
 from .behaviour import observe
-from .calibration import divide, filled, thinned
+from .calibration import divide, filled, pieces, thinned
 from .layers import Layer, listed, survey
 from .parting import neighbours
 from .selection import chosen, select, staying
@@ -21,6 +21,7 @@ __all__ = [
     "listed",
     "neighbours",
     "observe",
+    "pieces",
     "select",
     "staying",
     "survey",
