@@ -21,7 +21,7 @@ from tenfold.compression.correction.response import answers, responses
 from tenfold.compression.measurement import measuring
 from tenfold.compression.measurement.task import Judge
 from tenfold.compression.moments.importance import importances
-from tenfold.compression.moments.norm import Norm, Seen, shrunk
+from tenfold.compression.moments.norm import Norm, Seen, shrinkage
 from tenfold.compression.running.inference import Difference, undisturbed
 from tenfold.compression.survey.calibration import divide
 from tenfold.compression.survey.layers import survey
@@ -329,12 +329,12 @@ def test_a_layer_that_no_batch_reaches_is_compressed_without_moments():
 def test_few_inputs_do_not_make_a_wide_layer_look_free():
     generator = torch.Generator().manual_seed(0)
     moment = torch.randn(1, 64, 8, generator=generator, dtype=torch.float64)
-    few = shrunk(moment @ moment.mT, 8)
+    few = Norm.of(Seen(moment @ moment.mT, count=8), None, torch.randn(1, 16, 64)).seen.whole
     assert float(torch.linalg.eigvalsh(few[0])[0]) > 0.5 * float(few[0].trace()) / 64
     many = torch.randn(1, 64, 9000, generator=generator, dtype=torch.float64)
     many[:, 1:] *= 0.01
     whole = many @ many.mT
-    torch.testing.assert_close(shrunk(whole, 9000), whole, rtol=1e-3, atol=1.0)
+    assert float(shrinkage(whole, 9000)) < 1e-3
     gap = torch.randn(1, 16, 64, generator=generator, dtype=torch.float64)
     norm = Norm.of(Seen(moment @ moment.mT, count=8), None, gap)
     assert norm.squared(gap)[0] > 0

@@ -17,6 +17,7 @@ ROOMS = (  # each may import those before it
     "tensor",
     "tuning",
     "layer",
+    "bonds",
     "model",
     "compression.running",
     "compression.request",
@@ -31,9 +32,11 @@ ROOMS = (  # each may import those before it
     "compression.storage",
     "compression.distillation",
     "compression",
+    "training",
     "bench",
     "demo",
     "",  # tenfold itself
+    "tltorch",
     "testing",
     "commands",
 )

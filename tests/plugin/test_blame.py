@@ -314,6 +314,23 @@ class TestBudgets:
             squeeze(implementations=["broken"], factorizations=["tucker"])
 
     @pytest.mark.usefixtures("install")
+    def test_of_a_latency_each_layer_says_what_refused_it_and_what_its_fastest_takes(self):
+        from tenfold import implementations
+
+        implementations.register("unable", way(lambda *given: ((0, 1), (1,))))
+        said = (
+            r"(?s)latency cannot be reached.*layer by layer\n  0: tucker run by unable: Way\.plan.*"
+            r"; the fastest of \d+, tucker run by factorized, takes \d+\.\d\d of the dense.*\n  1: "
+        )
+        with pytest.raises(ValueError, match=said):
+            squeeze(
+                implementations=["unable", "factorized"],
+                factorizations=["tucker"],
+                metric="latency",
+                budget=0.01,
+            )
+
+    @pytest.mark.usefixtures("install")
     def test_one_that_counts_is_a_candidate(self):
         from tenfold import implementations
 

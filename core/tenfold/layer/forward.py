@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..network import Partition
-from ..plugin import Choice, Convolution, Implementation, label
+from ..plugin import Choice, Convolution, Implementation, Way, label
 from ..run import (
     LAID_OUT,
     Before,
@@ -25,6 +24,7 @@ from ..run import (
     lay_out,
     make_plan,
     may_keep,
+    memory_format_of,
     surround,
     surround_learning,
 )
@@ -47,7 +47,7 @@ class Forward(ConvAttributes, nn.Module):
     plan: Convolution
     sides: Sides | None
     channels_last: bool
-    candidates: tuple[Partition, ...]
+    candidates: tuple[Way, ...]
     measures: bool
     decision: Decision | None
     settled: object  # the kind of input that the decision was made for
@@ -80,7 +80,7 @@ class Forward(ConvAttributes, nn.Module):
         settled = True
         if self.measures and not torch.compiler.is_compiling():
             settled = settle(self, x, together)
-        asked = self.plan.memory_format if isinstance(self.plan, Chain) else None
+        asked = memory_format_of(self.plan)
         inside = together if asked is None else asked == "channels_last"
         before = (inside, together, self.sides, self.config.padding_mode)
         given, x = x, lay_out(x, *before)

@@ -11,9 +11,9 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from ..network import Geometry, parts_of
+from ..network import Geometry
 from ..plugin import Convolution, Plan
-from ..run import TORCH_ORDER, Added, Chain, Permutation, channels_last
+from ..run import TORCH_ORDER, Added, Chain, Merged, Permutation, channels_last
 from .parts import Parts
 from .source import PLAIN, TRANSPOSED, swap_channels
 
@@ -75,11 +75,14 @@ def spelled(layer: Parts) -> nn.Sequential | None:
     """What the layer does, as modules one after another; None where a plan spells none."""
     _check_order(layer, "to_sequential")
     plan, config, bias = layer.plan, layer.config, layer.bias
-    plans = plan.plans if isinstance(plan, Added) else (plan,)
+    given = tuple(layer.weight.factors)
+    pairs = [(plan, given)]
+    if isinstance(plan, Added):
+        pairs = [
+            (one, tuple(part)) for one, part in zip(plan.plans, plan.parts(given), strict=True)
+        ]
     stages: list[OrderedDict[str, nn.Module]] = []
-    for one, part in zip(
-        plans, parts_of(layer.weight.network, tuple(layer.weight.factors)), strict=True
-    ):
+    for one, part in pairs:
         found = _of_plan(one, part, None if stages else bias, layer)
         if found is None:
             return None
@@ -99,6 +102,8 @@ def _of_plan(
     plan: Convolution, factors: Sequence[Tensor], bias: nn.Parameter | None, layer: Parts
 ) -> OrderedDict[str, nn.Module] | None:
     """What one plan does, as modules; None for code of its own that spells none."""
+    if isinstance(plan, Merged):
+        return _of_plan(plan.chain, plan.kernel(factors), bias, layer)
     if isinstance(plan, Chain):
         stages = _stages(plan, factors, layer)
         if bias is not None:
@@ -139,7 +144,7 @@ def _added(chains: Sequence[nn.Module]) -> nn.Module:
     return torch.fx.GraphModule({str(i): one for i, one in enumerate(chains)}, graph, "Sum")
 
 
-def spell(layer: Parts) -> str:
+def spell(layer: Parts, kind: str = "FactorizedConv") -> str:
     """The call that makes a layer of these shapes, with the realised rank."""
     config, kernel = layer.config, layer.weight
     ones, zeros = (1,) * config.order, (0,) * config.order
@@ -153,7 +158,10 @@ def spell(layer: Parts) -> str:
         "transposed": False,
         "output_padding": zeros,
     }
-    words = [f"{config.in_channels}, {config.out_channels}, {config.kernel_size}"]
+    sizes = [config.in_channels, config.out_channels]
+    words = [
+        str(one) for one in (sizes if kind == "FactorizedLinear" else [*sizes, config.kernel_size])
+    ]
     words += [
         f"{name}={getattr(config, name)!r}"
         for name, default in defaults.items()
@@ -164,7 +172,7 @@ def spell(layer: Parts) -> str:
         words.append(f"implementation={layer.way.spelled}")
     if kernel.dtype != torch.get_default_dtype():
         words.append(f"dtype={kernel.dtype}")
-    return f"FactorizedConv({', '.join(words)})"
+    return f"{kind}({', '.join(words)})"
 
 
 def _module(weight: Tensor, groups: int, geometry: Geometry, layer: Parts) -> nn.Module:

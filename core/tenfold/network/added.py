@@ -50,6 +50,12 @@ class KernelSum(KernelNetwork):
         """The bonds of all terms, each with the place of its term before it."""
         return tuple(f"{i}.{bond}" for i, term in enumerate(self.terms) for bond in term.bonds)
 
+    @cached_property
+    def dense(self) -> KernelNetwork:
+        """The same kernel as one factor, with no mode split."""
+        sizes = _whole(self)
+        return KernelNetwork((tuple(sizes),), sizes)
+
     def parts(self, factors: Sequence[Tensor]) -> list[list[Tensor]]:
         """The factors of each term."""
         given = iter(factors)

@@ -66,6 +66,8 @@ class Sum(Factorization):
 
         Raises `ValueError` or `TypeError` for a request that is not understood.
         """
+        if kernel is not None and kernel.is_complex():
+            kernel = None  # the terms' own decompositions are of real ones
         if is_budget(rank):
             return self._spent(shape, rank, groups, kernel)
         ranks = [rank] * len(self.terms)

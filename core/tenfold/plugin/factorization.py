@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algebra import alternating_least_squares, tails
+from ..algebra import alternating_least_squares, in_real, tails
 from ..network import GROUP, KernelNetwork, Modes, is_budget, spend
 from .answers import (
     bonds_of,
@@ -145,9 +145,10 @@ class Factorization(Options, ABC):
         """Choose the size of each bond, in the order of their first appearance.
 
         `shape` is one group's kernel, `(out, in, *k)`; `kernel` has an axis of groups, and one for
-        each open mode. A budget is spent by what each bond keeps of
-        `kernel`, where there is one. Overridden where a format takes requests of its own, or has
-        better means. Law: the answer, asked for again, is answered with itself.
+        each open mode; a complex one comes as its real and imaginary parts, twice the groups. A
+        budget is spent by what each bond keeps of it, where there is one. Overridden where a format
+        takes requests of its own, or has better means. Law: the answer, asked for again, is
+        answered with itself.
 
         Raises `ValueError` or `TypeError` for a request that is not understood.
         """
@@ -236,6 +237,8 @@ class Factorization(Options, ABC):
         sizes = self._opens(inner)
         if kernel is not None:
             kernel = kernel.reshape(len(kernel), *sizes.values()).clone()  # it may be a view
+            if type(self).ranks is not Factorization.ranks:
+                kernel = in_real(kernel)
         ranks = checked_ranks(self, bonds, ask(self.ranks, inner, rank, kernel))
         sizes |= zip(bonds, ranks, strict=True)
         constants = self._fixed(factors, sizes)

@@ -15,6 +15,7 @@ from .drawing import drawn
 from .error import relative_error
 from .fitting import fit, structure
 from .interchange import read_tensorly, write_tensorly
+from .rounding import rounded
 
 __all__ = [
     "check_finite",
@@ -23,6 +24,7 @@ __all__ = [
     "fit",
     "read_tensorly",
     "relative_error",
+    "rounded",
     "structure",
     "unfolded",
     "whitening_of",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...plugin import Plan as PluginPlan
 from ...plugin import implementations
-from ...run import Added, Chain, make_plan
+from ...run import Added, Chain, Merged, make_plan
 from ..survey import Layer
 from .fitting import Fitted, Rank
 from .meter import Meter
@@ -105,7 +105,7 @@ def work(layer: Layer, plan: Any) -> tuple[int, int] | None:
         if each is None:
             return None
         macs += batch * each
-        moved = plan.traffic(size) if isinstance(plan, Chain | Added) else None
+        moved = plan.traffic(size) if isinstance(plan, Chain | Added | Merged) else None
         known = known and moved is not None
         traffic += batch * (moved or 0)
     return macs, traffic if known else layer.traffic
