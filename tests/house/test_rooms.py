@@ -17,6 +17,7 @@ ROOMS = (  # each may import those before it
     "tensor",
     "tuning",
     "layer",
+    "bonds",
     "model",
     "compression.running",
     "compression.request",
@@ -27,12 +28,15 @@ ROOMS = (  # each may import those before it
     "compression.choice",
     "compression.reporting",
     "compression.correction",
+    "compression.refinement",
     "compression.storage",
     "compression.distillation",
     "compression",
+    "training",
     "bench",
     "demo",
     "",  # tenfold itself
+    "tltorch",
     "testing",
     "commands",
 )

@@ -3,6 +3,7 @@
 Imports `network`, `plugin` and `solve`. Used by whatever holds a tensor that is no kernel.
 """
 
+from .making import keep_whole
 from .tensor import FactorizedTensor, TensorParameters
 
-__all__ = ["FactorizedTensor", "TensorParameters"]
+__all__ = ["FactorizedTensor", "TensorParameters", "keep_whole"]

@@ -18,36 +18,52 @@ from .term import Term
 
 def factors(name: str, term: Term) -> list[Tensor] | None:
     """One factor for each axis; None where the term is of no such form."""
-    if any(len(axis) != 1 for axis in term.axes):
-        return None
     if name == "tt":
-        return _train(term)
-    if name in ("cp", "tucker"):
-        found = [_matrix(term, mode) for (mode,) in term.axes]
-        bonds = {modes[1:] for modes, _ in found}
-        alone = len(bonds) == 1 if name == "cp" else len(bonds) == len(found)
-        return [one for _, one in found] if alone and all(len(one) == 1 for one in bonds) else None
-    return None
+        return _train(term) if all(len(axis) == 1 for axis in term.axes) else None
+    bonds = bonds_of(name, term)
+    if bonds is None:
+        return None
+    pairs = zip(term.axes, bonds, strict=True)
+    return [_holding(term, mode).contracted((mode, bond)) for (mode,), bond in pairs]
 
 
-def weights(term: Term) -> Tensor:
+def weights(term: Term, bonds: Modes) -> Tensor:
     """Of a CP what multiplies each of its products: what axes without a factor have left."""
-    (bond,) = {mode for modes in term.modes for mode in modes if (mode,) not in term.axes}
     left = _without_axes(term)
-    if not left:
-        return term.tensors[0].new_ones(term.sizes[bond])
-    return _part(term, left).contracted((bond,))
+    if not left.modes:
+        return term.tensors[0].new_ones(term.sizes[bonds[0]])
+    return left.contracted(bonds[:1])
 
 
-def core(term: Term) -> Tensor:
+def core(term: Term, bonds: Modes) -> Tensor:
     """Of a Tucker what stands between its factors, with a mode for each axis."""
-    bonds = tuple(_matrix(term, mode)[0][1] for (mode,) in term.axes)
-    return _part(term, _without_axes(term)).contracted(bonds)
+    return _without_axes(term).contracted(bonds)
 
 
-def _without_axes(term: Term) -> list[int]:
+def bonds_of(name: str, term: Term) -> Modes | None:
+    """The mode that joins each axis to the others: CP's one, or each of Tucker's.
+
+    None where the term is of no such form: an axis is split or new, or is joined by several.
+    """
+    if name not in ("cp", "tucker"):
+        return None
+    found: list[str] = []
+    for axis in term.axes:
+        others = {m for modes in term.modes if set(axis) & set(modes) for m in modes} - set(axis)
+        if len(axis) != 1 or len(others) != 1:
+            return None
+        found += others
+    count = len(set(found))
+    return tuple(found) if count == (1 if name == "cp" else len(found)) else None
+
+
+def _without_axes(term: Term) -> Term:
     opens = {mode for axis in term.axes for mode in axis}
-    return [place for place, modes in enumerate(term.modes) if not opens.intersection(modes)]
+    return _part(term, [n for n, modes in enumerate(term.modes) if not opens.intersection(modes)])
+
+
+def _holding(term: Term, mode: str) -> Term:
+    return _part(term, [n for n, modes in enumerate(term.modes) if mode in modes])
 
 
 def _part(term: Term, places: Sequence[int]) -> Term:
@@ -56,16 +72,6 @@ def _part(term: Term, places: Sequence[int]) -> Term:
         tuple(term.tensors[place] for place in places),
         (),
     )
-
-
-def _matrix(term: Term, mode: str) -> tuple[Modes, Tensor]:
-    """The factor of an axis, `(size, …)`, and its modes; several that have it are multiplied."""
-    places = [place for place, modes in enumerate(term.modes) if mode in modes]
-    others = dict.fromkeys(one for place in places for one in term.modes[place] if one != mode)
-    modes = (mode, *others)
-    if len(places) == 1 and term.modes[places[0]] == modes:
-        return modes, term.tensors[places[0]]
-    return modes, _part(term, places).contracted(modes)
 
 
 def _train(term: Term) -> list[Tensor] | None:

@@ -117,6 +117,8 @@ class Reading:
 
 def take(term: Term, entries: Sequence[Entry]) -> Term:
     """Index a term by an entry for each of its axes; ints first, as PyTorch does."""
+    if _is_all(entries, term.shape):
+        return term
     sizes, reading = term.sizes, Reading(term)
     together: dict[str, Tensor] = {}
     places, several = [], [one for one in entries if isinstance(one, Tensor)]
@@ -140,6 +142,18 @@ def take(term: Term, entries: Sequence[Entry]) -> Term:
     return _done(reading)
 
 
+def _is_all(entries: Sequence[Entry], shape: Sequence[int]) -> bool:
+    """Whether they leave the tensor as it is."""
+    slices = [one for one in entries if isinstance(one, slice)]
+    if len(slices) < len(entries) or len(slices) < len(shape):
+        return False
+    return all(_is_whole(one, size) for one, size in zip(slices, shape, strict=True))
+
+
+def _is_whole(entry: slice, size: int) -> bool:
+    return range(size)[entry] == range(size)
+
+
 def _apart(index: Any, axis: Modes, sizes: dict[str, int]) -> dict[str, Any]:
     """An index along an axis, as one along each of its modes."""
     found = {}
@@ -152,7 +166,7 @@ def _apart(index: Any, axis: Modes, sizes: dict[str, int]) -> dict[str, Any]:
 def _sliced(reading: Reading, entry: slice, axis: Modes, sizes: dict[str, int]) -> Modes:
     """The axis after a slice; of one that is split, the places in it are gathered."""
     size = prod([sizes[mode] for mode in axis])
-    if range(size)[entry] == range(size):
+    if _is_whole(entry, size):
         return axis
     if len(axis) == 1:
         reading.cut[axis[0]] = entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 import torch
@@ -24,13 +25,13 @@ class Term:
     tensors: tuple[Tensor, ...]
     axes: tuple[Modes, ...]
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """The size of each mode."""
         pairs = zip(self.modes, self.tensors, strict=True)
         return {mode: size for some, one in pairs for mode, size in zip(some, one.shape)}  # noqa: B905
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The size of each axis."""
         sizes = self.sizes
@@ -38,12 +39,14 @@ class Term:
 
     def whole(self) -> Tensor:
         """The dense tensor, of shape `shape`."""
-        return self.contracted(tuple(mode for axis in self.axes for mode in axis), self.shape)
+        made = self.contracted(tuple(mode for axis in self.axes for mode in axis))
+        return made if made.shape == self.shape else made.reshape(self.shape)
 
-    def contracted(self, output: Modes, shape: tuple[int, ...] | None = None) -> Tensor:
+    def contracted(self, output: Modes) -> Tensor:
         """What the tensors contract to, with the modes `output`."""
-        made = plan_contraction(self.modes, output, self.sizes)(self.tensors)
-        return made if shape is None or made.shape == shape else made.reshape(shape)
+        if self.modes == (output,):
+            return self.tensors[0]
+        return plan_contraction(self.modes, output, self.sizes)(self.tensors)
 
     def scaled(self, by: Tensor | complex) -> Term:
         """So many times this one."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..network import Modes
 from . import forms, functions
 from .indexing import parsed, take
 from .term import Term
@@ -79,31 +80,34 @@ class TensorValue(ABC):
     def factors(self) -> list[Tensor]:
         """The factors, as the field writes those of CP `(size, r)`, Tucker `(size, r)` and
         tensor trains `(r, size, r)`, one for each axis; of any other format, all its tensors."""
-        found = forms.factors(self.name, self.terms[0]) if len(self.terms) == 1 else None
-        return [one for term in self.terms for one in term.tensors] if found is None else found
+        terms = self.terms
+        found = forms.factors(self.name, terms[0]) if len(terms) == 1 else None
+        return [one for term in terms for one in term.tensors] if found is None else found
 
     @property
     def core(self) -> Tensor:
         """Tucker's core, `(r, …, r)`; raises `AttributeError` where there is none."""
-        self._check_form("tucker", "core")
-        return forms.core(self.terms[0])
+        return forms.core(self.terms[0], self._bonds("tucker", "core"))
 
     @property
     def weights(self) -> Tensor:
         """What CP's products are multiplied by, `(r,)`; raises `AttributeError` without any.
 
         Ones, but for axes that an int was chosen of."""
-        self._check_form("cp", "weights")
-        return forms.weights(self.terms[0])
+        return forms.weights(self.terms[0], self._bonds("cp", "weights"))
 
-    def _check_form(self, name: str, wanted: str) -> None:
-        whole = self.name == name and len(self.terms) == 1
-        if not whole or forms.factors(name, self.terms[0]) is None:
+    def _bonds(self, name: str, wanted: str) -> Modes:
+        terms = self.terms
+        whole = self.name == name and len(terms) == 1
+        bonds = forms.bonds_of(name, terms[0]) if whole else None
+        if not bonds:
             raise forms.nothing(self.name, wanted)
+        return bonds
 
     def __getitem__(self, indices: Any) -> Any:
-        entries = parsed(indices, self.shape, self.device)
-        return self.of([take(term, entries) for term in self.terms])
+        terms = self.terms
+        entries = parsed(indices, terms[0].shape, terms[0].tensors[0].device)
+        return self.of([take(term, entries) for term in terms])
 
     def __len__(self) -> int:
         return self.shape[0]
