@@ -210,9 +210,16 @@ class FactorizedKernel(nn.Module):
         """The number of parameters, of all factors but constants."""
         return self.network.numel
 
+    def current(self) -> tuple[Tensor, ...]:
+        """The factors as the next call uses them: hooks that make them, as pruning's, run first."""
+        if not torch.compiler.is_compiling():
+            for hook in self.factors._forward_pre_hooks.values():  # nobody calls a list
+                hook(self.factors, ())
+        return tuple(self.factors)
+
     def to_tensor(self) -> Tensor:
         """Contract the factors to the kernel `(out, in/groups, *k)`."""
-        return self.network.to_tensor(tuple(self.factors))
+        return self.network.to_tensor(self.current())
 
     def round(self, rank: Any) -> FactorizedKernel:
         """A smaller kernel of the same format near this one, without making the dense kernel.
