@@ -103,9 +103,10 @@ def _truncated(kernel: FactorizedKernel, network: KernelNetwork) -> FactorizedKe
     ranks = tuple(
         min(network.sizes[b], old[b]) if same else network.sizes[b] for b in network.bonds
     )
+    factors: Sequence[Tensor]
     if same and not isinstance(network, KernelSum):
         small = kernel.round(ranks)
-        found, factors = small.network, tuple(small.factors)
+        found, factors = small.network, list(small.factors)
     else:
         plugin = kernel.choice.plugin
         found, factors = fit(plugin, kernel.to_tensor(), ranks, network.groups)
