@@ -40,9 +40,7 @@ def refined(
     progress: Progress,
     evaluate: Evaluate | None,
 ) -> Refined:
-    """Train the layers of `made` towards what the original gives where blocks of them end.
-
-    """
+    """Train the layers of `made` towards what the original gives where blocks of them end."""
     if config.refine is None:
         return Refined(made)
     model = made.model
@@ -62,11 +60,15 @@ def refined(
     towards = Towards(found, batches, wanted)
     start = [one.detach().clone() for one in parameters]
     with trainable(model, parameters):
-        for _ in progress.over(train(model, parameters, towards, EPOCHS, RATE, config.seed), "refinement", EPOCHS):
+        for _ in progress.over(
+            train(model, parameters, towards, EPOCHS, RATE, config.seed), "refinement", EPOCHS
+        ):
             pass
     share, error = best(model, parameters, start, judge, made.error)
     after = gaps(subject.model, model, found, subject.held)
-    rows = tuple(RefinedBlock(layers=b.layers, before=x, after=y) for b, x, y in zip(found, before, after))
+    rows = tuple(
+        RefinedBlock(layers=b.layers, before=x, after=y) for b, x, y in zip(found, before, after)
+    )
     return Refined(replace(made, error=error), Refinement(blocks=rows, share=share))
 
 
@@ -80,14 +82,20 @@ def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[
 
 @torch.no_grad()
 def best(
-    model: nn.Module, parameters: Sequence[nn.Parameter], start: Sequence[Tensor], judge: Judge, error: float
+    model: nn.Module,
+    parameters: Sequence[nn.Parameter],
+    start: Sequence[Tensor],
+    judge: Judge,
+    error: float,
 ) -> tuple[float, float]:
     """Go as much of the way as is best on held-out inputs."""
     end = [one.detach().clone() for one in parameters]
     kept = 0.0
+
     def place(share: float) -> None:
         for one, first, last in zip(parameters, start, end, strict=True):
             one.copy_(torch.lerp(first, last, share))
+
     for share in SHARES:
         place(share)
         there = judge.change(model)
@@ -97,7 +105,9 @@ def best(
     return kept, error
 
 
-def gaps(original: nn.Module, model: nn.Module, found: Sequence[Block], batches: Sequence[Batch]) -> list[float]:
+def gaps(
+    original: nn.Module, model: nn.Module, found: Sequence[Block], batches: Sequence[Batch]
+) -> list[float]:
     sums = [[0.0, 0.0] for _ in found]
     for batch in batches:
         wanted, got = (given(one, found, batch) for one in (original, model))
@@ -105,5 +115,6 @@ def gaps(original: nn.Module, model: nn.Module, found: Sequence[Block], batches:
             for at in wanted.of(block):
                 if at in got.ends:
                     gap, norm = squares(wanted.ends[at], got.ends[at])
-                    pair[0] += float(gap); pair[1] += norm
-    return [(a/b)**.5 if b else 0.0 for a,b in sums]
+                    pair[0] += float(gap)
+                    pair[1] += norm
+    return [(a / b) ** 0.5 if b else 0.0 for a, b in sums]
