@@ -21,7 +21,17 @@ from .compression import (
     save,
 )
 from .compression import measure_layers as survey
-from .layer import Decomposition, FactorizedConv, FactorizedKernel, Moment, decompose
+from .layer import (
+    Decomposition,
+    FactorizedConv,
+    FactorizedEmbedding,
+    FactorizedKernel,
+    FactorizedLinear,
+    Moment,
+    TensorContraction,
+    TensorRegression,
+    decompose,
+)
 from .model import measure_moments, to_plain, tune
 from .network import Energy, Error, Multiple
 from .plugin import (
@@ -35,6 +45,15 @@ from .plugin import (
 )
 from .solve import relative_error
 from .tensor import FactorizedTensor
+from .training import (
+    Cuttlefish,
+    RankSchedule,
+    decoupled_decay,
+    factorize,
+    frobenius_decay,
+    parameter_groups,
+    set_rank,
+)
 from .tuning import Decision
 
 __version__ = version("tenfold")
@@ -42,30 +61,41 @@ __version__ = version("tenfold")
 __all__ = [
     "Compression",
     "CompressionConfig",
+    "Cuttlefish",
     "Decision",
     "Decomposition",
     "Energy",
     "Error",
     "Factorization",
     "FactorizedConv",
+    "FactorizedEmbedding",
     "FactorizedKernel",
+    "FactorizedLinear",
     "FactorizedTensor",
     "Fixed",
     "Implementation",
     "Moment",
     "Multiple",
     "PluginError",
+    "RankSchedule",
     "Sensitivity",
+    "TensorContraction",
+    "TensorRegression",
     "compress",
     "decompose",
+    "decoupled_decay",
     "distill",
     "factorizations",
+    "factorize",
+    "frobenius_decay",
     "hookimpl",
     "implementations",
     "load",
     "measure_moments",
+    "parameter_groups",
     "relative_error",
     "save",
+    "set_rank",
     "survey",
     "to_plain",
     "tune",

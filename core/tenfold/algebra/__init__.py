@@ -5,7 +5,8 @@ Takes tensors and networks, imports `network` alone. Used by formats, to decompo
 
 from .acceleration import Descent, accelerate, count_sweep, counting_sweeps
 from .als import alternating_least_squares, balance
-from .nearby import fit_network, inner
+from .gauge import least_norm
+from .nearby import fit_network
 from .rounding import is_tree, round_tree, spectra
 from .second_moment import SecondMoment
 from .spectrum import bond_matrix, by_group, in_real, tails, work_dtype
@@ -32,9 +33,9 @@ __all__ = [
     "fit_network",
     "gram",
     "in_real",
-    "inner",
     "is_tree",
     "leading_basis",
+    "least_norm",
     "on_one_thread",
     "round_tree",
     "signs",

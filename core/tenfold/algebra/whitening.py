@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..network import GROUP, OUT, Modes, opens_of
+from .spectrum import work_dtype
 
 RIDGE = 1e-5  # of the mean diagonal
 
@@ -49,6 +50,7 @@ class Whitening:
         turned = moment.reshape(-1, *sizes, *sizes)
         for modes, inverse in zip(self.modes, self.inverses, strict=True):
             if inverse is not None:
+                inverse = inverse.to(moment)
                 turned = _multiply(turned, names, modes, inverse.mT)
                 turned = _multiply(turned, names, tuple(copies[m] for m in modes), inverse.mH)
         whole = turned.reshape(moment.shape)
@@ -92,7 +94,8 @@ def whiten(
     inverses: list[Tensor | None] = []
     for modes in owned:
         if modes:
-            root, inverse = square_root(_marginal(apart, [inputs.index(mode) for mode in modes]))
+            marginal = _marginal(apart, [inputs.index(mode) for mode in modes])
+            root, inverse = square_root(marginal.to(work_dtype(moment)))
             roots.append(root)
             inverses.append(inverse)
         else:

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 from ..arguments import check_sizes
 from ..plugin import Factorization, Implementation, Plan
-from ..run import EvalCache, ways
 from ..tuning import Decision
 from . import assembly, plain
 from .assembly import Assembly
 from .config import ConvConfig
+from .holding import hold
 from .inputs import check_input
 from .kernel import FactorizedKernel
 from .moment import Moment
 from .reshaping import Reshaping
 from .source import copy_state
+from .spectral import check_init
 from .tuned import adopt, parse_decision, tune
 from .words import refuse_unknown
 
@@ -44,6 +45,8 @@ class FactorizedConv(Reshaping):
         factorization: the format: an installed name (case does not matter), a class or an instance.
         implementation: the way of running it, likewise.
         transposed, output_padding: as `nn.ConvTransposeNd`.
+        init: `"variance"`, or `"spectral"`: the balanced decomposition of a dense kernel drawn as
+            `nn.ConvNd` draws it (Khodak et al. 2021, arXiv 2105.01029).
         generator: draws the numbers; `torch.manual_seed` decides them without it.
 
     Raises `ValueError` or `TypeError`, naming the argument and the remedy, for a bad one, and
@@ -58,6 +61,8 @@ class FactorizedConv(Reshaping):
     (2, (19, 9), 'tucker', 'factorized')
     >>> layer.reset_parameters()
     """
+
+    init: str = "variance"  # by which `reset_parameters` draws
 
     def __init__(
         self,
@@ -77,12 +82,14 @@ class FactorizedConv(Reshaping):
         implementation: str | Implementation | type[Implementation] = "factorized",
         transposed: bool = False,
         output_padding: int | Sequence[int] = 0,
+        init: str = "variance",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
         **unknown: NoReturn,
     ) -> None:
         refuse_unknown("FactorizedConv", unknown)
+        check_init(init)
         config = ConvConfig.parse(
             in_channels=in_channels,
             out_channels=out_channels,
@@ -108,6 +115,7 @@ class FactorizedConv(Reshaping):
                 generator=generator,
             )
         )
+        self.init = init
         self.reset_parameters(generator)
 
     @classmethod
@@ -201,18 +209,10 @@ class FactorizedConv(Reshaping):
     def _take(self, parts: Assembly) -> None:
         super().__init__()
         self.config = config = parts.config
-        self.weight = parts.kernel
         self.runner = parts.runner
-        self.way = parts.runner
-        self.plan = parts.plan
         self.sides = config.sides
         self.channels_last = False
-        network = parts.kernel.network
-        self.candidates = ways(network, parts.runner.plugin, config.geometry)
-        self.measures = bool(self.candidates)
-        self.decision = None
-        self.settled = None
-        self.eval_cache = EvalCache()
+        hold(self, parts.kernel, parts.plan)
         bias = None if parts.bias is None else nn.Parameter(parts.bias.detach().clone())
         self.register_parameter("bias", bias)
 
@@ -265,12 +265,12 @@ class FactorizedConv(Reshaping):
         return counted
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the kernel and the bias anew, as `nn.ConvNd` has them.
+        """Draw the kernel and the bias anew, as `nn.ConvNd` has them, or by the layer's `init`.
 
         Raises `RuntimeError`, of PyTorch's, for a generator on another device.
         """
         fan_in = self.config.fan_in
-        self.weight.reset_parameters(1 / (3 * fan_in), generator)
+        self.weight.reset_parameters(1 / (3 * fan_in), generator, self.init)
         if self.bias is not None:
             bound = fan_in**-0.5
             nn.init.uniform_(self.bias, -bound, bound, generator=generator)

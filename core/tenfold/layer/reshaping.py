@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from .forward import Forward
-from .rekernel import rekernel
+from .holding import exchange
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,5 +34,5 @@ class Reshaping(Forward):
         """
         kernel = self.weight.round(rank)
         made = copy.deepcopy(self)
-        rekernel(made, kernel)
+        exchange(made, kernel)
         return made

@@ -8,6 +8,7 @@ from .contraction import Contraction, Modes, check_modes, plan_contraction
 from .cut import Cut, cuts
 from .exact import clip
 from .geometry import Geometry
+from .inner import inner_product, squared_norm
 from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes, with_group
 from .partition import Partition, Roles, cheapest_partition, is_partition, partition_macs, roles
 from .rank import WANTED, Energy, Error, Multiple, check_size, is_budget, spend
@@ -35,6 +36,7 @@ __all__ = [
     "check_size",
     "clip",
     "cuts",
+    "inner_product",
     "is_budget",
     "is_open",
     "is_partition",
@@ -45,6 +47,7 @@ __all__ = [
     "roles",
     "spatial_modes",
     "spend",
+    "squared_norm",
     "terms_of",
     "with_group",
 ]

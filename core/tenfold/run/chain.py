@@ -173,26 +173,26 @@ def _on(
     Taps `t = i₀ n₁ + i₁` of two parts are those of two convolutions, of dilations `d n₁` and `d`.
     The first of an axis pads and the last strides; transposed, the other way about.
     """
-    axes, begun = range(geometry.order), []
-    here = geometry.on([a for a in axes if set(network.axes[a]) & set(role.spatial)])
+    mine = [a for a, parts in enumerate(network.axes) if any(m in role.spatial for m in parts)]
+    here = geometry.on(mine)
+    begun = tuple(axis for axis in mine if seen.isdisjoint(network.axes[axis]))
+    if all(len(network.axes[axis]) == 1 for axis in mine):
+        return here, begun
     size, stride, padding, dilation, extra = map(
         list, (here.kernel_size, here.stride, here.padding, here.dilation, here.output_padding)
     )
-    for axis in axes:
+    for axis in mine:
         parts = network.axes[axis]
-        mine = [place for place, mode in enumerate(parts) if mode in role.spatial]
-        if not mine:
-            continue
-        first, last = seen.isdisjoint(parts), set(parts) <= {*seen, *role.spatial}
-        begun += [axis] if first else []
-        size[axis] = prod(network.sizes[mode] for mode in parts if mode in role.spatial)
-        dilation[axis] *= prod(network.sizes[mode] for mode in parts[mine[-1] + 1 :])
+        held = [place for place, mode in enumerate(parts) if mode in role.spatial]
+        first, last = axis in begun, set(parts) <= {*seen, *role.spatial}
+        size[axis] = prod(network.sizes[parts[place]] for place in held)
+        dilation[axis] *= prod(network.sizes[mode] for mode in parts[held[-1] + 1 :])
         strides, pads = (first, last) if geometry.transposed else (last, first)
         stride[axis] = stride[axis] if strides else 1
         padding[axis] = padding[axis] if pads else 0
         extra[axis] = extra[axis] if first else 0
     made = (tuple(size), tuple(stride), tuple(padding), tuple(dilation), tuple(extra))
-    return Geometry(*made, geometry.transposed), tuple(begun)
+    return Geometry(*made, geometry.transposed), begun
 
 
 def _future(mode: str, plan: Sequence[Roles]) -> tuple[int, ...]:

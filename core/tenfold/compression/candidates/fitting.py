@@ -102,15 +102,16 @@ def _nested(
     """One decomposition at the largest ranks, truncated to those that keep most for their cost."""
     whole, dense_size = turned.network(10**9), turned.kernel.numel()
     opens = {mode: whole.sizes[mode] for mode in whole.open_modes}
-    networks = {}
+    numels = {}
     for ranks in product(*(_aligned(whole.sizes[bond], base) for bond in whole.bonds)):
         sizes = dict(zip(whole.bonds, ranks, strict=True))
         network = KernelNetwork(whole.factors, {**whole.sizes, **sizes})
-        if network.numel < dense_size and clip(whole.factors, whole.bonds, opens, sizes) == sizes:
-            networks[ranks] = network
-    if not networks:
+        numel = network.numel
+        if numel < dense_size and clip(whole.factors, whole.bonds, opens, sizes) == sizes:
+            numels[ranks] = numel
+    if not numels:
         return
-    most = tuple(map(max, zip(*networks, strict=True)))
+    most = tuple(map(max, zip(*numels, strict=True)))
     largest = turned.network(most, weighed=False)
     middle = centre(largest)
     assert middle is not None
@@ -119,7 +120,7 @@ def _nested(
     source = turned.restore(factors)
     chosen = set()
     for fraction in FRACTIONS:
-        within = [r for r, network in networks.items() if network.numel <= fraction * dense_size]
+        within = [ranks for ranks, numel in numels.items() if numel <= fraction * dense_size]
         if within:
             chosen.add(max(within, key=lambda r: float(keeps[tuple(one - 1 for one in r)])))
     for ranks in sorted(chosen):

@@ -191,7 +191,7 @@ class Sums:
         added = [
             symmetric_product(often),
             (r * root) @ often.mT,
-            *(one @ weights for one in (p, r)),
+            *(one @ weights.to(one) for one in (p, r)),
         ]
         if not self.parts:
             self.parts = [torch.zeros_like(one, dtype=torch.float64) for one in added]

@@ -13,6 +13,7 @@ from ...algebra import RIDGE, Whitening, square_root, whiten, work_dtype
 from ...network import IN, OUT, Modes, spatial_modes
 
 SKETCH = 256  # columns
+LARGE = 1024  # rows
 WORTH_RIDGE = 0.03  # of the mean diagonal: what a first-order gradient does not know
 
 
@@ -30,7 +31,6 @@ class Seen:
     sketch: Tensor | None = None  # (groups, in * k…, few): to measure with only
     count: int | None = None
     weight: float = 0.0
-    root: Tensor | None = None  # of the whole one, its upper Cholesky factor
 
     @property
     def height(self) -> float:
@@ -42,13 +42,13 @@ class Seen:
         return float(some.diagonal(dim1=1, dim2=2).mean()) / self.weight / taps
 
     def scaled(self, like: Tensor) -> Seen:
-        """With mean diagonals of 1, on the device of a kernel and in the dtype of its work."""
-        whole, root = self.whole, None
-        if whole is not None:
-            whole = _scaled(whole if self.count is None else shrunk(whole, self.count), like)
-            whole, root = definite(whole)
+        """With mean diagonals of 1, on the device of a kernel and in the dtype of its work.
+
+        A large one in float32, whose rounding is less than what samples leave open.
+        """
+        whole = None if self.whole is None else _scaled(self.whole, like, self.count)
         marginals = tuple(_scaled(marginal, like) for marginal in self.marginals)
-        return Seen(whole, marginals, count=self.count, root=root)
+        return Seen(whole, marginals, count=self.count)
 
     def times(self, kernel: Tensor) -> Tensor:
         """A kernel `(groups, out, in, *k)` times the moment."""
@@ -61,9 +61,10 @@ class Seen:
 
     def sketched(self, seed: int) -> Tensor | None:
         """A root of the moment `(groups, in * k…, rows)`, or a sketch of one; None of none."""
-        roots = [definite(one)[1] for one in self.marginals] if self.root is None else [self.root]
-        if not roots:
+        moments = self.marginals if self.whole is None else (self.whole,)
+        if not moments:
             return None
+        roots = [upper_root(one) for one in moments]
         sizes = [root.shape[1] for root in roots]
         few = min(prod(sizes), SKETCH)
         if few == prod(sizes):
@@ -148,34 +149,35 @@ class Norm:
         return found if turning is None else [*found, turning]
 
 
-def shrunk(moment: Tensor, count: int) -> Tensor:
-    """A moment `(groups, n, n)` of few patches drawn towards a multiple of the identity.
+def shrinkage(moment: Tensor, count: int) -> Tensor:
+    """By how much, `(groups,)`, to draw a moment of few patches to a multiple of the identity.
 
-    By the oracle approximating shrinkage (Chen et al. 2010, arXiv 0907.4698): with few patches
-    whole directions were not seen, and the kernel must not be free to change there. Where there are
-    more patches than rows, by so much less.
+    Of `(groups, n, n)`, by the oracle approximating shrinkage (Chen et al. 2010, arXiv 0907.4698):
+    with few patches whole directions were not seen, and the kernel must not be free to change
+    there. Where there are more patches than rows, by so much less.
     """
     size = moment.shape[1]
     trace = moment.diagonal(dim1=1, dim2=2).sum(1)
-    square = moment.square().sum((1, 2))
+    square = torch.linalg.vector_norm(moment, dim=(1, 2)).square()
     above = (1 - 2 / size) * square + trace.square()
     below = (count + 1 - 2 / size) * (square - trace.square() / size)
-    part = (above / below.clamp_min(1e-300)).clamp(0, 1)[:, None, None] * min(1.0, size / count)
-    one = torch.eye(size).to(moment)
-    return (1 - part) * moment + part * (trace / size)[:, None, None] * one
+    part: Tensor = (above / below.clamp_min(1e-300)).clamp(0, 1)
+    return part * min(1.0, size / count)
 
 
-def definite(moment: Tensor) -> tuple[Tensor, Tensor]:
-    """A moment `(groups, n, n)` of mean diagonal 1, ridged where rounding made it indefinite.
+def upper_root(moment: Tensor) -> Tensor:
+    """The upper Cholesky factor of a moment `(groups, n, n)` of mean diagonal 1.
 
-    And its upper Cholesky factor.
+    Of one that is ridged where rounding made it indefinite.
     """
     ridge, found = RIDGE, moment
     while True:
         root, failed = torch.linalg.cholesky_ex(found, upper=True)
         if not bool(failed.any()):
-            return found, root
-        found = moment + ridge * torch.eye(moment.shape[1]).to(moment)
+            upper: Tensor = root
+            return upper
+        found = moment.clone()
+        found.diagonal(dim1=1, dim2=2).add_(ridge)
         ridge *= 10
 
 
@@ -195,9 +197,15 @@ def _turning(
     )
 
 
-def _scaled(moment: Tensor, like: Tensor) -> Tensor:
-    moment = moment.to(like.device, work_dtype(like))
-    mean = moment.diagonal(dim1=1, dim2=2).mean()
-    if float(mean) > 0:
-        return moment / mean
-    return torch.eye(moment.shape[1]).to(moment).expand_as(moment)
+def _scaled(moment: Tensor, like: Tensor, count: int | None = None) -> Tensor:
+    """With a mean diagonal of 1; and of few patches, so many, shrunk."""
+    moment = moment.to(like.device)
+    mean = moment.diagonal(dim1=1, dim2=2).mean(1)
+    dtype = torch.float32 if moment.shape[1] >= LARGE else work_dtype(like)
+    if not float(mean.mean()) > 0:
+        return torch.eye(moment.shape[1]).to(like.device, dtype).expand_as(moment)
+    part = shrinkage(moment, count) if count else torch.zeros_like(mean)
+    height = mean.mean()
+    found = moment.to(dtype) * ((1 - part) / height).to(dtype)[:, None, None]
+    found.diagonal(dim1=1, dim2=2).add_((part * mean / height).to(dtype)[:, None])
+    return found

@@ -3,9 +3,8 @@
 Imports `correction` and what is before it. Used by the engine.
 """
 
-from .refining import Refined, refined
+from .refining import refine
 
 __all__ = [
-    "Refined",
-    "refined",
+    "refine",
 ]

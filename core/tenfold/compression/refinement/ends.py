@@ -1,96 +1,76 @@
-"""The blocks of a network, and what the original gives where each of them ends."""
+"""What a network gives where its blocks end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..running import Batch, call, evaluating, hooked, tensors
-from ..survey import Layer, neighbours
+from ..running import Batch, call, evaluating, tensors
+from ..survey import Subject, pieces
+from .blocks import Block, Place, blocks, watched
 
-BLOCKS = 20  # the most
-
-
-@dataclass(frozen=True)
-class Block:
-    """Neighbouring layers; at its end the layer `end` takes what they made. The last has none."""
-
-    layers: tuple[str, ...]
-    end: str | None
+STEPS = 24  # an epoch, or fewer: pieces of batches, where these can be parted
+Ends = dict[Place, Tensor]
 
 
-def blocks(layers: Sequence[Layer], changed: Sequence[str], most: int = BLOCKS) -> list[Block]:
-    """Part a network's layers, in the order of their calls, from the first that was changed."""
-    names = [layer.name for layer in layers]
-    first = next(at for at, name in enumerate(names) if name in changed)
-    parts = neighbours(names[first:], most)
-    ends = [*(part[0] for part in parts[1:]), None]
-    return [Block(tuple(part), end) for part, end in zip(parts, ends, strict=True)]
+def stored(
+    subject: Subject, found: list[Block], memory: int
+) -> tuple[list[Block], list[Batch], list[Ends]]:
+    """What the original gives on pieces of the batches, at as many ends as the memory holds.
+
+    Of as many pieces as it holds where that is too much at the output alone.
+    """
+    items = -(-subject.items // STEPS)
+    batches = pieces(subject.fitted, items, subject.model)
+    first, changed = ends(subject.model, found, batches[0]), found[0].layers
+    while len(found) > 1 and size(first, found) * len(batches) > memory:
+        found = blocks(subject.every, changed, len(found) // 2)
+    fit = max(1, memory // max(1, size(first, found)))
+    batches = batches[:: -(-len(batches) // fit)]
+    return found, batches, [ends(subject.model, found, batch) for batch in batches]
 
 
-@dataclass
-class Given:
-    """What one run gave at the ends of blocks, call by call, and the outputs, by number."""
-
-    ends: dict[tuple[str | int, int], Tensor] = field(default_factory=dict)
-
-    def bytes(self) -> int:
-        return sum(one.numel() * one.element_size() for one in self.ends.values())
-
-    def of(self, block: Block) -> list[tuple[str | int, int]]:
-        """The places where a block ends."""
-        return [at for at in self.ends if (at[0] if isinstance(at[0], str) else None) == block.end]
+def size(given: Ends, found: Sequence[Block]) -> int:
+    """The bytes of what is given where some blocks end."""
+    at = [one for place, one in given.items() if any(block.has(place) for block in found)]
+    return sum(one.numel() * one.element_size() for one in at)
 
 
-@contextmanager
-def watched(
-    model: nn.Module, found: Sequence[Block], see: Callable[[str, int, Tensor], None]
-) -> Iterator[None]:
-    """Let the ends of blocks be seen: the layer's name, the number of its call, its input."""
-    calls: dict[str, int] = {}
+def ends(model: nn.Module, found: Sequence[Block], batch: Batch) -> Ends:
+    """Run a network, and keep what it gives where blocks end."""
+    kept: Ends = {}
 
-    def hook(name: str) -> Callable[..., None]:
-        def look(_: nn.Module, given: tuple[Any, ...]) -> None:
-            number = calls.get(name, 0)
-            calls[name] = number + 1
-            if given and isinstance(given[0], Tensor) and given[0].is_floating_point():
-                see(name, number, given[0])
-
-        return look
-
-    handles = [
-        model.get_submodule(block.end).register_forward_pre_hook(hook(block.end), prepend=True)
-        for block in found
-        if block.end is not None
-    ]
-    with hooked(handles):
-        yield
-
-
-def given(model: nn.Module, found: Sequence[Block], batch: Batch) -> Given:
-    """Run a network, and keep what it gives at the ends."""
-    kept = Given()
-
-    def keep(name: str, number: int, x: Tensor) -> None:
-        kept.ends[name, number] = x.detach().clone()
+    def keep(place: Place, x: Tensor) -> None:
+        kept[place] = x.detach().clone()
 
     with watched(model, found, keep), evaluating(model):
         for number, output in enumerate(tensors(call(model, batch))):
             if output.is_floating_point():
-                kept.ends[number, 0] = output.detach().clone()
+                keep((number, 0), output)
     return kept
 
 
-def squares(wanted: Tensor, x: Tensor) -> tuple[Tensor, float]:
-    """The squares of the gap between two tensors, and of the first; where that is finite."""
+def gaps(subject: Subject, model: nn.Module, found: Sequence[Block]) -> list[float]:
+    """Where each block ends, the relative change from the original on held-out inputs."""
+    sums = [[0.0, 0.0] for _ in found]
+    for batch in subject.held:
+        wanted, given = (ends(one, found, batch) for one in (subject.model, model))
+        for place in wanted.keys() & given.keys():
+            gap, own = squares(wanted[place], given[place])
+            pair = sums[next(at for at, block in enumerate(found) if block.has(place))]
+            pair[0] += float(gap)
+            pair[1] += float(own)
+    return [(gap / own) ** 0.5 if own else 0.0 for gap, own in sums]
+
+
+def squares(wanted: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of the gap between two tensors and of the first, where that is finite; of tensors of
+    other shapes zeros."""
     if x.shape != wanted.shape:
-        return x.new_zeros(()), 0.0
+        return x.new_zeros(()), x.new_zeros(())
     there = torch.isfinite(wanted)
     if not bool(there.all()):
         x, wanted = x[there], wanted[there]
-    return (x - wanted).square().sum(), float(wanted.double().square().sum())
+    return (x - wanted).square().sum(), wanted.square().sum()

@@ -1,120 +1,102 @@
-"""Refine a network of some choices, block by block of what the original gives."""
+"""A network of some choices refined, and kept as far as that helps on held-out inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ...layer import FactorizedConv
 from ..correction import Made
-from ..measurement import Evaluate, Judge
+from ..measurement import Judge, score
 from ..reporting import RefinedBlock, Refinement
 from ..request import CompressionConfig
-from ..running import Batch, Progress
-from ..survey import Subject, pieces
-from .ends import Block, blocks, given, squares
-from .training import Towards, train, trainable
+from ..running import Progress
+from ..survey import Subject
+from .blocks import blocks
+from .ends import gaps, stored
+from .training import Towards, trainable, trained
 
 EPOCHS = 8
-STEPS = 24  # an epoch, where batches let themselves be parted
-RATE = 0.03  # the first step, of each factor's own size
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
+FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 
-@dataclass(frozen=True)
-class Refined:
-    """A network, and what came of refining it; None where it was not asked for."""
+def refine(
+    made: Made, subject: Subject, judge: Judge, config: CompressionConfig, progress: Progress
+) -> tuple[Made, Refinement | None]:
+    """Train the layers of `made` towards what the original gives where blocks of them end.
 
-    made: Made
-    gained: Refinement | None = None
-
-
-def refined(
-    made: Made,
-    subject: Subject,
-    judge: Judge,
-    config: CompressionConfig,
-    progress: Progress,
-    evaluate: Evaluate | None,
-) -> Refined:
-    """Train the layers of `made` towards what the original gives where blocks of them end."""
-    if config.refine is None:
-        return Refined(made)
-    model = made.model
-    changed = [
-        layer.name
-        for layer in subject.layers
-        if isinstance(model.get_submodule(layer.name), FactorizedConv)
-    ]
-    if not changed:
-        return Refined(made)
-    found = blocks(subject.every, changed)
-    parameters = trained(model, subject, found)
-    items = -(-subject.items // STEPS)
-    batches = pieces(subject.fitted, items, subject.model)
-    before = gaps(subject.model, model, found, subject.held)
-    wanted = [given(subject.model, found, batch) for batch in batches]
-    towards = Towards(found, batches, wanted)
+    Each block is a few neighbouring layers. All of them learn together, so that each sees what
+    those before it give and makes up for it: the compressed network's own inputs, the original's
+    outputs (AA-SVD, arXiv 2604.02119). As much of the way is kept as is best on held-out inputs.
+    Batch statistics, training flags and what asks for gradients stay. Without a second answer where
+    nothing was to be refined.
+    """
+    found = blocks(subject.every, _changed(made.model, subject))
+    parameters = trained(made.model, subject, found)
+    if config.refine == "off" or not parameters:
+        return made, None
+    if any(one.dtype not in (torch.float32, torch.float64) for one in parameters):
+        return made, _not_refined("its numbers are too narrow for small steps")
     start = [one.detach().clone() for one in parameters]
-    with trainable(model, parameters):
-        for _ in progress.over(
-            train(model, parameters, towards, EPOCHS, RATE, config.seed), "refinement", EPOCHS
-        ):
-            pass
-    share, error = best(model, parameters, start, judge, made.error)
-    after = gaps(subject.model, model, found, subject.held)
-    rows = tuple(
-        RefinedBlock(layers=b.layers, before=x, after=y) for b, x, y in zip(found, before, after)
-    )
-    return Refined(replace(made, error=error), Refinement(blocks=rows, share=share))
+    found, batches, wanted = stored(subject, found, config.memory)
+    before = gaps(subject, made.model, found)
+    towards = Towards(found, batches, wanted)
+    try:
+        with trainable(made.model, parameters):
+            epochs = towards.epochs(made.model, parameters, EPOCHS, config.seed)
+            for _ in progress.over(epochs, "refinement", EPOCHS):
+                pass
+    except FAULTS as fault:
+        place(parameters, start, start, 0.0)
+        reason = str(fault).partition("\n")[0]
+        return made, _not_refined(f"gradients do not reach its layers ({reason})")
+    better, share = best(made, parameters, start, judge)
+    after = gaps(subject, made.model, found)
+    rows = zip(found, before, after, strict=True)
+    gained = tuple(RefinedBlock(layers=one.layers, before=x, after=y) for one, x, y in rows)
+    return better, Refinement(blocks=gained, share=share)
 
 
-def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[nn.Parameter]:
-    names = {name for block in found for name in block.layers}
-    layers = [layer for layer in subject.layers if layer.name in names]
-    places = [name for one in layers for name in (one.name, one.follower) if name is not None]
-    every = (p for name in places for p in model.get_submodule(name).parameters())
-    return list(dict.fromkeys(every))
+def best(
+    made: Made, parameters: Sequence[nn.Parameter], start: Sequence[Tensor], judge: Judge
+) -> tuple[Made, float]:
+    """Leave a network where it is nearest to the original on held-out inputs, on the way that it
+    went; where a score counts, it must not have fallen."""
+    end = [one.detach().clone() for one in parameters]
+    kept, found = 0.0, made
+    for share in SHARES:
+        place(parameters, start, end, share)
+        error = judge.change(made.model)
+        if error >= found.error:
+            continue
+        now = None if judge.evaluate is None else score(made.model, judge.evaluate)
+        if now is None or made.score is None or now >= made.score:
+            kept, found = share, replace(made, error=error, score=now)
+    place(parameters, start, end, kept)
+    return found, kept
 
 
 @torch.no_grad()
-def best(
-    model: nn.Module,
+def place(
     parameters: Sequence[nn.Parameter],
     start: Sequence[Tensor],
-    judge: Judge,
-    error: float,
-) -> tuple[float, float]:
-    """Go as much of the way as is best on held-out inputs."""
-    end = [one.detach().clone() for one in parameters]
-    kept = 0.0
-
-    def place(share: float) -> None:
-        for one, first, last in zip(parameters, start, end, strict=True):
-            one.copy_(torch.lerp(first, last, share))
-
-    for share in SHARES:
-        place(share)
-        there = judge.change(model)
-        if there < error:
-            kept, error = share, there
-    place(kept)
-    return kept, error
+    end: Sequence[Tensor],
+    share: float,
+) -> None:
+    """Give parameters what they have after a share of the way."""
+    for one, first, last in zip(parameters, start, end, strict=True):
+        one.copy_(first + share * (last - first) if share else first)
 
 
-def gaps(
-    original: nn.Module, model: nn.Module, found: Sequence[Block], batches: Sequence[Batch]
-) -> list[float]:
-    sums = [[0.0, 0.0] for _ in found]
-    for batch in batches:
-        wanted, got = (given(one, found, batch) for one in (original, model))
-        for block, pair in zip(found, sums):
-            for at in wanted.of(block):
-                if at in got.ends:
-                    gap, norm = squares(wanted.ends[at], got.ends[at])
-                    pair[0] += float(gap)
-                    pair[1] += norm
-    return [(a / b) ** 0.5 if b else 0.0 for a, b in sums]
+def _changed(model: nn.Module, subject: Subject) -> list[str]:
+    """The layers that were factorized."""
+    names = [layer.name for layer in subject.layers]
+    return [name for name in names if isinstance(model.get_submodule(name), FactorizedConv)]
+
+
+def _not_refined(reason: str) -> Refinement:
+    return Refinement(blocks=(), share=0.0, reason=reason)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ...algebra import on_one_thread
 
+RATE = 0.02  # of the highest step, of each parameter's own size
 MEAN, SQUARE = 0.9, 0.95  # decays of the gradients' means, and of their squares
 DAMPING = 1e-3  # of the gradients' usual size, below which they are rounding
-WARM_UP = 0.15
+WARM_UP = 0.15  # of all steps
 TURNED = 10  # steps after which the basis is taken anew
 LONGEST = 1024  # of a mode that is turned
 LEAST = 1e-3  # of the size that steps are relative to: an offset of zero moves too
@@ -72,11 +73,11 @@ class Rotated:
         self.sizes = [max(LEAST, float(one.detach().square().mean().sqrt())) for one in parameters]
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """One step, of `rate` at the highest: it falls by half a cosine."""
+    def step(self) -> None:
+        """One step, and the gradients are gone. Steps rise, then fall to zero by half a cosine."""
         self.steps += 1
         part = self.steps / self.total
-        gain = rate * min(1.0, part / WARM_UP) * (1 + math.cos(math.pi * part)) / 2
+        gain = RATE * min(1.0, part / WARM_UP) * (1 + math.cos(math.pi * part)) / 2
         for one, state, size in zip(self.parameters, self.states, self.sizes, strict=True):
             if one.grad is None:
                 continue
@@ -88,4 +89,5 @@ class Rotated:
 
 def _basis(moment: Tensor) -> Tensor:
     wide = moment.double() / moment.diagonal().sum().clamp_min(1e-30)
-    return torch.linalg.eigh(wide + 1e-9 * torch.eye(len(wide)).to(wide)).eigenvectors.to(moment)
+    _, vectors = torch.linalg.eigh(wide + 1e-9 * torch.eye(len(wide)).to(wide))
+    return torch.as_tensor(vectors).to(moment)

@@ -8,68 +8,82 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ...layer import FactorizedConv
 from ..running import Batch, call, evaluating, tensors
-from .ends import Block, Given, squares, watched
+from ..survey import Subject
+from .blocks import Block, Place, watched
+from .ends import Ends, squares
 from .rotated import Rotated
 
 INNER = 3.0  # what the ends of blocks count together, beside the output
+LARGE = 2**22  # numbers of a dense weight, above which it stays
 
 
 class Towards:
-    """How far a network is from what is `wanted` of it on some batches: the loss of one batch.
+    """What is wanted of a network on some batches, and the way there.
 
     Each tensor's change counts relative to the whole of it, over all of the batches.
     """
 
-    def __init__(self, found: Sequence[Block], batches: Sequence[Batch], wanted: Sequence[Given]):
+    def __init__(
+        self, found: Sequence[Block], batches: Sequence[Batch], wanted: Sequence[Ends]
+    ) -> None:
         self.found, self.batches, self.wanted = found, batches, wanted
-        norms: dict[tuple[str | int, int], float] = {}
-        for one in wanted:
-            for at, value in one.ends.items():
-                norms[at] = norms.get(at, 0.0) + squares(value, value)[1]
-        inner = sum(isinstance(at[0], str) for at in norms)
+        sums: dict[Place, float] = {}
+        for given in wanted:
+            for place, one in given.items():
+                sums[place] = sums.get(place, 0.0) + float(squares(one, one)[1])
+        inner = sum(isinstance(place[0], str) for place in sums)
+        shares = (1 / max(1, len(sums) - inner), INNER / max(1, inner))
         self.gains = {
-            at: len(batches) * (INNER / inner if isinstance(at[0], str) else 1 / (len(norms) - inner))
-            / norm
-            for at, norm in norms.items()
-            if norm > 0
-        }  # fmt: skip
+            place: len(batches) * shares[isinstance(place[0], str)] / own
+            for place, own in sums.items()
+            if own
+        }
 
     def loss(self, model: nn.Module, index: int) -> Tensor | None:
         """Of one batch; None where nothing that is wanted depends on what is trained."""
         parts: list[Tensor] = []
 
-        def compare(at: tuple[str | int, int], x: Tensor) -> None:
-            wanted = self.wanted[index].ends.get(at)
-            if wanted is not None and at in self.gains and x.requires_grad:
-                parts.append(self.gains[at] * squares(wanted, x)[0])
+        def compare(place: Place, x: Tensor) -> None:
+            wanted = self.wanted[index].get(place)
+            if wanted is not None and place in self.gains and x.requires_grad:
+                parts.append(self.gains[place] * squares(wanted, x)[0])
 
-        with watched(model, self.found, lambda name, number, x: compare((name, number), x)):
+        with watched(model, self.found, compare):
             for number, output in enumerate(tensors(call(model, self.batches[index]))):
                 compare((number, 0), output)
         return torch.stack(parts).sum() if parts else None
 
+    def epochs(
+        self, model: nn.Module, parameters: Sequence[nn.Parameter], count: int, seed: int
+    ) -> Iterator[int]:
+        """Go through the batches so many times, in another order each; yield after each time."""
+        steps = Rotated(parameters, count * len(self.batches))
+        generator = torch.Generator().manual_seed(seed)
+        for epoch in range(count):
+            with evaluating(model), torch.enable_grad():
+                for index in torch.randperm(len(self.batches), generator=generator).tolist():
+                    loss = self.loss(model, index)
+                    if loss is not None:
+                        loss.backward()
+                        steps.step()
+            yield epoch
 
-def train(
-    model: nn.Module,
-    parameters: Sequence[nn.Parameter],
-    towards: Towards,
-    epochs: int,
-    rate: float,
-    seed: int,
-) -> Iterator[int]:
-    """Go through the batches so many times, each time in another order; yield each epoch."""
-    count = len(towards.batches)
-    steps = Rotated(parameters, epochs * count)
-    generator = torch.Generator().manual_seed(seed)
-    for epoch in range(epochs):
-        with evaluating(model), torch.enable_grad():
-            for index in torch.randperm(count, generator=generator).tolist():
-                loss = towards.loss(model, index)
-                if loss is not None:
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    steps.step(rate)
-        yield epoch
+
+def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[nn.Parameter]:
+    """What may change in blocks: what the correction may, and normalisations of it."""
+    inside = {name for block in found for name in block.layers}
+    parameters: list[nn.Parameter] = []
+    for layer in subject.layers:
+        if layer.name not in inside:
+            continue
+        for name in (layer.name, layer.follower):
+            module = None if name is None else model.get_submodule(name)
+            large = LARGE if not isinstance(module, FactorizedConv) else float("inf")
+            if module is not None:
+                parameters += [p for p in module.parameters() if p.numel() <= large]
+    return list(dict.fromkeys(parameters))
 
 
 @contextmanager

@@ -91,12 +91,17 @@ class RefinedBlock(BaseModel):
 
 
 class Refinement(BaseModel):
-    """What refining a network came to: of each block, and how much of the way was kept."""
+    """What refining a network came to: of each block, and in all.
+
+    `share` is how much of the way that it went was kept, 0 where it did not help on held-out
+    inputs; `reason` says why it was not tried, where it was not.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     blocks: tuple[RefinedBlock, ...]
     share: Number
+    reason: str | None = None
 
 
 class Findings(BaseModel):
@@ -124,6 +129,7 @@ class Findings(BaseModel):
     curve: tuple[Point, ...] = ()
     warnings: tuple[str, ...] = ()
     passes: Number = 0.0
+    refinement: Refinement | None = None  # None where it was not asked for
     slower: Slower | None = None  # None where the network is faster, or need not be
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str

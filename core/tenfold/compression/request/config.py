@@ -14,6 +14,7 @@ from ...plugin import factorizations, implementations
 SINGULAR = {"factorization": "factorizations", "implementation": "implementations"}
 ARGUMENTS = ("example_inputs", "calibration", "inputs", "score", "evaluate", "executor", "table")
 Metric = Literal["parameters", "macs", "latency"]
+Refine = Literal["blocks", "off"]
 Objective = Literal["measured", "energy", "uniform"]
 
 
@@ -41,6 +42,9 @@ class CompressionConfig(BaseModel):
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
         correct: fit the layers to the original's responses, in order, in a deep network some
             neighbours at a time: the compressed ones, and dense ones that come after these.
+        refine: train what the correction may change a little, eight times through the calibration,
+            towards what the original gives after each few layers (`"blocks"`), or do not (`"off"`);
+            kept as far as that brings held-out outputs nearer.
         never_slower: measure what comes out against what went in; layers that are slower than dense
             in their place get another candidate or stay dense, within the budget.
         holdout: the fraction of the calibration that corrections are judged on.
@@ -70,7 +74,7 @@ class CompressionConfig(BaseModel):
     exclude: tuple[Any, ...] = ()
     multiple: int | None = Field(None, ge=1)
     correct: bool = True
-    refine: Literal["blocks"] | None = "blocks"
+    refine: Refine = "blocks"
     never_slower: bool = True
     holdout: float = Field(0.25, gt=0, lt=1)
     probes: int = Field(4, ge=1)

@@ -5,7 +5,7 @@ Imports `running`. Used by every later stage.
 
 from .behaviour import observe
 from .calibration import divide, filled, pieces, thinned
-from .layers import Layer, survey
+from .layers import Layer, listed, survey
 from .parting import neighbours
 from .selection import chosen, select, staying
 from .subject import Subject, surveyed
@@ -18,6 +18,7 @@ __all__ = [
     "divide",
     "doubts",
     "filled",
+    "listed",
     "neighbours",
     "observe",
     "pieces",
