@@ -29,13 +29,7 @@ def test_tensorized_matrix(factorization):
     assert matrix.tensor_shape == (4, 3, 2, 5, 3, 2)
     whole = matrix.to_matrix()
     assert matrix.shape == whole.shape == (24, 30)
-    for index in (
-        (slice(None),) * 2,
-        (slice(None), 2),
-        (2, 3),
-        (1, slice(None)),
-        (slice(3, 9, 2),),
-    ):
+    for index in (np.s_[:, :], np.s_[:, 2], np.s_[2, 3], np.s_[1, :], np.s_[3:9:2]):
         found = matrix[index]
         testing.assert_close(whole[index], found if torch.is_tensor(found) else found.to_tensor())
     near = names[factorization].from_matrix(whole.detach(), *shape, rank=99)
