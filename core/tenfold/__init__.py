@@ -22,16 +22,18 @@ from .compression import (
 )
 from .compression import measure_layers as survey
 from .layer import Decomposition, FactorizedConv, FactorizedKernel, Moment, decompose
-from .model import measure_moments, to_plain, tune
+from .model import measure_moments, to_onnx, to_plain, tune
 from .network import Energy, Error, Multiple
 from .plugin import (
     Factorization,
     Fixed,
     Implementation,
     PluginError,
+    Runtime,
     factorizations,
     hookimpl,
     implementations,
+    runtimes,
 )
 from .solve import relative_error
 from .tensor import FactorizedTensor
@@ -66,6 +68,7 @@ __all__ = [
     "Multiple",
     "PluginError",
     "RankSchedule",
+    "Runtime",
     "Sensitivity",
     "compress",
     "decompose",
@@ -80,9 +83,11 @@ __all__ = [
     "measure_moments",
     "parameter_groups",
     "relative_error",
+    "runtimes",
     "save",
     "set_rank",
     "survey",
+    "to_onnx",
     "to_plain",
     "tune",
 ]
