@@ -21,7 +21,17 @@ from .compression import (
     save,
 )
 from .compression import measure_layers as survey
-from .layer import Decomposition, FactorizedConv, FactorizedKernel, Moment, decompose
+from .layer import (
+    Decomposition,
+    FactorizedConv,
+    FactorizedEmbedding,
+    FactorizedKernel,
+    FactorizedLinear,
+    Moment,
+    TensorContraction,
+    TensorRegression,
+    decompose,
+)
 from .model import measure_moments, to_onnx, to_plain, tune
 from .network import Energy, Error, Multiple
 from .plugin import (
@@ -60,7 +70,9 @@ __all__ = [
     "Error",
     "Factorization",
     "FactorizedConv",
+    "FactorizedEmbedding",
     "FactorizedKernel",
+    "FactorizedLinear",
     "FactorizedTensor",
     "Fixed",
     "Implementation",
@@ -70,6 +82,8 @@ __all__ = [
     "RankSchedule",
     "Runtime",
     "Sensitivity",
+    "TensorContraction",
+    "TensorRegression",
     "compress",
     "decompose",
     "decoupled_decay",

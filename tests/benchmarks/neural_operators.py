@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import quantiles
+from statistics import geometric_mean, quantiles
 from typing import Annotated, Any
 
 import torch
@@ -126,7 +126,7 @@ def times(
     table = Table(title=f"SpectralConv, batch 4, {threads} threads, torch {torch.__version__}")
     for title in ("axes", "format", "run", "separable", "peer, ms", "×", "with backward, ms", "×"):
         table.add_column(title)
-    note = Console(stderr=True)
+    note, ratios = Console(stderr=True), []
     for axes in CASES:
         for name in ("Dense", "CP", "Tucker", "TT"):
             for run in ("factorized", "reconstructed"):
@@ -136,8 +136,11 @@ def times(
                     cells = [str(axes), name, run, "yes" if separable else ""]
                     for pair in pairs:
                         cells += [f"{pair['peer']:.2f}", f"{pair['peer'] / pair['ours']:.2f}"]
+                    ratios.append([pair["peer"] / pair["ours"] for pair in pairs])
                     table.add_row(*cells)
                     note.log(*cells)
+    means = [geometric_mean(column) for column in zip(*ratios, strict=True)]
+    table.add_row("all", "", "", "", "", f"{means[0]:.2f}", "", f"{means[1]:.2f}")
     Console().print(table)
 
 

@@ -17,6 +17,7 @@ ROOMS = (  # each may import those before it
     "tensor",
     "tuning",
     "layer",
+    "bonds",
     "model",
     "compression.running",
     "compression.request",

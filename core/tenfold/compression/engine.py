@@ -228,6 +228,7 @@ class _Recipe:
             made.choices,
             self.config,
             outside=self.subject.outside,
+            uncounted=self.subject.uncounted,
             parameters=Change(before=before, after=after),
             milliseconds=Change(before=speed.before, after=speed.after),
             error=made.error,

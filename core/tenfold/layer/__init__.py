@@ -6,8 +6,12 @@ Imports the rooms of kernels, solvers, plans and tuning. Used by all that works 
 from .achieved import Decomposition, decompose
 from .config import ConvConfig
 from .conv import FactorizedConv
+from .embedding import FactorizedEmbedding
+from .forward import Forward
+from .heads import TensorContraction, TensorRegression
 from .holding import exchange
 from .kernel import FactorizedKernel
+from .linear import FactorizedLinear
 from .moment import Moment, products, unfold
 from .plain import plain_form
 from .rerunning import rerun
@@ -21,9 +25,14 @@ __all__ = [
     "ConvConfig",
     "Decomposition",
     "FactorizedConv",
+    "FactorizedEmbedding",
     "FactorizedKernel",
+    "FactorizedLinear",
+    "Forward",
     "Moment",
     "Reshaping",
+    "TensorContraction",
+    "TensorRegression",
     "check_init",
     "copy_state",
     "decompose",

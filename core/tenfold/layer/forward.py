@@ -150,7 +150,7 @@ class Forward(ConvAttributes, nn.Module):
     def _given(self) -> tuple[Tensor | None, ...]:
         """As `(*self.weight.factors, self.bias)`, in a third of the time."""
         factors: Any = self._modules["weight"]._modules["factors"]  # type: ignore[union-attr]
-        held = factors if factors._buffers else factors._parameters.values()
+        held = self.weight.current() if factors._buffers else factors._parameters.values()
         return (*held, self._parameters.get("bias"))
 
     def _factors(self) -> tuple[Tensor, ...]:
@@ -160,7 +160,7 @@ class Forward(ConvAttributes, nn.Module):
             held = given._parameters
             if tuple(held) == NAMES[: len(given)]:
                 return tuple(held.values())
-        return tuple(self.weight.factors)
+        return self.weight.current()
 
     def _kept(self, x: Tensor, factors: tuple[Tensor, ...]) -> Kept | None:
         """What is kept of the plan; None where it must be run as it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..plugin import Convolution
 from ..run import EvalCache, make_plan, ways
+from .config import ConvConfig
 from .forward import Forward
 from .kernel import FactorizedKernel
 
@@ -20,10 +21,13 @@ def hold(layer: Forward, kernel: FactorizedKernel, plan: Convolution) -> None:
     layer.eval_cache = EvalCache()
 
 
-def exchange(layer: Forward, kernel: FactorizedKernel) -> None:
-    """Put another kernel of the same shape into a layer; a plan that was fixed is forgotten.
+def exchange(layer: Forward, kernel: FactorizedKernel, config: ConvConfig | None = None) -> None:
+    """Put another kernel into a layer, with the arguments `config` where they change; a plan that
+    was fixed is forgotten.
 
     Raises, before anything is changed, as the layer's implementation does for that kernel.
     """
-    plan = make_plan(kernel.choice, kernel.network, layer.runner, layer.config.geometry)
+    config = config or layer.config
+    plan = make_plan(kernel.choice, kernel.network, layer.runner, config.geometry)
+    layer.config, layer.sides = config, config.sides
     hold(layer, kernel, plan)

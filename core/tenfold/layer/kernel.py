@@ -210,9 +210,16 @@ class FactorizedKernel(nn.Module):
         """The number of parameters, of all factors but constants."""
         return self.network.numel
 
+    def current(self) -> tuple[Tensor, ...]:
+        """The factors as the next call uses them: hooks that make them, as pruning's, run first."""
+        if not torch.compiler.is_compiling():
+            for hook in self.factors._forward_pre_hooks.values():  # nobody calls a list
+                hook(self.factors, ())
+        return tuple(self.factors)
+
     def to_tensor(self) -> Tensor:
         """Contract the factors to the kernel `(out, in/groups, *k)`."""
-        return self.network.to_tensor(tuple(self.factors))
+        return self.network.to_tensor(self.current())
 
     def round(self, rank: Any) -> FactorizedKernel:
         """A smaller kernel of the same format near this one, without making the dense kernel.
@@ -265,7 +272,9 @@ class FactorizedKernel(nn.Module):
             energy = variance * prod(self.shape) * (2 if self.dtype.is_complex else 1)
             values = drawn(self.network, tuple(self.factors), energy, generator)
         for index in self.network.free:
-            self.factors[index].copy_(values[index])
+            held: Any = getattr(self.factors, "parametrizations", {})
+            mine = held[str(index)].original if str(index) in held else self.factors[index]
+            mine.copy_(values[index])
 
     def __repr__(self) -> str:
         shape, rank = tuple(self.shape), self.rank

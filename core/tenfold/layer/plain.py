@@ -144,7 +144,7 @@ def _added(chains: Sequence[nn.Module]) -> nn.Module:
     return torch.fx.GraphModule({str(i): one for i, one in enumerate(chains)}, graph, "Sum")
 
 
-def spell(layer: Parts) -> str:
+def spell(layer: Parts, kind: str = "FactorizedConv") -> str:
     """The call that makes a layer of these shapes, with the realised rank."""
     config, kernel = layer.config, layer.weight
     ones, zeros = (1,) * config.order, (0,) * config.order
@@ -158,7 +158,10 @@ def spell(layer: Parts) -> str:
         "transposed": False,
         "output_padding": zeros,
     }
-    words = [f"{config.in_channels}, {config.out_channels}, {config.kernel_size}"]
+    sizes = [config.in_channels, config.out_channels]
+    words = [
+        str(one) for one in (sizes if kind == "FactorizedLinear" else [*sizes, config.kernel_size])
+    ]
     words += [
         f"{name}={getattr(config, name)!r}"
         for name, default in defaults.items()
@@ -169,7 +172,7 @@ def spell(layer: Parts) -> str:
         words.append(f"implementation={layer.way.spelled}")
     if kernel.dtype != torch.get_default_dtype():
         words.append(f"dtype={kernel.dtype}")
-    return f"FactorizedConv({', '.join(words)})"
+    return f"{kind}({', '.join(words)})"
 
 
 def _module(weight: Tensor, groups: int, geometry: Geometry, layer: Parts) -> nn.Module:

@@ -117,7 +117,7 @@ class Reading:
 
 def take(term: Term, entries: Sequence[Entry]) -> Term:
     """Index a term by an entry for each of its axes; ints first, as PyTorch does."""
-    if all(isinstance(one, slice) and _is_whole(one, n) for one, n in zip(entries, term.shape)):  # noqa: B905
+    if _is_all(entries, term.shape):
         return term
     sizes, reading = term.sizes, Reading(term)
     together: dict[str, Tensor] = {}
@@ -140,6 +140,14 @@ def take(term: Term, entries: Sequence[Entry]) -> Term:
     if several:
         _gather(reading, together, shared[0].dim(), places)
     return _done(reading)
+
+
+def _is_all(entries: Sequence[Entry], shape: Sequence[int]) -> bool:
+    """Whether they leave the tensor as it is."""
+    slices = [one for one in entries if isinstance(one, slice)]
+    if len(slices) < len(entries) or len(slices) < len(shape):
+        return False
+    return all(_is_whole(one, size) for one, size in zip(slices, shape, strict=True))
 
 
 def _is_whole(entry: slice, size: int) -> bool:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from ..arguments import check_tensor
-from ..network import IN, OUT, KernelNetwork, Modes, is_budget, spatial_modes, spend
+from ..network import IN, OUT, KernelNetwork, KernelSum, Modes, is_budget, spatial_modes, spend
 from ..plugin import Choice, Factorization, ask, factorizations
 from ..solve import check_finite, fit, structure, with_options
 
-Made = tuple[Choice[Factorization], KernelNetwork, tuple[Modes, ...]]
+Made = tuple[Choice[Factorization], KernelNetwork, Modes]  # the mode that each axis is
 
 
 class Dense(Factorization):
@@ -38,13 +38,13 @@ def chosen(factorization: Any) -> Choice[Factorization]:
 
 
 def structured(shape: Sequence[int], rank: Any, factorization: Any, fixed: Any) -> Made:
-    """The format, its network and the modes of each axis, for a tensor of `shape`."""
+    """The format, its network and the name of each axis there, for a tensor of `shape`."""
     sizes, choice = checked_shape(shape), chosen(factorization)
     names = named(choice.plugin, len(sizes))
     kernel = kernel_shape(names, sizes)
     asked = with_fixed(choice.plugin, kernel, rank, checked_fixed(fixed, len(sizes)), names)
     network = structure(choice.plugin, kernel, asked, 1, None)
-    return choice, network, axes_of(network, names, len(sizes))
+    return choice, network, names[: len(sizes)]
 
 
 def decomposed(
@@ -68,7 +68,7 @@ def decomposed(
         if isinstance(plugin, Dense)
         else fit(plugin, kernel, asked, 1, generator)
     )
-    return (choice, network, axes_of(network, names, len(sizes))), factors
+    return (choice, network, names[: len(sizes)]), factors
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -98,8 +98,8 @@ def named(plugin: Factorization, count: int) -> Modes:
     order = max(count - 2, 0)
     opens = (OUT, IN, *spatial_modes(order))
     factors = ask(plugin.factors, order, 1)
-    found = dict.fromkeys(mode.partition(".")[0] for modes in factors for mode in modes)
-    return tuple(name for name in found if name in opens)
+    parts = (part for modes in factors for mode in modes for part in mode.split("."))
+    return tuple(part for part in dict.fromkeys(parts) if part in opens)
 
 
 def kernel_shape(names: Modes, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -116,10 +116,11 @@ def as_kernel(tensor: Tensor, names: Modes) -> Tensor:
     ).contiguous()
 
 
-def axes_of(network: KernelNetwork, names: Modes, count: int) -> tuple[Modes, ...]:
-    """The modes of each axis: several where the format splits it."""
-    parts = {OUT: network.outs, IN: network.ins}
-    return tuple(parts.get(name, (name,)) for name in names[:count])
+def axes_of(network: KernelNetwork, names: Modes) -> tuple[Modes, ...]:
+    """The modes of the axes of these names: several where the network splits one."""
+    order = spatial_modes(network.order)
+    parts = dict(zip((OUT, IN, *order), (network.outs, network.ins, *network.axes), strict=True))
+    return tuple(parts[name] for name in names)
 
 
 def keep_whole(plugin: Factorization, shape: tuple[int, ...], rank: Any, fixed: Any) -> Any:
@@ -144,6 +145,8 @@ def with_fixed(
     one truncate no axis by itself.
     """
     network = plugin.network(shape, 1)
+    if isinstance(network, KernelSum):
+        return rank
     sizes = {mode: network.sizes[mode] for mode in network.open_modes}
     held = [mode for modes in network.factors for mode in modes]
     whole = {

@@ -14,7 +14,7 @@ from ..network import KernelNetwork, Modes, parts_of, terms_of
 from ..plugin import Choice, Factorization
 from ..solve import drawn
 from .forms import dense_of, nothing
-from .making import Made, decomposed, structured
+from .making import Made, axes_of, decomposed, structured
 from .term import Term
 from .values import TensorValue
 
@@ -132,8 +132,9 @@ class TensorParameters(FactorizedTensor, nn.Module):
         nn.Module.__init__(self)
         self.choice: Choice[Factorization]
         self.network: KernelNetwork
-        self.axes: tuple[Modes, ...]
-        self.choice, self.network, self.axes = made
+        self.names: Modes
+        self.choice, self.network, self.names = made
+        self.axes = [axes_of(term, self.names) for term in terms_of(self.network)]
         self.name = self.choice.name
         self.places = tuple(str(index) for index in range(len(factors)))
         self.tensors = nn.ParameterList(
@@ -150,14 +151,13 @@ class TensorParameters(FactorizedTensor, nn.Module):
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        networks = terms_of(self.network)
         held = self._modules["tensors"]  # read as lists do, in a fraction of their time
         assert held is not None
         every = {**held._parameters, **held._buffers}
         tensors = [every[name] for name in self.places]
         parts = parts_of(self.network, tensors)  # type: ignore[arg-type]
-        pairs = zip(networks, parts, strict=True)
-        return tuple(Term(one.factors, tuple(part), self.axes) for one, part in pairs)
+        given = zip(terms_of(self.network), parts, self.axes, strict=True)
+        return tuple(Term(one.factors, tuple(part), axes) for one, part, axes in given)
 
     @torch.no_grad()
     def normal_(

@@ -121,7 +121,7 @@ def asked(name: Any, rank: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _held(tensor: ours.TensorParameters) -> TensorParameters:
-    return TensorParameters((tensor.choice, tensor.network, tensor.axes), list(tensor.tensors))
+    return TensorParameters((tensor.choice, tensor.network, tensor.names), list(tensor.tensors))
 
 
 class FactorizedTensor(metaclass=Named):

@@ -16,7 +16,7 @@ from ..layer import FactorizedConv, read_kernel, swap_channels
 from ..model import substitute
 from ..plugin import Factorization, Implementation, factorizations, implementations
 from .factorizing import check_source, low_rank, named, wanted
-from .moments import carry, check_optimizer
+from .moments import carry, check_optimizer, in_order
 from .ranks import projected, tangent_of
 from .stable import full_ranks, stable_ranks
 from .structure import fixed_rank
@@ -169,6 +169,7 @@ class Cuttlefish:
         for layer in self.layers:
             if layer.name in made:
                 self._replace(layer, made[layer.name])
+        in_order(self.optimizer, self.model)
         self.switched = {
             layer.name: made[layer.name].rank if layer.name in made else None
             for layer in self.layers

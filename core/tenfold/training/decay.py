@@ -21,7 +21,8 @@ def frobenius_decay(model: nn.Module, weight_decay: float) -> Tensor:
     gradient decays the kernel as `weight_decay` of SGD decays a dense one, where decay of the
     factors would shrink their product faster the more factors there are (Khodak et al. 2021, arXiv
     2105.01029). Give the optimizer `parameter_groups(model, …)`, so that nothing is decayed twice.
-    Zero where the model has no factorized layer. Computed in the factors' dtype under autocast too.
+    Zero where the model has no factorized layer. Computed in the factors' dtype under autocast too;
+    to be called outside of what `torch.compile` compiles, which does not trace the planning.
 
     Raises `ValueError` or `TypeError` for a `weight_decay` that is no number of at least 0, or no
     model.

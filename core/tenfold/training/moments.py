@@ -57,6 +57,17 @@ def carry(
             optimizer.state[parameter] = state
 
 
+def in_order(optimizer: Optimizer | None, model: nn.Module) -> None:
+    """Give each group the parameters in the model's order, as an optimizer made anew has them.
+
+    A state is loaded by that order. Groups that hold others stay.
+    """
+    places = {id(parameter): place for place, parameter in enumerate(model.parameters())}
+    for group in [] if optimizer is None else optimizer.param_groups:
+        if all(id(parameter) in places for parameter in group["params"]):
+            group["params"].sort(key=lambda parameter: places[id(parameter)])
+
+
 def _carried(states: States, new: Sequence[nn.Parameter], carried: Carried) -> States:
     made: States = [{} for _ in new]
     if not states or not all(states):

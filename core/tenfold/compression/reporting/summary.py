@@ -23,6 +23,7 @@ def summarise(
     config: CompressionConfig,
     *,
     outside: int,
+    uncounted: Sequence[str],
     parameters: Change,
     milliseconds: Change,
     error: float,
@@ -37,8 +38,8 @@ def summarise(
 ) -> Report:
     """Gather what every layer became, and the totals of one run on `inputs`, their shapes."""
     rows = [_row(layer, plan, choices) for layer in layers]
-    if outside:
-        rows.append(_outside(outside))
+    if outside or uncounted:
+        rows.append(_outside(outside, uncounted))
     return Report(
         metric=config.metric,
         objective=config.objective,
@@ -64,7 +65,7 @@ def summarise(
     )
 
 
-def _outside(macs: int) -> LayerReport:
+def _outside(macs: int, uncounted: Sequence[str]) -> LayerReport:
     return LayerReport(
         name="(outside of layers)",
         kind="operators",
@@ -79,7 +80,8 @@ def _outside(macs: int) -> LayerReport:
         kernel_error=0.0,
         output_error=0.0,
         error=0.0,
-        reason="functional calls, attention, recurrences, products: what is no layer stays",
+        reason="functional calls, attention, recurrences, products: what is no layer stays"
+        + (f"; not counted: {', '.join(uncounted)}" if uncounted else ""),
     )
 
 

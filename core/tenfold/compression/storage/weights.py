@@ -76,7 +76,7 @@ def _state(model: nn.Module) -> dict[str, Any]:
 
 
 def _used(layer: FactorizedConv) -> dict[str, Tensor]:
-    used = {f"weight.factors.{index}": one for index, one in enumerate(layer.weight.factors)}
+    used = {f"weight.factors.{index}": one for index, one in enumerate(layer.weight.current())}
     return used if layer.bias is None else {**used, "bias": layer.bias}
 
 
