@@ -10,6 +10,8 @@ from .conv import FactorizedConv
 from .embedding import FactorizedEmbedding
 from .forward import Forward
 from .heads import TensorContraction, TensorRegression
+from .joining import Joined
+from .joint import JointConv
 from .kernel import FactorizedKernel
 from .linear import FactorizedLinear
 from .moment import Moment, products, unfold
@@ -27,6 +29,8 @@ __all__ = [
     "FactorizedKernel",
     "FactorizedLinear",
     "Forward",
+    "Joined",
+    "JointConv",
     "Moment",
     "Reshaping",
     "TensorContraction",

@@ -17,10 +17,11 @@ from ..network import KernelSum
 from ..plugin import Factorization, Implementation, Plan
 from ..run import EvalCache
 from ..tuning import Decision
-from . import assembly, plain
+from . import assembly, joining, plain
 from .assembly import Assembly
 from .config import ConvConfig
 from .inputs import check_input
+from .joining import Joined
 from .kernel import FactorizedKernel
 from .moment import Moment
 from .reshaping import Reshaping
@@ -28,7 +29,7 @@ from .source import copy_state
 from .tuned import adopt, parse_decision, tune
 
 
-class FactorizedConv(Reshaping):
+class FactorizedConv(Joined, Reshaping):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as
@@ -44,6 +45,8 @@ class FactorizedConv(Reshaping):
         factorization: the format: an installed name (case does not matter), a class or an instance.
         implementation: the way of running it, likewise.
         transposed, output_padding: as `nn.ConvTransposeNd`.
+        n_layers: a number, or several, makes a `JointConv` of as many convolutions; a list of
+            strides, paddings, dilations, biases or padding modes has one for each.
         generator: draws the numbers; `torch.manual_seed` decides them without it.
 
     Raises `ValueError` or `TypeError`, naming the argument and the remedy, for a bad one, and
@@ -77,6 +80,7 @@ class FactorizedConv(Reshaping):
         implementation: str | Implementation | type[Implementation] = "factorized",
         transposed: bool = False,
         output_padding: int | Sequence[int] = 0,
+        n_layers: None = None,  # a number makes a JointConv, by `Joined`
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
@@ -139,7 +143,7 @@ class FactorizedConv(Reshaping):
         >>> FactorizedConv.from_conv(conv, rank=4, factorization="cp")
         FactorizedConv(16, 32, (3, 3), stride=(2, 1), rank=4, factorization='cp')
         """
-        layer = cls.__new__(cls)
+        layer: FactorizedConv = cls.__new__(cls)
         layer._take(
             assembly.converted(
                 conv,
@@ -168,30 +172,32 @@ class FactorizedConv(Reshaping):
         padding_mode: str = "zeros",
         transposed: bool = False,
         output_padding: int | Sequence[int] = 0,
+        n_layers: int | Sequence[int] | None = None,
     ) -> FactorizedConv:
         """Build a layer around `kernel`, which becomes its `weight` and is not copied.
 
-        `bias` is `(out,)` and is copied; the other arguments are those of `FactorizedConv`. Raises
-        `ValueError` or `TypeError` for a bad one.
+        `bias` is `(out,)` and is copied; with `n_layers` a `JointConv` is made, and it may be a
+        list. The others are those of `FactorizedConv`. Raises `ValueError` or `TypeError` for a bad
+        one.
 
         >>> kernel = FactorizedKernel.new((32, 16, 3, 3), rank=8)
         >>> FactorizedConv.from_factorization(kernel, padding=1).weight is kernel
         True
         """
-        layer = cls.__new__(cls)
-        layer._take(
-            assembly.around(
-                kernel,
-                implementation=implementation,
-                bias=bias,
-                stride=stride,
-                padding=padding,
-                dilation=dilation,
-                padding_mode=padding_mode,
-                transposed=transposed,
-                output_padding=output_padding,
-            )
-        )
+        geometry: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "padding_mode": padding_mode,
+            "transposed": transposed,
+            "output_padding": output_padding,
+        }
+        if n_layers is not None:
+            made = joining.around(kernel, n_layers, implementation, bias, **geometry)
+            return made  # type: ignore[return-value]
+        layer: FactorizedConv = cls.__new__(cls)
+        around = assembly.around(kernel, implementation=implementation, bias=bias, **geometry)
+        layer._take(around)
         return layer
 
     def _take(self, parts: Assembly) -> None:
