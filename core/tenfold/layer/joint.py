@@ -16,6 +16,7 @@ from ..run import LAID_OUT, in_format, is_channels_last
 from .config import ConvConfig
 from .kernel import FactorizedKernel
 from .member import Member
+from .transduction import check_axis, freeze_others, stretched, transducted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -134,6 +135,30 @@ class JointConv(nn.Module):
             member.eval_cache.clear()
         applied: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return applied
+
+    def transduct(
+        self,
+        kernel_size: int,
+        mode: int = 0,
+        padding: int | None = None,
+        stride: int = 1,
+        dilation: int = 1,
+        fine_tune_transduction_only: bool = False,
+    ) -> Self:
+        """Give all convolutions one more axis, as a `FactorizedConv`'s `transduct`; raises as it.
+
+        >>> layer = FactorizedConv(4, 8, 3, padding=1, order=2, rank=4, n_layers=2)
+        >>> layer.transduct(3)(torch.randn(1, 4, 5, 10, 10), 1).shape
+        torch.Size([1, 8, 5, 10, 10])
+        """
+        size, axis = check_axis(kernel_size, mode, self._members[0].order)
+        asked = (size, axis, padding, stride, dilation)
+        configs = [stretched(member.config, *asked) for member in self]
+        axis += len(self.n_layers)
+        self._rebuild(transducted(self.weight, size, axis), configs)
+        if fine_tune_transduction_only:
+            freeze_others(self, self.weight, f"k{axis}")
+        return self
 
     def _spread(self, flat: int) -> tuple[int, ...]:
         total = len(self)
