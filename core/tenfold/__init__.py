@@ -45,6 +45,16 @@ from .plugin import (
     implementations,
 )
 from .solve import relative_error
+from .tensor import FactorizedTensor
+from .training import (
+    Cuttlefish,
+    RankSchedule,
+    decoupled_decay,
+    factorize,
+    frobenius_decay,
+    parameter_groups,
+    set_rank,
+)
 from .tuning import Decision
 
 __version__ = version("tenfold")
@@ -52,6 +62,7 @@ __version__ = version("tenfold")
 __all__ = [
     "Compression",
     "CompressionConfig",
+    "Cuttlefish",
     "Decision",
     "Decomposition",
     "Energy",
@@ -61,25 +72,32 @@ __all__ = [
     "FactorizedEmbedding",
     "FactorizedKernel",
     "FactorizedLinear",
+    "FactorizedTensor",
     "Fixed",
     "Implementation",
     "JointConv",
     "Moment",
     "Multiple",
     "PluginError",
+    "RankSchedule",
     "Sensitivity",
     "TensorContraction",
     "TensorRegression",
     "compress",
     "decompose",
+    "decoupled_decay",
     "distill",
     "factorizations",
+    "factorize",
+    "frobenius_decay",
     "hookimpl",
     "implementations",
     "load",
     "measure_moments",
+    "parameter_groups",
     "relative_error",
     "save",
+    "set_rank",
     "survey",
     "to_plain",
     "tune",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold.algebra import Descent, count_sweep
+from tenfold.algebra import Descent, count_sweep, leading_basis
 from tenfold.network import KernelNetwork
 
 from . import cp_als, cp_starts
@@ -25,9 +25,10 @@ class CP(TensorLySolved):
 
     Hitchcock 1927; for convolutions Lebedev et al. 2015, arXiv 1412.6553. By accelerated
     alternating least squares from the largest terms of an exact CP, with some noise on their
-    spatial factors. A small kernel has `starts` of differing noise, side by side: each gets a tenth
-    of the `sweeps`, the best goes on. `corrections` more sweeps shrink the terms at no more error
-    (Phan et al. 2020, arXiv 2008.05441), which makes fine-tuning more stable still.
+    spatial factors; of a matrix, as in a linear layer, by its SVD. A small kernel has `starts` of
+    differing noise, side by side: each gets a tenth of the `sweeps`, the best goes on.
+    `corrections` more sweeps shrink the terms at no more error (Phan et al. 2020, arXiv
+    2008.05441), which makes fine-tuning more stable still.
     `solver="tensorly"` runs TensorLy's `parafac` instead, and `"tensorly:non_negative_parafac"`
     that function of its, with `solver_options`.
     """
@@ -49,6 +50,8 @@ class CP(TensorLySolved):
             return self._by_tensorly(kernel, rank, generator)
         if rank >= prod(kernel.shape[1:]) // max(kernel.shape[1:]):
             return cp_starts.exact(kernel)
+        if kernel[0].numel() == prod(kernel.shape[1:3]):
+            return matrix_svd(kernel, rank)
         problem = cp_als.Problem(kernel, cp_als.work_dtype(kernel, rank))
         found = self._fitted(problem, self._starts(kernel, rank, generator))
         close = bool((found.errors < cp_als.ROUNDING).all())
@@ -90,3 +93,11 @@ class CP(TensorLySolved):
         if weights[0] is not None:
             stacked[0] = stacked[0] * torch.stack(weights)[:, None]
         return stacked
+
+
+def matrix_svd(kernel: Tensor, rank: int) -> list[Tensor]:
+    """The best factors of a kernel `(groups, out, in, 1…)` without taps."""
+    matrix = kernel.flatten(2)
+    basis = leading_basis(matrix, rank)
+    taps = [kernel.new_ones(len(kernel), 1, rank) for _ in kernel.shape[3:]]
+    return [basis, matrix.mT @ basis, *taps]

@@ -442,7 +442,6 @@ BAD = [
     ({"budget": 0.5, "max_error": 0.1}, "give one of them"),
     ({"budget": 1.5}, "budget=1.5"),
     ({"budget": 0.5, "factorizations": "tukcer"}, "did you mean 'tucker'"),
-    ({"budget": 0.5, "rank": 4}, "rank=4: is no option"),
     ({"budget": 0.5, "metric": "speed"}, "metric='speed'"),
     ({"budget": 0.5, "include": "layer*"}, "include='layer\\*' matches no layer"),
     ({"budget": 0.001}, "cannot be reached: the smallest is"),
@@ -464,6 +463,8 @@ def test_a_configuration_s_fields_may_be_given_beside_it():
     x = torch.randn(2, 8, 8, 8)
     report = compress(model, config, example_inputs=x, budget=0.5).report
     assert report.macs.after <= 0.5 * report.macs.before
+    with pytest.raises(TypeError, match="rank= is no option: the options are budget"):
+        compress(model, example_inputs=x, budget=0.5, rank=4)
     with pytest.raises(TypeError, match="config=dict must be a CompressionConfig"):
         compress(model, {"budget": 0.5}, example_inputs=x)
 

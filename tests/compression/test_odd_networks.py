@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
-from tenfold import FactorizedConv, compress
+from tenfold import FactorizedConv, compress, load, save
 from tenfold.compression import engine, groundwork
 from tenfold.compression.candidates import Speed
 from tenfold.compression.correction.normalisation import recalibrate
@@ -20,7 +21,7 @@ from tenfold.compression.correction.response import answers, responses
 from tenfold.compression.measurement import measuring
 from tenfold.compression.measurement.task import Judge
 from tenfold.compression.moments.importance import importances
-from tenfold.compression.moments.norm import Norm, Seen, shrunk
+from tenfold.compression.moments.norm import Norm, Seen, shrinkage
 from tenfold.compression.running.inference import Difference, undisturbed
 from tenfold.compression.survey.calibration import divide
 from tenfold.compression.survey.layers import survey
@@ -328,12 +329,12 @@ def test_a_layer_that_no_batch_reaches_is_compressed_without_moments():
 def test_few_inputs_do_not_make_a_wide_layer_look_free():
     generator = torch.Generator().manual_seed(0)
     moment = torch.randn(1, 64, 8, generator=generator, dtype=torch.float64)
-    few = shrunk(moment @ moment.mT, 8)
+    few = Norm.of(Seen(moment @ moment.mT, count=8), None, torch.randn(1, 16, 64)).seen.whole
     assert float(torch.linalg.eigvalsh(few[0])[0]) > 0.5 * float(few[0].trace()) / 64
     many = torch.randn(1, 64, 9000, generator=generator, dtype=torch.float64)
     many[:, 1:] *= 0.01
     whole = many @ many.mT
-    torch.testing.assert_close(shrunk(whole, 9000), whole, rtol=1e-3, atol=1.0)
+    assert float(shrinkage(whole, 9000)) < 1e-3
     gap = torch.randn(1, 16, 64, generator=generator, dtype=torch.float64)
     norm = Norm.of(Seen(moment @ moment.mT, count=8), None, gap)
     assert norm.squared(gap)[0] > 0
@@ -410,6 +411,27 @@ def test_a_scripted_network_is_refused():
         scripted = torch.jit.script(plain())
     with pytest.raises(TypeError, match="scripted: give the one that it was made from"):
         compressed(scripted)
+
+
+def test_a_network_that_is_spread_over_processes_is_refused_and_its_inner_one_is_saved(tmp_path):
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    try:
+        wrapped = DistributedDataParallel(plain())
+        with pytest.raises(TypeError, match=r"spread over processes.*give model\.module"):
+            compressed(wrapped)
+        with pytest.raises(TypeError, match=r"spread over processes.*give model\.module"):
+            compressed(nn.Sequential(wrapped))
+        made = compressed(wrapped.module)
+        student = DistributedDataParallel(made.model)
+        student(X).sum().backward()
+        assert all(one.grad is not None for one in made.model.parameters())
+        save(student, tmp_path / "saved")
+    finally:
+        distributed.destroy_process_group()
+    again = load(tmp_path / "saved", plain())
+    assert torch.equal(again(X), made.model.eval()(X))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

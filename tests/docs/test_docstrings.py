@@ -151,6 +151,7 @@ OURS = {
         "count_sweep",
         "is_budget",
         "load",
+        "parameter_groups",
         "relative_error",
         "roles",
         "save",

@@ -14,6 +14,7 @@ ROOMS = (  # each may import those before it
     "plugin",
     "run",
     "solve",
+    "tensor",
     "tuning",
     "layer",
     "bonds",
@@ -27,12 +28,15 @@ ROOMS = (  # each may import those before it
     "compression.choice",
     "compression.reporting",
     "compression.correction",
+    "compression.refinement",
     "compression.storage",
     "compression.distillation",
     "compression",
+    "training",
     "bench",
     "demo",
     "",  # tenfold itself
+    "tltorch",
     "testing",
     "commands",
 )

@@ -193,6 +193,17 @@ def test_one_is_made_around_a_kernel(factorization):
     assert joint(x, 1).shape[2:] == (6, 6)
 
 
+@pytest.mark.parametrize("init", ["variance", "spectral"])
+def test_each_is_drawn_as_a_convolution_is(init):
+    torch.manual_seed(0)
+    joint = FactorizedConv(
+        16, 16, 3, order=2, n_layers=4, rank=10**9, factorization="tucker", init=init
+    )
+    for member in joint:
+        square = member.weight.to_tensor().square().mean().item()
+        assert square == pytest.approx(1 / (3 * 16 * 9), rel=0.4)
+
+
 def test_a_transposed_one_takes_an_output_size():
     joint = FactorizedConv(4, 4, 3, stride=2, order=2, n_layers=2, transposed=True, rank=2)
     assert joint(torch.randn(1, 4, 5, 5), 1, output_size=(12, 12)).shape == (1, 4, 12, 12)
@@ -219,6 +230,7 @@ def test_what_acts_on_bonds_acts_on_all():
         ({"n_layers": 0}, "n_layers=0"),
         ({"n_layers": 3, "stride": [1, 2]}, "one for each of 3 layers"),
         ({"n_layers": 2, "rank": 0}, "at least 1"),
+        ({"n_layers": 2, "init": "small"}, "init='small'"),
         ({"n_layers": 2, "implementation": "mobilenet", "factorization": "tucker"}, "mobilenet"),
     ],
 )

@@ -1,9 +1,9 @@
-"""Where gradients are needed, inputs after the first of a kind go a quicker way, to the same end."""
+"""Where gradients are needed, inputs after the first of a kind go a quicker way to the same end."""
 
 import pytest
 import torch
 from hypothesis import given, settings
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrize
 
 from tenfold import FactorizedConv, relative_error
 from tenfold.layer import forward as forward_of_a_layer
@@ -84,16 +84,8 @@ def double(layer):
     layer.double()
 
 
-def replace_the_kernel(layer):
-    layer.weight = make(rank=3).weight
-
-
 def drop_the_bias(layer):
     layer.register_parameter("bias", None)
-
-
-def mask_a_factor(layer):
-    prune.random_unstructured(layer.weight.factors, "1", 0.5)
 
 
 def parametrize_a_factor(layer):

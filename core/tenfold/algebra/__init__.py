@@ -5,10 +5,11 @@ Takes tensors and networks, imports `network` alone. Used by formats, to decompo
 
 from .acceleration import Descent, accelerate, count_sweep, counting_sweeps
 from .als import alternating_least_squares, balance
-from .nearby import fit_network, inner
+from .gauge import least_norm
+from .nearby import fit_network
 from .rounding import is_tree, round_tree, spectra
 from .second_moment import SecondMoment
-from .spectrum import bond_matrix, by_group, tails, work_dtype
+from .spectrum import bond_matrix, by_group, in_real, tails, work_dtype
 from .svd import chain_svd, gram, leading_basis, signs
 from .symmetric import symmetric_product
 from .threads import on_one_thread
@@ -31,9 +32,10 @@ __all__ = [
     "counting_sweeps",
     "fit_network",
     "gram",
-    "inner",
+    "in_real",
     "is_tree",
     "leading_basis",
+    "least_norm",
     "on_one_thread",
     "round_tree",
     "signs",

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..network import KernelNetwork, Modes, plan_contraction
+from ..network import KernelNetwork, Modes, inner_product, plan_contraction
 from .als import Target, balance, descend, plan_update, squared
 
 
@@ -50,7 +50,7 @@ def fit_network(
             )
             for update in updates
         ]
-        target = Target(list(given), float(inner(old, given, old, given)))
+        target = Target(list(given), float(inner_product(old, given, old, given)))
     return descend(new, updates, target, start, constants, sweeps, tolerance)
 
 
@@ -58,16 +58,6 @@ def apart(network: KernelNetwork) -> tuple[list[Modes], dict[str, str]]:
     """The factors with names of bonds that no other network has, and these names."""
     names = {bond: f"{bond}*" for bond in network.bonds}
     return [tuple(names.get(m, m) for m in factor) for factor in network.factors], names
-
-
-def inner(
-    one: KernelNetwork, factors: Sequence[Tensor], other: KernelNetwork, others: Sequence[Tensor]
-) -> Tensor:
-    """The real part of the inner product of two kernels, contracted without making them."""
-    theirs, names = apart(other)
-    sizes = {**one.sizes, **{names[bond]: other.sizes[bond] for bond in other.bonds}}
-    product = plan_contraction([*one.factors, *theirs], (), sizes)
-    return product([*factors, *(factor.conj() for factor in others)]).real
 
 
 def largest(old: KernelNetwork, factors: Sequence[Tensor], new: KernelNetwork) -> list[Tensor]:

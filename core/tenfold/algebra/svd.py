@@ -14,6 +14,7 @@ LARGE = 2**16  # elements from which only the Gram matrix is made; its rounding,
 WIDE = 512  # the shorter side from which a basis of few vectors is sought among a few products
 STEPS = 3  # of the block Krylov iteration for it
 SPARE = 16  # vectors more than are wanted
+FAR = 1e-4  # of the energy: what is left out beyond it, rounding in float32 does not change
 CLEAR = 1e-8  # of the largest: kept eigenvalues above it give a basis that costs 1e-12 at most
 
 
@@ -57,30 +58,39 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
 def _sought(matrix: Tensor, rank: int) -> Tensor:
     """The leading basis among `M Ω, (M Mᵀ) M Ω, …`, of a random `Ω` that is always the same.
 
-    What is sought among needs no more digits than float32 has; a last step gives what is found all.
+    What is sought among needs no more digits than float32 has, nor has what leaves much out; else a
+    last step gives what is found all.
     """
     generator = torch.Generator().manual_seed(0)
-    short = (matrix / matrix.abs().amax().clamp_min(torch.finfo(matrix.dtype).tiny)).float()
+    largest = torch.linalg.vector_norm(matrix, torch.inf)
+    short = (matrix / largest.clamp_min(torch.finfo(matrix.dtype).tiny)).float()
     drawn = torch.randn(short.shape[-1], rank + SPARE, generator=generator).to(short)
     found = [torch.linalg.qr(short @ drawn)[0]]
+    seen = [found[0].mT @ short]
     for _ in range(STEPS - 1):
-        found.append(torch.linalg.qr(short @ (short.mT @ found[-1]))[0])
-    basis = torch.linalg.qr(torch.cat(found, -1))[0]
-    vectors = torch.linalg.eigh(gram(basis.mT @ short))[1].flip(-1)[..., : rank + SPARE]
-    first = (basis @ vectors).to(matrix)
-    basis = torch.linalg.qr(matrix @ (matrix.mT @ first))[0]
-    chosen: Tensor = basis @ torch.linalg.eigh(gram(basis.mT @ matrix))[1].flip(-1)[..., :rank]
+        found.append(torch.linalg.qr(short @ seen[-1].mT)[0])
+        seen.append(found[-1].mT @ short)
+    basis, mixed = torch.linalg.qr(torch.cat(found, -1))
+    projected = torch.linalg.solve_triangular(mixed.mT, torch.cat(seen, -2), upper=False)
+    squares, vectors = torch.linalg.eigh(gram(projected))
+    first = basis @ vectors.flip(-1)[..., : rank + SPARE]
+    energy = torch.linalg.vector_norm(short, dim=(-2, -1)).square()
+    if bool((energy - squares.flip(-1)[..., :rank].sum(-1) > FAR * energy).all()):
+        chosen: Tensor = torch.linalg.qr(first[..., :rank].to(matrix))[0]
+        return chosen * signs(chosen)
+    basis = torch.linalg.qr(matrix @ (matrix.mT @ first.to(matrix)))[0]
+    chosen = basis @ torch.linalg.eigh(gram(basis.mT @ matrix))[1].flip(-1)[..., :rank]
     return chosen * signs(chosen)
 
 
 def gram(matrix: Tensor) -> Tensor:
-    """`M Mᵀ`, with a ridge of rounding's size.
+    """`M Mᴴ`, with a ridge of rounding's size.
 
     Without it LAPACK may not converge in float32, as on a kernel with channels of zeros.
     """
-    product = matrix @ matrix.mT
+    product = matrix @ matrix.mH
     diagonal = product.diagonal(dim1=-2, dim2=-1)
-    diagonal += torch.finfo(product.dtype).eps * diagonal.amax(-1, keepdim=True)
+    diagonal += torch.finfo(product.dtype).eps * diagonal.real.amax(-1, keepdim=True)
     return product
 
 
@@ -123,7 +133,7 @@ def chain_svd(
     opens = [tuple(mode for mode in f if mode in network.open_modes) for f in network.factors]
     order = [mode for modes in opens for mode in modes if mode != GROUP]
     axes = [network.open_modes.index(mode) for mode in order]
-    groups, rest, bond = len(kernel), kernel.permute(0, *axes).flatten(1), 1
+    groups, rest, bond = len(kernel), kernel.permute(0, *axes), 1
     factors: list[Tensor] = []
     for modes, name in zip(opens, network.bonds, strict=False):
         sizes = [network.sizes[mode] for mode in modes if mode != GROUP]

@@ -84,6 +84,9 @@ def compress(
     correct: Annotated[
         bool | None, Option("--correct/--no-correct", help="Fit layers to the original's outputs.")
     ] = None,
+    refine: Annotated[
+        str | None, Option("--refine", help="blocks (by default) or off: a short training.")
+    ] = None,
     never_slower: Annotated[
         bool | None,
         Option("--never-slower/--no-never-slower", help="No layer slower than dense in its place."),

@@ -17,7 +17,17 @@ from .correction import Finisher, Made
 from .groundwork import lay
 from .measurement import Evaluate, time_in_place
 from .measurement import score as measure_score
-from .reporting import Change, Compression, Point, Report, Slower, say, summarise
+from .refinement import refine
+from .reporting import (
+    Change,
+    Compression,
+    Point,
+    Refinement,
+    Report,
+    Slower,
+    say,
+    summarise,
+)
 from .request import CompressionConfig, check_asked
 from .running import Batch, Part, Runs, check_part, counted, shapes, shown, undisturbed
 from .survey import Subject
@@ -117,12 +127,19 @@ class _Recipe:
         made = [(budget, *self.network(budget)) for budget in budgets or [None]]
         at = len(made) - 1 if config.budget is None else budgets.index(config.budget)
         curve = [self.point(*one) for one in made] if config.budgets else []
-        _, chosen, slow = made[at]
-        report = self.report(chosen, slow, curve)
+        _, chosen, slow, gained = made[at]
+        report = self.report(chosen, slow, gained, curve)
         say(report)
         return Compression(chosen.model, report, self.maker.table)
 
-    def network(self, budget: float | None) -> tuple[Made, Slower | None]:
+    def network(self, budget: float | None) -> tuple[Made, Slower | None, Refinement | None]:
+        """The network of a budget, refined."""
+        made, slow = self.corrected(budget)
+        judge, progress = self.maker.judges.final, self.maker.progress
+        better, gained = refine(made, self.subject, judge, self.config, progress)
+        return better, slow, gained
+
+    def corrected(self, budget: float | None) -> tuple[Made, Slower | None]:
         """The network of a budget, or the smallest that keeps the error or score asked for."""
         config = self.config
         if config.max_error is not None:
@@ -174,9 +191,11 @@ class _Recipe:
         )
         return self.maker.table.timed(choices, place, measure)
 
-    def point(self, budget: float | None, made: Made, slow: Slower | None) -> Point:
+    def point(
+        self, budget: float | None, made: Made, slow: Slower | None, gained: Refinement | None
+    ) -> Point:
         """One budget's place on the curve."""
-        report = self.report(made, slow, ())
+        report = self.report(made, slow, gained, ())
         return Point(
             budget=budget or 0.0,
             parameters=report.parameters.after,
@@ -186,7 +205,13 @@ class _Recipe:
             score=None if report.score is None else report.score.after,
         )
 
-    def report(self, made: Made, slow: Slower | None, curve: Sequence[Point]) -> Report:
+    def report(
+        self,
+        made: Made,
+        slow: Slower | None,
+        gained: Refinement | None,
+        curve: Sequence[Point],
+    ) -> Report:
         """What was done, and what came of it."""
         speed = self.timed(made.choices)
         models = (self.subject.model, made.model)
@@ -197,6 +222,7 @@ class _Recipe:
             made.choices,
             self.config,
             outside=self.subject.outside,
+            uncounted=self.subject.uncounted,
             parameters=Change(before=before, after=after),
             milliseconds=Change(before=speed.before, after=speed.after),
             error=made.error,
@@ -204,6 +230,7 @@ class _Recipe:
             curve=curve,
             warnings=self.subject.doubts,
             passes=self.runs.items / self.subject.items,
+            refinement=gained,
             slower=slow,
             inputs=shapes(self.subject.example),
             device=self.device,

@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_sizes
-from ..network import KernelSum
 from ..plugin import Factorization, Implementation, Plan
-from ..run import EvalCache
 from ..tuning import Decision
 from . import assembly, joining, plain
 from .assembly import Assembly
 from .config import ConvConfig
+from .holding import hold
 from .inputs import check_input
 from .joining import Joined
 from .kernel import FactorizedKernel
 from .moment import Moment
 from .reshaping import Reshaping
 from .source import copy_state
+from .spectral import check_init
 from .tuned import adopt, parse_decision, tune
 
 
@@ -47,6 +47,8 @@ class FactorizedConv(Joined, Reshaping):
         transposed, output_padding: as `nn.ConvTransposeNd`.
         n_layers: a number, or several, makes a `JointConv` of as many convolutions; a list of
             strides, paddings, dilations, biases or padding modes has one for each.
+        init: `"variance"`, or `"spectral"`: the balanced decomposition of a dense kernel drawn as
+            `nn.ConvNd` draws it (Khodak et al. 2021, arXiv 2105.01029).
         generator: draws the numbers; `torch.manual_seed` decides them without it.
 
     Raises `ValueError` or `TypeError`, naming the argument and the remedy, for a bad one, and
@@ -61,6 +63,8 @@ class FactorizedConv(Joined, Reshaping):
     (2, (19, 9), 'tucker', 'factorized')
     >>> layer.reset_parameters()
     """
+
+    init: str = "variance"  # by which `reset_parameters` draws
 
     def __init__(
         self,
@@ -81,10 +85,12 @@ class FactorizedConv(Joined, Reshaping):
         transposed: bool = False,
         output_padding: int | Sequence[int] = 0,
         n_layers: None = None,  # a number makes a JointConv, by `Joined`
+        init: str = "variance",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        check_init(init)
         config = ConvConfig.parse(
             in_channels=in_channels,
             out_channels=out_channels,
@@ -110,6 +116,7 @@ class FactorizedConv(Joined, Reshaping):
                 generator=generator,
             )
         )
+        self.init = init
         self.reset_parameters(generator)
 
     @classmethod
@@ -203,20 +210,10 @@ class FactorizedConv(Joined, Reshaping):
     def _take(self, parts: Assembly) -> None:
         super().__init__()
         self.config = config = parts.config
-        self.weight = parts.kernel
         self.runner = parts.runner
-        self.way = parts.runner
-        self.plan = parts.plan
         self.sides = config.sides
         self.channels_last = False
-        network = parts.kernel.network
-        several = isinstance(network, KernelSum)  # each term runs by its own plan
-        ways = () if several else parts.runner.plugin.candidates(network, config.geometry)
-        self.candidates = tuple(ways)
-        self.measures = bool(ways)
-        self.decision = None
-        self.settled = None
-        self.eval_cache = EvalCache()
+        hold(self, parts.kernel, parts.plan)
         bias = None if parts.bias is None else nn.Parameter(parts.bias.detach().clone())
         self.register_parameter("bias", bias)
 
@@ -269,12 +266,12 @@ class FactorizedConv(Joined, Reshaping):
         return counted
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the kernel and the bias anew, as `nn.ConvNd` has them.
+        """Draw the kernel and the bias anew, as `nn.ConvNd` has them, or by the layer's `init`.
 
         Raises `RuntimeError`, of PyTorch's, for a generator on another device.
         """
         fan_in = self.config.fan_in
-        self.weight.reset_parameters(1 / (3 * fan_in), generator)
+        self.weight.reset_parameters(1 / (3 * fan_in), generator, self.init)
         if self.bias is not None:
             bound = fan_in**-0.5
             nn.init.uniform_(self.bias, -bound, bound, generator=generator)
@@ -292,7 +289,8 @@ class FactorizedConv(Joined, Reshaping):
     def to_sequential(self) -> nn.Sequential:
         """The same stages as a chain of `torch.nn` modules, which needs no tenfold.
 
-        Raises `ValueError` above order 3, or where the implementation runs code of its own.
+        Raises `ValueError` above order 3, or where the implementation runs code of its own that
+        spells no modules (`Plan.to_modules`).
 
         >>> chain = FactorizedConv(8, 8, 3, order=2, factorization="tucker").to_sequential()
         >>> [tuple(module.kernel_size) for module in chain]

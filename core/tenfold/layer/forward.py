@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..network import Partition
-from ..plugin import Choice, Convolution, Implementation, label
+from ..plugin import Choice, Convolution, Implementation, Way, label
 from ..run import (
     LAID_OUT,
     Before,
@@ -25,6 +24,7 @@ from ..run import (
     lay_out,
     make_plan,
     may_keep,
+    memory_format_of,
     surround,
     surround_learning,
 )
@@ -47,7 +47,7 @@ class Forward(ConvAttributes, nn.Module):
     plan: Convolution
     sides: Sides | None
     channels_last: bool
-    candidates: tuple[Partition, ...]
+    candidates: tuple[Way, ...]
     measures: bool
     decision: Decision | None
     settled: object  # the kind of input that the decision was made for
@@ -80,7 +80,7 @@ class Forward(ConvAttributes, nn.Module):
         settled = True
         if self.measures and not torch.compiler.is_compiling():
             settled = settle(self, x, together)
-        asked = self.plan.memory_format if isinstance(self.plan, Chain) else None
+        asked = memory_format_of(self.plan)
         inside = together if asked is None else asked == "channels_last"
         before = (inside, together, self.sides, self.config.padding_mode)
         given, x = x, lay_out(x, *before)
@@ -150,7 +150,7 @@ class Forward(ConvAttributes, nn.Module):
     def _given(self) -> tuple[Tensor | None, ...]:
         """As `(*self.weight.factors, self.bias)`, in a third of the time."""
         factors: Any = self._modules["weight"]._modules["factors"]  # type: ignore[union-attr]
-        held = factors if factors._buffers else factors._parameters.values()
+        held = self.weight.current() if factors._buffers else factors._parameters.values()
         return (*held, self._parameters.get("bias"))
 
     def _factors(self) -> tuple[Tensor, ...]:
@@ -160,7 +160,7 @@ class Forward(ConvAttributes, nn.Module):
             held = given._parameters
             if tuple(held) == NAMES[: len(given)]:
                 return tuple(held.values())
-        return tuple(self.weight.factors)
+        return self.weight.current()
 
     def _kept(self, x: Tensor, factors: tuple[Tensor, ...]) -> Kept | None:
         """What is kept of the plan; None where it must be run as it is."""

@@ -17,6 +17,7 @@ from .config import ConvConfig
 from .joint import JointConv
 from .kernel import FactorizedKernel
 from .source import read_config, read_kernel, settled
+from .spectral import check_init
 from .undrawn import allocate
 
 Layers = int | Sequence[int]
@@ -101,11 +102,13 @@ def fresh(
     implementation: str | Implementation | type[Implementation] = "factorized",
     transposed: bool = False,
     output_padding: int | Sequence[int] = 0,
+    init: str = "variance",
     device: Any = None,
     dtype: Any = None,
     generator: torch.Generator | None = None,
 ) -> JointConv:
     """A joint layer whose numbers are drawn; a list of strides and so on has one for each layer."""
+    check_init(init)
     numbers = counted(n_layers)
     given = {"stride": stride, "padding": padding, "dilation": dilation, "bias": bias}
     common: dict[str, Any] = {
@@ -125,6 +128,7 @@ def fresh(
     kernel = FactorizedKernel(network, allocate(network, like), choice)
     biases = [like.new_empty(first.out_channels) if one.bias else None for one in configs]
     made = JointConv(kernel, numbers, configs, biases, implementation)
+    made.init = init
     made.reset_parameters(generator)
     return made
 

@@ -53,6 +53,7 @@ class JointConv(nn.Module):
     ) -> None:
         super().__init__()
         self.n_layers = n_layers
+        self.init = "variance"  # by which `reset_parameters` draws
         with_bias = [place for place, one in enumerate(biases) if one is not None]
         self._biased = {place: number for number, place in enumerate(with_bias)}
         self.bias = nn.ParameterList(
@@ -116,7 +117,7 @@ class JointConv(nn.Module):
         Raises `RuntimeError`, of PyTorch's, for a generator on another device.
         """
         fan_in = self._members[0].config.fan_in
-        self.weight.reset_parameters(1 / (3 * fan_in), generator)
+        self.weight.reset_parameters(1 / (3 * fan_in), generator, self.init)
         for one in self.bias:
             nn.init.uniform_(one, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
 

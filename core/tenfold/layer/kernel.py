@@ -14,6 +14,7 @@ from ..network import KernelNetwork
 from ..plugin import Choice, Factorization, factorizations
 from ..solve import (
     check_finite,
+    drawn,
     fit,
     read_tensorly,
     rounded,
@@ -21,8 +22,8 @@ from ..solve import (
     with_options,
     write_tensorly,
 )
-from .drawing import drawn
 from .moment import Moment, check_moment
+from .spectral import check_init, spectral
 from .undrawn import allocate, check_shape
 
 NO_TENSOR = (
@@ -209,9 +210,16 @@ class FactorizedKernel(nn.Module):
         """The number of parameters, of all factors but constants."""
         return self.network.numel
 
+    def current(self) -> tuple[Tensor, ...]:
+        """The factors as the next call uses them: hooks that make them, as pruning's, run first."""
+        if not torch.compiler.is_compiling():
+            for hook in self.factors._forward_pre_hooks.values():  # nobody calls a list
+                hook(self.factors, ())
+        return tuple(self.factors)
+
     def to_tensor(self) -> Tensor:
         """Contract the factors to the kernel `(out, in/groups, *k)`."""
-        return self.network.to_tensor(tuple(self.factors))
+        return self.network.to_tensor(self.current())
 
     def round(self, rank: Any) -> FactorizedKernel:
         """A smaller kernel of the same format near this one, without making the dense kernel.
@@ -234,25 +242,35 @@ class FactorizedKernel(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(
-        self, variance: float | None = None, generator: torch.Generator | None = None
+        self,
+        variance: float | None = None,
+        generator: torch.Generator | None = None,
+        init: str = "variance",
     ) -> None:
         """Draw the factors anew: normal, of equal norms, the kernel's mean square `variance`.
 
         Of a complex kernel, that of its real and of its imaginary part, each. By default it is
         `1 / (3 * fan_in)`, as `nn.ConvNd` has it (He et al. 2015, arXiv
-        1502.01852, with `a = sqrt(5)`). Raises nothing; on the meta device nothing is drawn.
+        1502.01852, with `a = sqrt(5)`). With `init="spectral"` they are the balanced decomposition
+        of a dense kernel, uniform of that variance (Khodak et al. 2021, arXiv 2105.01029). Raises
+        `ValueError` for another `init`; on the meta device nothing is drawn.
 
         >>> kernel = FactorizedKernel.new((64, 64, 3, 3), rank=8)
         >>> kernel.reset_parameters(variance=2.0, generator=torch.Generator().manual_seed(0))
         >>> round(float(kernel.to_tensor().detach().square().mean()), 4)
         2.0
         """
+        check_init(init)
         if self.factors[0].is_meta:
             return
         if variance is None:
             variance = 1 / (3 * prod(self.shape[1:]))
-        energy = variance * prod(self.shape) * (2 if self.dtype.is_complex else 1)
-        values = drawn(self.network, tuple(self.factors), energy, generator)
+        if init == "spectral":
+            like = self.factors[0]
+            values = spectral(self.choice.plugin, self.network, like, variance, generator)
+        else:
+            energy = variance * prod(self.shape) * (2 if self.dtype.is_complex else 1)
+            values = drawn(self.network, tuple(self.factors), energy, generator)
         for index in self.network.free:
             held: Any = getattr(self.factors, "parametrizations", {})
             mine = held[str(index)].original if str(index) in held else self.factors[index]

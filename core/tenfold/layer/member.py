@@ -42,7 +42,11 @@ class SlicedKernel(FactorizedKernel):
     def factors(self) -> Any:  # type: ignore[override]
         """The factors of this convolution's network."""
         joint, cut, index = self.__dict__["source"]
-        return cut(tuple(joint.factors), index)
+        return cut(joint.current(), index)
+
+    def current(self) -> tuple[Tensor, ...]:
+        """The factors as the next call uses them; raises nothing."""
+        return tuple(self.factors)
 
 
 @dataclass(frozen=True)
@@ -131,11 +135,12 @@ class Member(Forward):
 
     def _given(self) -> tuple[Tensor | None, ...]:
         factors: Any = self.__dict__["joint"].weight.factors
-        held = factors if factors._buffers else factors._parameters.values()
+        held = self._factors() if factors._buffers else factors._parameters.values()
         return (*held, self.bias)
 
     def _factors(self) -> tuple[Tensor, ...]:
-        return tuple(self.__dict__["joint"].weight.factors)
+        found: tuple[Tensor, ...] = self.__dict__["joint"].weight.current()
+        return found
 
     def _run_sized(self, x: Tensor, output_size: Sequence[int]) -> Tensor:
         extra = padding_for(x, self.config, output_size)

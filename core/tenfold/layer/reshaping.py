@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from .another_kernel import rekernel
 from .forward import Forward
+from .holding import exchange
 from .transduction import check_axis, freeze_others, stretched, transducted
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Reshaping(Forward):
         """
         kernel = self.weight.round(rank)
         made = copy.deepcopy(self)
-        rekernel(made, kernel)
+        exchange(made, kernel)
         return made
 
     def transduct(
@@ -67,7 +67,7 @@ class Reshaping(Forward):
         """
         checked = check_axis(kernel_size, mode, self.config.order)
         config = stretched(self.config, *checked, padding, stride, dilation)
-        rekernel(self, transducted(self.weight, *checked), config)
+        exchange(self, transducted(self.weight, *checked), config)
         if fine_tune_transduction_only:
             freeze_others(self, self.weight, f"k{mode}")
         return self

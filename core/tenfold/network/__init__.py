@@ -8,6 +8,7 @@ from .contraction import Contraction, Modes, check_modes, plan_contraction
 from .cut import Cut, cuts
 from .exact import clip
 from .geometry import Geometry
+from .inner import inner_product, squared_norm
 from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes, with_group
 from .partition import Partition, Roles, cheapest_partition, is_partition, partition_macs, roles
 from .rank import WANTED, Energy, Error, Multiple, check_size, is_budget, spend
@@ -37,6 +38,7 @@ __all__ = [
     "check_size",
     "clip",
     "cuts",
+    "inner_product",
     "is_budget",
     "is_open",
     "is_partition",
@@ -48,6 +50,7 @@ __all__ = [
     "slice_layers",
     "spatial_modes",
     "spend",
+    "squared_norm",
     "terms_of",
     "with_group",
 ]

@@ -3,18 +3,19 @@
 Imports `network` and `algebra`. Used by whatever asks a plugin, and by the plugins themselves.
 """
 
-from .added import Sum
+from .added import SHARES, Sum
 from .blame import ask, blamed, label
 from .catalogue import PluginError
 from .factorization import Factorization
 from .hooks import ask_hooks, hookimpl, installed_hook, only_hooks, plugin_hooks
-from .implementation import Convolution, Fixed, Implementation, MemoryFormat
+from .implementation import Convolution, Fixed, Implementation, MemoryFormat, Way
 from .listing import BAD, Listed, list_plugins
 from .plan import Plan, Prepared
 from .registry import Choice, Registry, factorizations, implementations
 
 __all__ = [
     "BAD",
+    "SHARES",
     "Choice",
     "Convolution",
     "Factorization",
@@ -27,6 +28,7 @@ __all__ = [
     "Prepared",
     "Registry",
     "Sum",
+    "Way",
     "ask",
     "ask_hooks",
     "blamed",

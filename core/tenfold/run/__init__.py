@@ -3,9 +3,10 @@
 Imports `network` and `plugin`. Used by `tuning`, which times plans, and by layers, which run them.
 """
 
-from .added import Added
+from .added import Added, Merged, memory_format_of
 from .apart import with_apart
 from .chain import Chain
+from .choices import ways
 from .convolve import (
     LAID_OUT,
     TORCH_ORDER,
@@ -30,6 +31,7 @@ __all__ = [
     "Chain",
     "EvalCache",
     "Kept",
+    "Merged",
     "Permutation",
     "Sides",
     "ask",
@@ -41,11 +43,13 @@ __all__ = [
     "lay_out",
     "make_plan",
     "may_keep",
+    "memory_format_of",
     "pad",
     "prepare",
     "same",
     "surround",
     "surround_learning",
     "tap",
+    "ways",
     "with_apart",
 ]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from math import gcd
 from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..plugin import Plan, Prepared
 from .prepared import PreparedChain
+from .watch import Watch, can_watch
 
-WHOLE = 4096  # bytes of a factor up to which all of it is compared on each call
-SAMPLES = 128  # numbers that are compared of a larger one
 KINDS = 64  # of inputs whose way is remembered
-WORDS = {1: "B", 2: "H", 4: "I", 8: "Q", 16: "Q"}  # what a number is compared as, by its bytes
 Parameters = Sequence[Tensor | None]  # the factors, and the bias
 Step = Callable[[Parameters, Tensor], Tensor]
 Way = TypeVar("Way")
@@ -94,13 +90,13 @@ class Kept(NamedTuple):
     """A prepared plan, what it was made from, and the ways that inputs went through it."""
 
     plan: Plan
-    watches: tuple[_Watch | None, ...]
+    watches: tuple[Watch | None, ...]
     run: Prepared
     ways: dict[tuple[object, ...], Prepared]
 
     @classmethod
     def make(cls, plan: Plan, given: Sequence[Tensor | None]) -> Kept:
-        watches = tuple(None if p is None else _Watch.of(p) for p in given)
+        watches = tuple(None if p is None else Watch.of(p) for p in given)
         *factors, bias = (None if p is None else p.detach() for p in given)
         device = "cpu" if factors[0] is None else factors[0].device.type
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
@@ -164,57 +160,6 @@ def like(given: Parameters) -> tuple[object, ...]:
     return (len(given), None if first is None else (first.dtype, first.device, first.shape))
 
 
-class _Watch(NamedTuple):
-    """One tensor as it was, by what PyTorch changes with it and costs next to nothing to ask."""
-
-    tensor: Tensor
-    memory: Tensor  # an alias, which holds it
-    version: int
-    address: int
-    stride: tuple[int, ...]
-    shape: torch.Size
-    dtype: torch.dtype
-    buffer: ctypes.Array[ctypes.c_char] | None  # all of a small one's memory; on the CPU alone
-    some: memoryview | None  # numbers spread over a large one's
-    there: bytes | memoryview  # what was there
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> _Watch:
-        buffer, some = None, None
-        there: bytes | memoryview = b""
-        address, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
-        if tensor.is_cpu:
-            memory = (ctypes.c_char * size).from_address(address)
-            if size > WHOLE:
-                some = _spread(memoryview(memory), tensor)
-                there = memoryview(some.tobytes()).cast(some.format)  # type: ignore[call-overload]
-            else:
-                buffer, there = memory, memory.raw
-        return cls(
-            tensor,
-            tensor.detach(),
-            tensor._version,
-            address,
-            tensor.stride(),
-            tensor.shape,
-            tensor.dtype,
-            buffer,
-            some,
-            there,
-        )
-
-
-def _spread(memory: memoryview, tensor: Tensor) -> memoryview:
-    """Numbers at a step that has no divisor in common with any of the sizes, so that they are in
-    every column of a narrow matrix and not in one alone."""
-    words = memory.cast("B").cast(WORDS[tensor.element_size()])  # type: ignore[call-overload]
-    step = max(1, len(words) // SAMPLES)
-    while any(gcd(step, size) > 1 for size in tensor.shape):
-        step += 1
-    found: memoryview = words[::step]
-    return found
-
-
 def is_transformed(x: Tensor) -> bool:
     """Whether something watches or replaces what is computed, or `x` is no plain tensor."""
     return (
@@ -250,11 +195,3 @@ def kind_of(x: Tensor, together: bool) -> tuple[object, ...]:
         torch._C._get_mkldnn_enabled(),
         torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type),  # the name takes its time
     )
-
-
-def can_watch(tensor: Tensor | None) -> bool:
-    """Whether a change of it can be noticed: it has memory and, no inference tensor, a version."""
-    if tensor is None:
-        return True
-    plain = type(tensor) in (Tensor, nn.Parameter)
-    return plain and not tensor.is_meta and not tensor.is_inference() and tensor.numel() > 0

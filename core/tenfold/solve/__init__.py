@@ -1,6 +1,7 @@
 """From a rank request and a kernel to a network and its factors: the one way in to every format.
 
-Imports `network`, `algebra` and `plugin`. Used by layers and by compression.
+Imports `network`, `algebra` and `plugin`. Used by tensors, by layers and by
+compression.
 """
 
 from .decomposition import (
@@ -10,6 +11,7 @@ from .decomposition import (
     whitening_of,
     with_options,
 )
+from .drawing import drawn
 from .error import relative_error
 from .fitting import fit, structure
 from .interchange import read_tensorly, write_tensorly
@@ -18,6 +20,7 @@ from .rounding import rounded
 __all__ = [
     "check_finite",
     "decompose",
+    "drawn",
     "fit",
     "read_tensorly",
     "relative_error",

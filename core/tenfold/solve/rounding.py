@@ -14,7 +14,6 @@ from torch import Tensor
 from ..algebra import (
     balance,
     fit_network,
-    inner,
     is_tree,
     on_one_thread,
     round_tree,
@@ -29,6 +28,7 @@ from ..network import (
     KernelSum,
     Modes,
     Multiple,
+    inner_product,
     is_budget,
     spend,
     with_group,
@@ -61,7 +61,7 @@ def rounded(
             one.detach().to(work_dtype(one)).reshape(shape)
             for one, shape in zip(factors, grouped.shapes, strict=True)
         ]
-        norm = max(float(inner(grouped, work, grouped, work)), 0.0) ** 0.5 or 1.0
+        norm = max(float(inner_product(grouped, work, grouped, work)), 0.0) ** 0.5 or 1.0
         first = grouped.free[0]
         work[first] = work[first] / norm
         kind = _Tree if is_tree(grouped) else _Loop
@@ -224,8 +224,8 @@ class _Loop(_Rounding):
         return best
 
     def error(self, new: KernelNetwork, found: Sequence[Tensor]) -> float:
-        cross = inner(self.grouped, self.factors, new, found)
-        squared = float(1 - 2 * cross + inner(new, found, new, found))
+        cross = inner_product(self.grouped, self.factors, new, found)
+        squared = float(1 - 2 * cross + inner_product(new, found, new, found))
         return float(max(0.0, squared) ** 0.5)
 
 

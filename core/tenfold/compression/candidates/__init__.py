@@ -6,18 +6,19 @@ Imports `survey` and `moments`. Used by `measurement` and `choice`, which build 
 from .building import build, evened, put
 from .candidate import Candidate, candidates, dense
 from .fitting import Fitted, alignment, fits
+from .meter import Meter
 from .speed import Speed
 from .standing import reject
 from .table import LayerTable, Table, fingerprint
-from .turned import Turned
+from .turned_sum import turned_for
 
 __all__ = [
     "Candidate",
     "Fitted",
     "LayerTable",
+    "Meter",
     "Speed",
     "Table",
-    "Turned",
     "alignment",
     "build",
     "candidates",
@@ -27,4 +28,5 @@ __all__ = [
     "fits",
     "put",
     "reject",
+    "turned_for",
 ]

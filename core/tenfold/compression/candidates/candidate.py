@@ -6,16 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
-from ...algebra import by_group
 from ...plugin import Plan as PluginPlan
 from ...plugin import implementations
-from ...run import Chain, make_plan
-from ...solve import relative_error
-from ..moments import Norm
+from ...run import Added, Chain, Merged, make_plan
 from ..survey import Layer
 from .fitting import Fitted, Rank
+from .meter import Meter
 
 
 class Candidate(BaseModel):
@@ -58,23 +55,16 @@ def dense(layer: Layer) -> Candidate:
 
 def candidates(
     layer: Layer,
-    kernel: Tensor,
-    norm: Norm,
-    energy: tuple[float, float],
+    meter: Meter,
     fitted: Fitted,
     ways: Sequence[str],
     refusals: dict[str, str],
 ) -> Iterator[Candidate]:
     """What a decomposition costs and loses, run each way that does not refuse it.
 
-    `refusals` takes in what refuses it, and why. `energy` is the kernel's own in the norm, that its
-    losses are relative to.
+    `refusals` takes in what refuses it, and why.
     """
-    made = fitted.network.to_tensor(fitted.factors)
-    lost = norm.squared(by_group(kernel - made, layer.config.groups))
-    weighted, output = (
-        (gap / (all_ or 1.0)) ** 0.5 for gap, all_ in zip(lost, energy, strict=True)
-    )
+    weighted, output, plain = meter.lost(fitted.network.to_tensor(fitted.factors))
     bias = layer.config.out_channels if layer.config.bias else 0
     asked = layer.request.get("implementation")
     for way in [asked] if asked else ways:
@@ -97,7 +87,7 @@ def candidates(
             parameters=fitted.network.numel + bias,
             macs=macs,
             traffic=traffic,
-            kernel_error=relative_error(kernel, made),
+            kernel_error=plain,
             output_error=output,
             weighted=weighted,
         )
@@ -106,13 +96,16 @@ def candidates(
 def work(layer: Layer, plan: Any) -> tuple[int, int] | None:
     """Multiply-accumulates and traffic of all calls; None for code that does not count its own.
 
-    The traffic of a plan that is no chain of convolutions is taken to be the dense layer's.
+    The traffic of a plan of code of its own is taken to be the dense layer's.
     """
     macs = traffic = 0
+    known = True
     for batch, size, _ in layer.maps():
         each = plan.macs(size) if isinstance(plan, PluginPlan) else None
         if each is None:
             return None
         macs += batch * each
-        traffic += batch * plan.traffic(size) if isinstance(plan, Chain) else 0
-    return macs, traffic if isinstance(plan, Chain) else layer.traffic
+        moved = plan.traffic(size) if isinstance(plan, Chain | Added | Merged) else None
+        known = known and moved is not None
+        traffic += batch * (moved or 0)
+    return macs, traffic if known else layer.traffic

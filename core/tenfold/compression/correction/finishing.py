@@ -70,6 +70,7 @@ class Finisher:
             subject.model,
             model,
             subject.layers,
+            [layer.name for layer in subject.every],
             subject.fitted,
             self.judges.final,
             config.seed,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 
 from ...algebra import by_group, on_one_thread
 from ...layer import TRANSPOSED, FactorizedConv, read_kernel, swap_channels
-from ...network import KernelNetwork
-from ..candidates import Turned, evened
-from ..measurement import Judge
+from ...network import KernelNetwork, terms_of
+from ..candidates import evened, turned_for
+from ..measurement import Judge, Replay
 from ..moments import Importance, Norm, Seen, is_wide
 from ..running import Batch
 from ..survey import Layer, neighbours
@@ -29,6 +30,7 @@ def correct(
     original: nn.Module,
     compressed: nn.Module,
     layers: Sequence[Layer],
+    names: Sequence[str],
     batches: Sequence[Batch],
     judge: Judge,
     seed: int,
@@ -44,43 +46,48 @@ def correct(
     output's change on held-out inputs.
 
     Neighbours are refitted together, from one run of the compressed network, where there are more
-    layers than blocks: the number of runs does not grow with the depth.
+    layers than blocks: the number of runs does not grow with the depth. What is in front of them is
+    run no more. `names` are those of all layers, in their order.
     """
     changed = [isinstance(compressed.get_submodule(one.name), FactorizedConv) for one in layers]
     first = changed.index(True) if any(changed) else len(layers)
     yield from (layer.name for layer in layers[:first])
     error = judge.change(compressed)
     parts = blocks(layers[first:], memory, len(batches))
+    seen, judged = (Replay(names, some, memory // 2) for some in (batches, judge.batches))
     for block, found in answered(original, parts, batches, importance, seed, memory):
-        fits = fits_of(original, compressed, block, batches, found, seed, importance, memory)
-        error = best(fits, judge, compressed, error)
+        name = block[0].name
+        fits = fits_of(original, compressed, block, batches, found, seed, importance, memory, seen)
+        error = best(fits, partial(judge.onwards, compressed, name, judged), error)
         yield from (layer.name for layer in block)
 
 
-def best(fits: Sequence[Sequence[Fit]], judge: Judge, compressed: nn.Module, error: float) -> float:
-    """Try what there is for each layer of a block, for all of them together, one after another.
+def best(fits: Sequence[Sequence[Fit]], judge: Callable[[], float], error: float) -> float:
+    """Try what there is for each layer of a block, for all of them together, until it helps.
 
-    Where none of it helps, for one half of them and then for the other.
+    Where none of it does, for one half of them and then for the other.
     """
     before = error
     for turn in range(max(map(len, fits), default=0)):
         together = [part for fit in fits if fit for part in fit[min(turn, len(fit) - 1)]]
-        error = kept(together, judge, compressed, error)
-    if error < before or len(fits) < 2:
+        error = kept(together, judge, error)
+        if error < before:
+            return error
+    if len(fits) < 2:
         return error
     for half in neighbours(fits, 2):
-        together = [part for fit in half if fit for part in fit[-1]]
-        error = kept(together, judge, compressed, error)
+        together = [part for fit in half if fit for part in fit[0]]
+        error = kept(together, judge, error)
     return error
 
 
 @torch.no_grad()
-def kept(fit: Fit, judge: Judge, compressed: nn.Module, error: float) -> float:
+def kept(fit: Fit, judge: Callable[[], float], error: float) -> float:
     """Give layers new values; take them back where the error does not fall."""
     before = [parameter.clone() for parameter, _ in fit]
     for parameter, value in fit:
         parameter.copy_(value)
-    found = judge.change(compressed)
+    found = judge()
     if found < error:
         return found
     for (parameter, _), value in zip(fit, before, strict=True):
@@ -98,13 +105,14 @@ def fits_of(
     seed: int,
     importance: Importance,
     memory: int,
+    replay: Replay,
 ) -> list[list[Fit]]:
-    """What to try for each layer of a block, one after another."""
+    """What to try for each layer of a block, the best first."""
     made: dict[str, Any] = {one.name: compressed.get_submodule(one.name) for one in block}
     wide = {one.name: is_wide(one, memory, len(batches)) for one in block}
     seeds = {name: seeds_of(made[name]) if wide[name] else None for name in wide}
     able = [one for one in block if seeds[one.name] is not None or not wide[one.name]]
-    sums = responses(compressed, able, batches, found, seeds)
+    sums = responses(compressed, able, batches, found, seeds, replay)
     return [
         fits_of_one(
             made[one.name],
@@ -136,24 +144,21 @@ def fits_of_one(
     worth: Tensor | None,
     seed: int,
 ) -> list[Fit]:
-    """What to try for one layer, one after another."""
+    """What to try for one layer, the best first."""
     if not isinstance(made, FactorizedConv):
         return [dense(made, kernel, layer, response)]
     network = made.weight.network
-    if not is_refitted(network):
-        return []
+    able = is_refitted(network)
     if by_features:
-        return [factors(made, *solved(network, present(made), response))]
+        return [factors(made, *solved(network, present(made), response))] if able else []
     with on_one_thread(max(kernel.numel(), response.seen.numel())):
-        return [
-            factors(made, *refit(network, present(made), response)),
-            factors(made, *nearer(made, kernel, response, worth, seed)),
-        ]
+        found = [factors(made, *nearer(made, kernel, response, worth, seed))]
+        return [*found, factors(made, *refit(network, present(made), response))] if able else found
 
 
 def is_refitted(network: KernelNetwork) -> bool:
-    """Whether the regression knows its factors: it has no constants, and its outputs are whole."""
-    return not network.constants and len(network.outs) == 1
+    """Whether one factor may be regressed: of one network, without constants, its outputs whole."""
+    return not network.constants and len(terms_of(network)) == len(network.outs) == 1
 
 
 def dense(made: Any, kernel: Tensor, layer: Layer, response: Response) -> Fit:
@@ -175,11 +180,13 @@ def nearer(
     network, groups = made.weight.network, made.config.groups
     norm = Norm.of(Seen(response.seen, count=response.count), worth, kernel)
     target = regress(by_group(kernel, groups), response, TOWARDS).flatten(0, 1)
-    turned = Turned(made.weight.choice.plugin, target, norm, groups)
+    turned = turned_for(made.weight.choice.plugin, target, norm, groups)
     found = turned.refined(network, present(made), WORK)
     if found is None:
         found = turned.factors(network, torch.Generator().manual_seed(seed))
-    return refit(network, found, response)
+    if is_refitted(network):
+        return refit(network, found, response)
+    return found, offset(by_group(network.to_tensor(found), groups), response)
 
 
 def present(made: FactorizedConv) -> list[Tensor]:
@@ -189,7 +196,7 @@ def present(made: FactorizedConv) -> list[Tensor]:
 
 def factors(made: FactorizedConv, found: Sequence[Tensor], bias: Tensor | None) -> Fit:
     """New factors and, where there is one, a bias."""
-    fit: Fit = list(zip(made.weight.factors, evened(found), strict=True))
+    fit: Fit = list(zip(made.weight.factors, evened(made.weight.network, found), strict=True))
     if made.bias is not None and bias is not None:
         fit.append((made.bias, bias))
     return fit

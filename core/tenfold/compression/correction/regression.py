@@ -13,6 +13,8 @@ from ...network import GROUP, OUT, KernelNetwork
 from .response import Response
 
 RIDGE = 1e-3  # of the mean diagonal, towards the present factor of the output
+LARGE = 1024  # rows, from which float32 is worth it
+WELL = 0.05  # the ridge with which float32 is exact enough
 Fit = tuple[list[Tensor], Tensor | None]  # factors and bias
 
 
@@ -20,14 +22,18 @@ def regress(kernel: Tensor, response: Response, ridge: float) -> Tensor:
     """The kernel, `(groups, out, …)`, that answers best, near the one given."""
     size = response.seen.shape[1]
     pull = ridge * response.seen.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-30)
-    one = torch.eye(size).to(response.seen)
+    narrow = size >= LARGE and ridge >= WELL
+    dtype = torch.float32 if narrow else response.seen.dtype
     while True:
-        lower, failed = torch.linalg.cholesky_ex(response.seen + pull * one)
+        moment = response.seen.to(dtype, copy=True)
+        moment.diagonal(dim1=1, dim2=2).add_(pull.to(dtype))
+        lower, failed = torch.linalg.cholesky_ex(moment)
         if not bool(failed.any()):
             break
         pull = 10 * pull  # rounding left the moment less definite than that
     right = response.cross + pull * kernel.flatten(2).to(response.cross)
-    return torch.cholesky_solve(right.mT, lower).mT.reshape(kernel.shape)
+    found = torch.cholesky_solve(right.to(dtype).mT, lower).mT
+    return found.to(response.cross).reshape(kernel.shape)
 
 
 def offset(kernel: Tensor, response: Response) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...algebra import on_one_thread, symmetric_product
+from ..measurement import Replay
 from ..moments import Importance, Patches, Sampling, effective
 from ..running import Batch, batched, call, evaluating, hooked
 from ..survey import Layer
@@ -79,7 +82,17 @@ def answers(
         rows = _rows(layer, x, y, where) if len(where) else y
         calls.append((len(x), where, weights, rows))
 
-    _watched(original, layers, batches, keep)
+    watch = Watch(layers)
+    handles = [  # users' hooks come after
+        original.get_submodule(layer.name).register_forward_hook(
+            partial(watch.see, layer, keep), prepend=True
+        )
+        for layer in layers
+    ]
+    with hooked(handles):
+        for batch in watch.over(batches):
+            with evaluating(original), suppress(Reached):
+                call(original, batch)
     return found
 
 
@@ -89,17 +102,19 @@ def responses(
     batches: Sequence[Batch],
     answered: Mapping[str, Answer],
     features: Mapping[str, Tensor | None],
+    replay: Replay,
 ) -> dict[str, Response]:
-    """Run the compressed network once, for what its layers are to be fitted to.
+    """Run the compressed network up to its layers, once, for what they are to be fitted to.
 
-    With a layer's `features` the sums are over those linear maps of the patches. Without one where
-    it is not called on any of the batches.
+    What is in front of them is as it will stay, and answers from memory. With a layer's `features`
+    the sums are over those linear maps of the patches. Without one where it is not called on any of
+    the batches.
     """
     sums = {layer.name: Sums(centred=layer.config.bias) for layer in layers}
     patches = {n.name: Patches(n) for n in layers}
     done = {(layer.name, batch): 0 for layer in layers for batch in range(len(batches))}
 
-    def take(layer: Layer, batch: int, x: Tensor, _: Tensor) -> None:
+    def take(layer: Layer, batch: int, x: Tensor) -> None:
         name, call_ = layer.name, done[layer.name, batch]
         done[name, batch] += 1
         if call_ >= len(answered[name].calls[batch]):
@@ -113,41 +128,42 @@ def responses(
             with on_one_thread(p.numel()):
                 sums[name].add(p, rows[:, :, some].to(p), weights[some].to(p))
 
-    _watched(compressed, layers, batches, take)
+    watch = Watch(layers)
+    handles = [
+        compressed.get_submodule(layer.name).register_forward_pre_hook(
+            partial(watch.see, layer, take)
+        )
+        for layer in layers
+    ]
+    first = layers[0].name
+    with hooked(handles):
+        for at, batch in enumerate(watch.over(batches)):
+            with evaluating(compressed), replay.keeping(compressed, first, at), suppress(Reached):
+                call(compressed, batch)
     return {name: one.response() for name, one in sums.items() if one.weight}
 
 
-def _watched(
-    model: nn.Module,
-    layers: Sequence[Layer],
-    batches: Sequence[Batch],
-    look: Callable[[Layer, int, Tensor, Tensor], None],
-) -> None:
-    """Run a network, and let some layers' inputs and outputs be looked at, until the last of them.
+class Watch:
+    """Lets the calls of some layers be looked at, and ends a run at the last of them."""
 
-    Of each call: the layer, which batch, the input and the output.
-    """
-    left = at = 0
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.calls = sum(layer.calls for layer in layers)
+        self.left = self.at = 0
 
-    def hook(layer: Layer) -> Callable[..., None]:
-        def see(_: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal left
-            look(layer, at, given[0].detach(), output.detach())
-            left -= 1
-            if not left:
-                raise Reached
+    def over(self, batches: Sequence[Batch]) -> Iterator[Batch]:
+        """Go through the batches, counting anew in each."""
+        for self.at, batch in enumerate(batches):
+            self.left = self.calls
+            yield batch
 
-        return see
-
-    handles = [  # users' hooks come after
-        model.get_submodule(layer.name).register_forward_hook(hook(layer), prepend=True)
-        for layer in layers
-    ]
-    with hooked(handles):
-        for at, batch in enumerate(batches):  # noqa: B007 - the hooks read it
-            left = sum(layer.calls for layer in layers)
-            with evaluating(model), suppress(Reached):
-                call(model, batch)
+    def see(
+        self, layer: Layer, look: Callable[..., None], _: nn.Module, given: Any, *output: Tensor
+    ) -> None:
+        """Show `look` the layer, which batch, the input and, where there is one yet, the output."""
+        look(layer, self.at, given[0].detach(), *(one.detach() for one in output))
+        self.left -= 1
+        if not self.left:
+            raise Reached
 
 
 class Sums:
@@ -172,10 +188,15 @@ class Sums:
         )
         root = weights.sqrt()
         often = p * root
-        added = [one.double() for one in (symmetric_product(often), (r * root) @ often.mT)]
-        added += [(one * weights).sum(2, dtype=torch.float64) for one in (p, r)]
-        pairs = zip(self.parts or map(torch.zeros_like, added), added, strict=True)
-        self.parts = [one + more for one, more in pairs]
+        added = [
+            symmetric_product(often),
+            (r * root) @ often.mT,
+            *(one @ weights.to(one) for one in (p, r)),
+        ]
+        if not self.parts:
+            self.parts = [torch.zeros_like(one, dtype=torch.float64) for one in added]
+        for one, more in zip(self.parts, added, strict=True):
+            one += more
         self.weight += float(weights.sum())
         self.square += float(weights.square().sum())
 

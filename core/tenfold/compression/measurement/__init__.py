@@ -8,12 +8,14 @@ from .judges import Judges
 from .latency import time_networks
 from .measuring import measured
 from .prediction import calibrated, interpolated
+from .replay import Replay
 from .task import Evaluate, Judge, Task, score
 
 __all__ = [
     "Evaluate",
     "Judge",
     "Judges",
+    "Replay",
     "Task",
     "calibrated",
     "interpolated",

@@ -9,8 +9,8 @@ from ..running import size
 from ..survey import Subject, thinned
 from .task import LEVELS, Evaluate, Judge
 
-PASSES = 6  # over the whole calibration: what running the network with one layer changed may take
-SHARE = 4  # of the calibration that whole choices are judged on
+PASSES = 2  # over the whole calibration: what running the network with one layer changed may take
+SHARE = 6  # of the calibration, its part, that whole choices are judged on
 SCORES = 60  # of a user's `evaluate`, likewise
 HALF = 0.5  # of a network comes after a layer, on average: what is before it need not be run
 

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...algebra import by_group, on_one_thread
+from ...algebra import on_one_thread
 from ...layer import read_kernel
 from ..candidates import (
     Candidate,
     LayerTable,
+    Meter,
     alignment,
     build,
     candidates,
@@ -95,6 +96,14 @@ class Judge:
                 found.add(reference, tensors(call(model, batch)))
         return found.relative
 
+    def onwards(self, model: nn.Module, name: str, replay: Replay) -> float:
+        """As `change`, where the layers in front of `name` are as they will stay."""
+        found = Difference()
+        for index, (batch, reference) in enumerate(zip(self.batches, self.references, strict=True)):
+            with evaluating(model), replay.keeping(model, name, index):
+                found.add(reference, tensors(call(model, batch)))
+        return found.relative
+
 
 def score(model: nn.Module, evaluate: Evaluate, name: str = "evaluate") -> float:
     """What the user's function gives, as a float; the training flags are as before afterwards."""
@@ -157,13 +166,12 @@ class Task:
         """The candidates, and what they cost and lose."""
         layer, config = self.layer, self.config
         norm = Norm.of(self.seen, self.worth, kernel)
-        meter = norm.sketched(config.seed)
-        energy = meter.squared(by_group(kernel, layer.config.groups))
-        table = LayerTable(layer.name, [dense(layer)], {}, self.sensitivity(energy[0]))
+        meter = Meter(kernel, norm, layer.config.groups, config.seed)
+        table = LayerTable(layer.name, [dense(layer)], {}, self.sensitivity(meter.energy[0]))
         base = alignment(layer, config.multiple)
         ways, refusals = config.implementations, table.refusals
         for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
-            for one in candidates(layer, kernel, meter, energy, fitted, ways, refusals):
+            for one in candidates(layer, meter, fitted, ways, refusals):
                 table.candidates.append(one)
                 table.factors[one.key] = fitted.source or fitted.factors
         return table
@@ -179,7 +187,7 @@ class Task:
         """Run the network with the best candidate near each level of cost."""
         if judge.replay is None and judge.evaluate is None:
             memory = self.config.memory
-            judge.replay = Replay(self.model, self.names, judge.batches, memory)
+            judge.replay = Replay.whole(self.model, self.names, judge.batches, memory)
         for index in spread(table.candidates, self.config.metric, self.levels):
             one = table.candidates[index]
             module = build(conv, self.layer, one, table.factors[one.key])

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ...algebra import symmetric_product
-from ...layer import products
 from ..running import Batch, call, evaluating, hooked
 from ..survey import Layer
 from .importance import Importance
@@ -118,19 +117,31 @@ class Whole(Gathered):
 
     def __init__(self, sampling: Sampling) -> None:
         super().__init__(sampling)
-        self.sum: Tensor | None = None
+        self.middle: Tensor | None = None  # the mean of the first patches
+        self.sum = self.away = torch.empty(0)  # of products, and of the patches, about it
         self.weight = self.square = 0.0
 
     def add(self, patches: Tensor, weights: Tensor) -> None:
-        added = products(patches * weights.sqrt())
-        self.sum = added if self.sum is None else self.sum.add_(added)
+        if self.middle is None:
+            self.middle = patches.mean(2, keepdim=True)
+            groups, rows, _ = patches.shape
+            self.sum = patches.new_zeros(groups, rows, rows, dtype=torch.float64)
+            self.away = patches.new_zeros(groups, rows, dtype=torch.float64)
+        apart = patches - self.middle
+        self.sum += symmetric_product(apart * weights.sqrt())
+        self.away += apart @ weights
         self.weight += float(weights.sum())
         self.square += float(weights.square().sum())
 
     def seen(self) -> Seen:
-        if self.sum is None:
+        """Sums about a middle cost less rounding than sums about zero, which come of them."""
+        if self.middle is None:
             return Seen()
-        return Seen(whole=self.sum, count=effective(self.weight, self.square), weight=self.weight)
+        middle = self.middle.double()
+        half = self.away[:, :, None] + self.weight / 2 * middle
+        around = torch.cat([half, middle], 2), torch.cat([middle, half], 2)  # two outer products
+        whole = self.sum.baddbmm_(around[0], around[1].mT)
+        return Seen(whole=whole, count=effective(self.weight, self.square), weight=self.weight)
 
 
 class Marginals(Gathered):

@@ -12,7 +12,8 @@ from torch import Tensor
 from ...algebra import RIDGE, Whitening, square_root, whiten, work_dtype
 from ...network import IN, OUT, Modes, spatial_modes
 
-SKETCH = 512  # columns
+SKETCH = 256  # columns
+LARGE = 1024  # rows
 WORTH_RIDGE = 0.03  # of the mean diagonal: what a first-order gradient does not know
 
 
@@ -30,7 +31,6 @@ class Seen:
     sketch: Tensor | None = None  # (groups, in * k…, few): to measure with only
     count: int | None = None
     weight: float = 0.0
-    root: Tensor | None = None  # of the whole one, its upper Cholesky factor
 
     @property
     def height(self) -> float:
@@ -42,13 +42,13 @@ class Seen:
         return float(some.diagonal(dim1=1, dim2=2).mean()) / self.weight / taps
 
     def scaled(self, like: Tensor) -> Seen:
-        """With mean diagonals of 1, on the device of a kernel and in the dtype of its work."""
-        whole, root = self.whole, None
-        if whole is not None:
-            whole = _scaled(whole if self.count is None else shrunk(whole, self.count), like)
-            whole, root = definite(whole)
+        """With mean diagonals of 1, on the device of a kernel and in the dtype of its work.
+
+        A large one in float32, whose rounding is less than what samples leave open.
+        """
+        whole = None if self.whole is None else _scaled(self.whole, like, self.count)
         marginals = tuple(_scaled(marginal, like) for marginal in self.marginals)
-        return Seen(whole, marginals, count=self.count, root=root)
+        return Seen(whole, marginals, count=self.count)
 
     def times(self, kernel: Tensor) -> Tensor:
         """A kernel `(groups, out, in, *k)` times the moment."""
@@ -58,6 +58,25 @@ class Seen:
             moved = kernel.movedim(axis, 1)
             kernel = (marginal @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
         return kernel
+
+    def sketched(self, seed: int) -> Tensor | None:
+        """A root of the moment `(groups, in * k…, rows)`, or a sketch of one; None of none."""
+        moments = self.marginals if self.whole is None else (self.whole,)
+        if not moments:
+            return None
+        roots = [upper_root(one) for one in moments]
+        sizes = [root.shape[1] for root in roots]
+        few = min(prod(sizes), SKETCH)
+        if few == prod(sizes):
+            drawn = torch.eye(few)
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            drawn = torch.randn(prod(sizes), few, generator=generator) / few**0.5
+        found = drawn.to(roots[0]).reshape(1, *sizes, few).expand(len(roots[0]), *sizes, few)
+        for axis, root in enumerate(roots, start=1):
+            moved = found.movedim(axis, 1)
+            found = (root.mT @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
+        return found.reshape(len(found), -1, few)
 
     def whitenings(
         self, factors: Sequence[Modes], sizes: Sequence[int], constants: Sequence[int] = ()
@@ -90,18 +109,18 @@ class Norm:
             worth = worth + WORTH_RIDGE * torch.eye(worth.shape[1]).to(worth)
         return cls(seen.scaled(kernel), worth)
 
-    def sketched(self, seed: int) -> Norm:
-        """The same, its large moment replaced by a random one of low rank, to measure with.
+    def sketched(self, seed: int, like: Tensor) -> Norm:
+        """The same to measure kernels `(groups, out, in, *k)` of the dtype of `like` with.
 
-        `M ≈ S Sᵀ` with `S = Rᵀ Ω`, of normal random `Ω` (Johnson and Lindenstrauss 1984): over the
-        many outputs of a layer large enough for this, errors are within 1–2% of the exact ones.
+        `M ≈ S Sᵀ` with `S = Rᵀ Ω`, of a root `R` and normal random `Ω` (Johnson and Lindenstrauss
+        1984): over the many outputs of a layer large enough for this, errors are within some
+        hundredths of the exact ones, and all by nearly the same. `Ω` is the identity elsewhere.
         """
-        root = self.seen.root
-        if root is None or root.shape[1] <= 2 * SKETCH:
-            return self
-        generator = torch.Generator().manual_seed(seed)
-        omega = torch.randn(root.shape[1], SKETCH, generator=generator) / SKETCH**0.5
-        return Norm(Seen(sketch=(root.mT @ omega.to(root)).float()), self.worth)
+        sketch, worth = self.seen.sketched(seed), self.worth
+        return Norm(
+            Seen(sketch=None if sketch is None else sketch.to(like)),
+            None if worth is None else worth.to(like),
+        )
 
     def squared(self, gap: Tensor) -> tuple[float, float]:
         """The squared norm of a difference of kernels, `(groups, out, in, *k)`.
@@ -109,14 +128,14 @@ class Norm:
         And the same with `G` the identity: the energy of what it changes in the layer's output.
         """
         if self.seen.sketch is not None:
-            seen = gap.flatten(2).float() @ self.seen.sketch
+            seen = gap.flatten(2) @ self.seen.sketch
             rows = seen
         else:
             seen, rows = self.seen.times(gap).flatten(2), gap.flatten(2)
         plain = max(0.0, float((seen * rows).sum()))
         if self.worth is None:
             return plain, plain
-        weighted = float((self.worth * (seen @ rows.mT).to(self.worth)).sum())
+        weighted = float((self.worth * (seen @ rows.mT)).sum())
         return max(0.0, weighted), plain
 
     def whitenings(
@@ -130,34 +149,35 @@ class Norm:
         return found if turning is None else [*found, turning]
 
 
-def shrunk(moment: Tensor, count: int) -> Tensor:
-    """A moment `(groups, n, n)` of few patches drawn towards a multiple of the identity.
+def shrinkage(moment: Tensor, count: int) -> Tensor:
+    """By how much, `(groups,)`, to draw a moment of few patches to a multiple of the identity.
 
-    By the oracle approximating shrinkage (Chen et al. 2010, arXiv 0907.4698): with few patches
-    whole directions were not seen, and the kernel must not be free to change there. Where there are
-    more patches than rows, by so much less.
+    Of `(groups, n, n)`, by the oracle approximating shrinkage (Chen et al. 2010, arXiv 0907.4698):
+    with few patches whole directions were not seen, and the kernel must not be free to change
+    there. Where there are more patches than rows, by so much less.
     """
     size = moment.shape[1]
     trace = moment.diagonal(dim1=1, dim2=2).sum(1)
-    square = moment.square().sum((1, 2))
+    square = torch.linalg.vector_norm(moment, dim=(1, 2)).square()
     above = (1 - 2 / size) * square + trace.square()
     below = (count + 1 - 2 / size) * (square - trace.square() / size)
-    part = (above / below.clamp_min(1e-300)).clamp(0, 1)[:, None, None] * min(1.0, size / count)
-    one = torch.eye(size).to(moment)
-    return (1 - part) * moment + part * (trace / size)[:, None, None] * one
+    part: Tensor = (above / below.clamp_min(1e-300)).clamp(0, 1)
+    return part * min(1.0, size / count)
 
 
-def definite(moment: Tensor) -> tuple[Tensor, Tensor]:
-    """A moment `(groups, n, n)` of mean diagonal 1, ridged where rounding made it indefinite.
+def upper_root(moment: Tensor) -> Tensor:
+    """The upper Cholesky factor of a moment `(groups, n, n)` of mean diagonal 1.
 
-    And its upper Cholesky factor.
+    Of one that is ridged where rounding made it indefinite.
     """
     ridge, found = RIDGE, moment
     while True:
         root, failed = torch.linalg.cholesky_ex(found, upper=True)
         if not bool(failed.any()):
-            return found, root
-        found = moment + ridge * torch.eye(moment.shape[1]).to(moment)
+            upper: Tensor = root
+            return upper
+        found = moment.clone()
+        found.diagonal(dim1=1, dim2=2).add_(ridge)
         ridge *= 10
 
 
@@ -177,9 +197,15 @@ def _turning(
     )
 
 
-def _scaled(moment: Tensor, like: Tensor) -> Tensor:
-    moment = moment.to(like.device, work_dtype(like))
-    mean = moment.diagonal(dim1=1, dim2=2).mean()
-    if float(mean) > 0:
-        return moment / mean
-    return torch.eye(moment.shape[1]).to(moment).expand_as(moment)
+def _scaled(moment: Tensor, like: Tensor, count: int | None = None) -> Tensor:
+    """With a mean diagonal of 1; and of few patches, so many, shrunk."""
+    moment = moment.to(like.device)
+    mean = moment.diagonal(dim1=1, dim2=2).mean(1)
+    dtype = torch.float32 if moment.shape[1] >= LARGE else work_dtype(like)
+    if not float(mean.mean()) > 0:
+        return torch.eye(moment.shape[1]).to(like.device, dtype).expand_as(moment)
+    part = shrinkage(moment, count) if count else torch.zeros_like(mean)
+    height = mean.mean()
+    found = moment.to(dtype) * ((1 - part) / height).to(dtype)[:, None, None]
+    found.diagonal(dim1=1, dim2=2).add_((part * mean / height).to(dtype)[:, None])
+    return found

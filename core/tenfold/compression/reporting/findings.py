@@ -80,6 +80,30 @@ class Slower(BaseModel):
     budget: Number | None
 
 
+class RefinedBlock(BaseModel):
+    """Neighbouring layers, and the relative change of what they made, on held-out inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[str, ...]
+    before: Number
+    after: Number
+
+
+class Refinement(BaseModel):
+    """What refining a network came to: of each block, and in all.
+
+    `share` is how much of the way that it went was kept, 0 where it did not help on held-out
+    inputs; `reason` says why it was not tried, where it was not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocks: tuple[RefinedBlock, ...]
+    share: Number
+    reason: str | None = None
+
+
 class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 
@@ -105,6 +129,7 @@ class Findings(BaseModel):
     curve: tuple[Point, ...] = ()
     warnings: tuple[str, ...] = ()
     passes: Number = 0.0
+    refinement: Refinement | None = None  # None where it was not asked for
     slower: Slower | None = None  # None where the network is faster, or need not be
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str

@@ -53,9 +53,20 @@ def thinned(batches: Sequence[Batch], items: int, model: nn.Module) -> list[Batc
     some = list(batches)[::step]
     parts = -(-max(map(size, some)) * len(some) // items)
     pieces = [_rows(batch, parts) for batch in some]
-    if len(pieces[0]) > 1 and _alike(model, some[0], pieces[0]):
+    if len(pieces[0]) > 1 and _parts(model, pieces[0][:2]):
         return [first for first, *_ in pieces]
     return some[:: -(-sum(map(size, some)) // items)]
+
+
+def pieces(batches: Sequence[Batch], items: int, model: nn.Module) -> list[Batch]:
+    """The batches in pieces of about so many items, or whole ones.
+
+    Whole, where the model does not give the same for parts of one.
+    """
+    found = [_rows(batch, max(1, round(size(batch) / items))) for batch in batches]
+    longest = max(found, key=len)
+    whole = batches[found.index(longest)]
+    return [one for part in found for one in part] if _alike(model, whole, longest) else [*batches]
 
 
 def _rows(batch: Batch, most: int = 8) -> list[Batch]:
@@ -76,6 +87,26 @@ def _rows(batch: Batch, most: int = 8) -> list[Batch]:
     apart = [v.tensor_split(count) if isinstance(v, Tensor) else (v,) * count for v in values]
     rows = zip(*apart, strict=True)
     return [dict(zip(names, row, strict=True)) if names else row for row in rows]
+
+
+def _parts(model: nn.Module, pieces: Sequence[Batch]) -> bool:
+    """Whether the model gives for pieces of a batch, together, what it gives for them alone."""
+    return _alike(model, _joined(pieces), pieces)
+
+
+def _joined(pieces: Sequence[Batch]) -> Batch:
+    """One batch of pieces that `_rows` made: what is no tensor is as in the first."""
+    first = pieces[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(pieces))
+    names = list(first) if isinstance(first, Mapping) else range(len(first))
+    values = [
+        torch.cat([piece[name] for piece in pieces])
+        if isinstance(first[name], Tensor)
+        else first[name]
+        for name in names
+    ]
+    return dict(zip(names, values, strict=True)) if isinstance(first, Mapping) else tuple(values)
 
 
 def _alike(model: nn.Module, whole: Batch, pieces: Sequence[Batch]) -> bool:
