@@ -1,13 +1,19 @@
-"""What most tests run over, the built-in formats and the pairs not refused; and fake packages."""
+"""What most tests run over, the built-in formats and the pairs not refused; and fake packages.
 
+Each of the processes that share the tests computes on one thread: theirs are all the cores there
+are, and what tests compute is small.
+"""
+
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 
-from tenfold import factorizations, implementations
+from tenfold import factorizations, implementations, runtimes
 from tenfold.plugin.hooks import forget_plugins
 from tenfold.tuning import cache
 
@@ -15,6 +21,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 STRANGER = Path(__file__).parent / "third_party" / "tenfold-tensor-ring"
 Install = Callable[..., None]
@@ -54,7 +64,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     `install("acme", {group: {name: target}}, acme="the source of the module acme")`. The registries
     and the plugin manager start with nothing loaded, and forget what they load.
     """
-    for registry in (factorizations, implementations):
+    for registry in (factorizations, implementations, runtimes):
         monkeypatch.setattr(registry, "_loaded", {})
         monkeypatch.setattr(registry, "_registered", {})
     forget_plugins()

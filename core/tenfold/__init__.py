@@ -21,19 +21,42 @@ from .compression import (
     save,
 )
 from .compression import measure_layers as survey
-from .layer import Decomposition, FactorizedConv, FactorizedKernel, Moment, decompose
-from .model import measure_moments, to_plain, tune
+from .layer import (
+    Decomposition,
+    FactorizedConv,
+    FactorizedEmbedding,
+    FactorizedKernel,
+    FactorizedLinear,
+    JointConv,
+    Moment,
+    TensorContraction,
+    TensorRegression,
+    decompose,
+)
+from .model import measure_moments, to_onnx, to_plain, tune
 from .network import Energy, Error, Multiple
 from .plugin import (
     Factorization,
     Fixed,
     Implementation,
     PluginError,
+    Runtime,
     factorizations,
     hookimpl,
     implementations,
+    runtimes,
 )
 from .solve import relative_error
+from .tensor import FactorizedTensor
+from .training import (
+    Cuttlefish,
+    RankSchedule,
+    decoupled_decay,
+    factorize,
+    frobenius_decay,
+    parameter_groups,
+    set_rank,
+)
 from .tuning import Decision
 
 __version__ = version("tenfold")
@@ -41,30 +64,46 @@ __version__ = version("tenfold")
 __all__ = [
     "Compression",
     "CompressionConfig",
+    "Cuttlefish",
     "Decision",
     "Decomposition",
     "Energy",
     "Error",
     "Factorization",
     "FactorizedConv",
+    "FactorizedEmbedding",
     "FactorizedKernel",
+    "FactorizedLinear",
+    "FactorizedTensor",
     "Fixed",
     "Implementation",
+    "JointConv",
     "Moment",
     "Multiple",
     "PluginError",
+    "RankSchedule",
+    "Runtime",
     "Sensitivity",
+    "TensorContraction",
+    "TensorRegression",
     "compress",
     "decompose",
+    "decoupled_decay",
     "distill",
     "factorizations",
+    "factorize",
+    "frobenius_decay",
     "hookimpl",
     "implementations",
     "load",
     "measure_moments",
+    "parameter_groups",
     "relative_error",
+    "runtimes",
     "save",
+    "set_rank",
     "survey",
+    "to_onnx",
     "to_plain",
     "tune",
 ]

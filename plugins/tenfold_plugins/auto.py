@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from tenfold import Implementation, implementations
 from tenfold.network import Geometry, KernelNetwork, Partition, cheapest_partition, partition_macs
 
 CHEAPEST = 5  # how many are measured, besides the dense kernel and the default
+LARGE = 9  # taps from which `fft` may be faster
 WHOLE = 7  # stages; of a longer partition only one run of stages is merged at a time
 
 
+@dataclass(frozen=True, repr=False)
 class Auto(Implementation):
     """The dense kernel, or one of the partitions with the fewest multiply-accumulates.
 
@@ -19,10 +22,13 @@ class Auto(Implementation):
     partition. Candidates are that partition and the cheapest
     one of all, with neighbouring stages merged in every way: four small convolutions of CP, say,
     become a MobileNet block, or two, or one. Those that cost more than the dense kernel are left
-    out.
+    out. For a kernel of `LARGE` taps on an axis `fft` is one too, and so are the implementations
+    named in `others`, where what they plan counts its multiply-accumulates.
     """
 
     apart = True
+
+    others: tuple[str, ...] = ()
 
     def plan(self, network: KernelNetwork, geometry: Geometry) -> Partition:
         try:
@@ -32,7 +38,7 @@ class Auto(Implementation):
         assert not callable(plan)  # it is a partition
         return plan
 
-    def candidates(self, network: KernelNetwork, geometry: Geometry) -> Sequence[Partition]:
+    def candidates(self, network: KernelNetwork, geometry: Geometry) -> Sequence[Partition | str]:
         whole = dense(network)
         default = self.plan(network, geometry)
         cheapest = cheapest_partition(network, geometry, lambda group: True)
@@ -44,7 +50,11 @@ class Auto(Implementation):
         most = partition_macs(network, whole, geometry)
         worth = [partition for partition, cost in costs.items() if most is None or cost < most]
         worth.sort(key=lambda partition: (costs[partition], len(partition), partition))
-        return tuple(dict.fromkeys([whole, *worth[:CHEAPEST], default]))
+        large = ("fft",) if max(geometry.kernel_size, default=1) >= LARGE else ()
+        return tuple(dict.fromkeys([whole, *worth[:CHEAPEST], default, *large, *self.others]))
+
+    def __repr__(self) -> str:
+        return f"Auto(others={self.others})" if self.others else "Auto()"
 
 
 def dense(network: KernelNetwork) -> Partition:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import tau
+from functools import partial
+from math import log2, prod, tau
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from tenfold import Implementation
 from tenfold.network import Contraction, Geometry, KernelNetwork, plan_contraction
+from tenfold.plugin import Plan, Prepared
 
 ORDERS = (1, 2, 3)
 
@@ -33,28 +35,33 @@ class FFT(Implementation):
             raise ValueError(f"it has no transposed convolutions: {instead}")
         if set(geometry.kernel_size) == {1}:
             raise ValueError(f"a kernel of one tap has nothing to transform: {instead}")
-        return fourier_convolution(network, geometry)
+        return FourierConvolution.of(network, geometry)
 
 
 @dataclass(frozen=True)
-class FourierConvolution:
-    """The spectra of the input and of the kernel, multiplied.
+class FourierConvolution(Plan):
+    """The spectra of the input and of the kernel, multiplied, on `axes` of more than one tap.
 
-    `product` takes the input's spectrum, the factors and the Fourier matrices of `axes`, those
-    where the kernel has more than one tap.
+    `product` takes the input's spectrum, the factors and the Fourier matrices of those axes. Its
+    order is chosen for one image, twice as wide as the kernel.
     """
 
-    product: Contraction
-    groups: int
-    channels: tuple[int, ...]  # of a group's input
-    axes: tuple[int, ...]
+    network: KernelNetwork
     geometry: Geometry
+    axes: tuple[int, ...]
+    product: Contraction
+
+    @classmethod
+    def of(cls, network: KernelNetwork, geometry: Geometry) -> FourierConvolution:
+        axes = tuple(axis for axis, size in enumerate(geometry.kernel_size) if size > 1)
+        wide = [2 * size for size in geometry.kernel_size]
+        return cls(network, geometry, axes, spectral_product(network, axes, wide))
 
     def __call__(self, x: Tensor, factors: Sequence[Tensor], bias: Tensor | None) -> Tensor:
         if x.shape[0] == 0:  # which the transform refuses
             one = torch.cat([x, x.new_zeros(1, *x.shape[1:])])  # and gradients are those of `x`
             return self(one, factors, bias)[:0]
-        geometry, order = self.geometry, self.geometry.order
+        geometry, order, network = self.geometry, self.geometry.order, self.network
         padded = [s + 2 * p for s, p in zip(x.shape[2:], geometry.padding, strict=True)]
         geometry.check_size(x.shape[2:])
         cyclic = [fast_length(n) if axis in self.axes else n for axis, n in enumerate(padded)]
@@ -63,13 +70,18 @@ class FourierConvolution:
         ]
         real = torch.promote_types(x.dtype, torch.float32)  # half precision has no transform
         wide = F.pad(x.to(real), [side for pair in reversed(sides) for side in pair])
-        wide = wide.unflatten(1, (self.groups, *self.channels))
+        wide = wide.unflatten(1, (network.groups, *(network.sizes[mode] for mode in network.ins)))
         dims = tuple(axis - order for axis in self.axes)
         forth, back = torch.fft.rfftn, torch.fft.irfftn
         if real.is_complex:
             forth, back = torch.fft.fftn, torch.fft.ifftn
         spectrum = forth(wide, dim=dims)
-        waves = [self.wave(axis, cyclic[axis], spectrum, real.is_complex) for axis in self.axes]
+        waves = [
+            self.wave(axis, cyclic[axis], spectrum, real.is_complex).unflatten(
+                0, [network.sizes[mode] for mode in network.axes[axis]]
+            )
+            for axis in self.axes
+        ]
         parts = [*(factor.to(spectrum.dtype) for factor in factors), *waves]
         product = self.product([spectrum, *parts])
         y = back(product, [cyclic[axis] for axis in self.axes], dim=dims)
@@ -82,6 +94,24 @@ class FourierConvolution:
             y = y + bias.reshape(-1, *(1,) * order)
         result: Tensor = y.to(x.dtype).contiguous()
         return result
+
+    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> Prepared:
+        return partial(self._on, factors, bias)
+
+    def _on(self, factors: Sequence[Tensor], bias: Tensor | None, x: Tensor) -> Tensor:
+        return self(x, factors, bias)
+
+    def macs(self, size: Sequence[int]) -> int:
+        """Four real products for a complex one, and `N log₂ N` for each transform of a channel."""
+        pads = self.geometry.padding
+        lengths = [s + 2 * p for s, p in zip(size, pads, strict=True)]
+        for axis in self.axes:
+            lengths[axis] = fast_length(lengths[axis])
+        points, channels = prod(lengths), self.network.groups * self.network.shape[1]
+        turned = log2(prod(lengths[axis] for axis in self.axes)) * points
+        lengths[self.axes[-1]] = lengths[self.axes[-1]] // 2 + 1  # half the spectrum of a real one
+        product = spectral_product(self.network, self.axes, lengths)
+        return 4 * product.macs + int((channels + self.network.shape[0]) * turned)
 
     def wave(self, axis: int, length: int, like: Tensor, whole: bool) -> Tensor:
         """The Fourier matrix `(k, f)` of an axis: half of it for the last of a real input.
@@ -98,21 +128,18 @@ class FourierConvolution:
         return torch.complex(angles.cos(), angles.sin())
 
 
-def fourier_convolution(network: KernelNetwork, geometry: Geometry) -> FourierConvolution:
+def spectral_product(
+    network: KernelNetwork, axes: Sequence[int], lengths: Sequence[int]
+) -> Contraction:
     """Plan the product, with a mode for an axis's frequency, or position where one tap is there.
 
-    The names have a space, which no bond's has. The order is chosen for one image, twice as wide as
-    the kernel.
+    The names have a space, which no bond's has.
     """
-    axes = tuple(axis for axis, size in enumerate(geometry.kernel_size) if size > 1)
-    batch, *positions = ("the batch", *(f"frequency {axis}" for axis in range(geometry.order)))
-    sizes = {batch: 1, "group": 1, **network.sizes}
-    sizes |= {one: 2 * size for one, size in zip(positions, geometry.kernel_size, strict=True)}
+    batch, *positions = ("the batch", *(f"frequency {axis}" for axis in range(network.order)))
+    sizes = {batch: 1, "group": 1, **network.sizes, **dict(zip(positions, lengths, strict=True))}
     inputs = [(batch, "group", *network.ins, *positions), *network.factors]
-    inputs += [(f"k{axis}", positions[axis]) for axis in axes]
-    product = plan_contraction(inputs, (batch, "group", *network.outs, *positions), sizes)
-    channels = tuple(network.sizes[mode] for mode in network.ins)
-    return FourierConvolution(product, network.groups, channels, axes, geometry)
+    inputs += [(*network.axes[axis], positions[axis]) for axis in axes]
+    return plan_contraction(inputs, (batch, "group", *network.outs, *positions), sizes)
 
 
 def fast_length(length: int) -> int:

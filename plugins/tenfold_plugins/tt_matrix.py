@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tenfold import Factorization
 from tenfold.algebra import chain_svd
-from tenfold.network import KernelNetwork, balanced
+from tenfold.network import KernelNetwork
+
+from .tensorized import Tensorized
 
 
 @dataclass(frozen=True, kw_only=True)
-class TTMatrix(Factorization):
+class TTMatrix(Tensorized):
     """`K = Σ G₀[k…, b0] G₁[b0, i₀, o₀, b1] … G_n[b_n-1, i_n-1, o_n-1]`: space, then channels.
 
-    The channels are products of `parts` numbers near each other; a linear layer has no factor of
-    space. Novikov et al. 2015, arXiv 1509.06569; for convolutions Garipov et al. 2016, arXiv
-    1611.03214. By its TT-SVD (Oseledets 2011, doi:10.1137/090752286), within `√(bonds)` of the
-    best.
+    The channels are products of `parts` numbers near each other, or as `outs` and `ins` say; a
+    linear layer has no factor of space. Novikov et al. 2015, arXiv 1509.06569; for convolutions
+    Garipov et al. 2016, arXiv 1611.03214. By its TT-SVD (Oseledets 2011, doi:10.1137/090752286),
+    within `√(bonds)` of the best.
     """
-
-    parts: int = 3
-
-    def __post_init__(self) -> None:
-        if self.parts < 2:
-            raise ValueError(f"parts={self.parts!r} must be at least 2")
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         space = [(*(f"k{axis}" for axis in range(order)), "b0")] if order else []
@@ -38,9 +33,6 @@ class TTMatrix(Factorization):
             after = (f"b{part + 1}",) if part + 1 < self.parts else ()
             cores.append((*before, f"in.{part}", f"out.{part}", *after))
         return [*space, *cores]
-
-    def splits(self, shape: Sequence[int]) -> Mapping[str, Sequence[int]]:
-        return {name: balanced(shape[axis], self.parts) for axis, name in enumerate(("out", "in"))}
 
     def decompose(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -23,7 +23,8 @@ LARGE = 64  # the channels from which ranks are chosen in float32, which is exac
 class Tucker(TensorLySolved):
     """`K[o, i, k…] = Σ A[o, ro] B[i, ri] G[ro, ri, k…]`; the spatial modes stay whole.
 
-    A rank for every mode, `(ro, ri, s0, …)`, gives each spatial mode a matrix `(k, s)` too.
+    A rank for every mode, `(ro, ri, s0, …)`, gives each spatial mode a matrix `(k, s)` too, and so
+    does `every`, whatever the rank.
     Tucker 1966; for convolutions Kim et al. 2016, arXiv 1511.06530. By the sequentially truncated
     higher-order SVD, then at most `sweeps` of accelerated higher-order orthogonal iteration (De
     Lathauwer et al. 2000, doi:10.1137/S0895479898346995).
@@ -33,14 +34,18 @@ class Tucker(TensorLySolved):
 
     sweeps: int = 30
     tolerance: float = 3e-5
+    every: bool = False
 
     def factors(self, order: int, rank: Any) -> Sequence[Sequence[str]]:
         outer: list[tuple[str, ...]] = [("out", "ro"), ("in", "ri")]
-        every = isinstance(rank, Sequence) and not isinstance(rank, str) and len(rank) == order + 2
-        if order and every:
+        several = isinstance(rank, Sequence) and not isinstance(rank, str)
+        if order and (self.every or (several and len(rank) == order + 2)):
             outer += [(f"k{axis}", f"s{axis}") for axis in range(order)]
             return [*outer, ("ro", "ri", *(f"s{axis}" for axis in range(order)))]
         return [*outer, ("ro", "ri", *(f"k{axis}" for axis in range(order)))]
+
+    def for_tensors(self) -> Tucker:
+        return replace(self, every=True)
 
     def ranks(
         self, shape: Sequence[int], rank: Any, kernel: Tensor | None = None
@@ -48,7 +53,7 @@ class Tucker(TensorLySolved):
         """Choose `(ro, ri)`; for a fraction of a kernel, the pair on the budget that keeps most."""
         if isinstance(rank, str) and rank == "same":
             rank = 1.0
-        if kernel is None or not isinstance(rank, float):
+        if self.every or kernel is None or not isinstance(rank, float):
             return super().ranks(shape, rank, kernel)
         proportional = super().ranks(shape, rank)
         budget = max(rank * prod(shape), cost(shape, *proportional))

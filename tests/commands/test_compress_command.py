@@ -255,7 +255,7 @@ class TestRefusals:
             (f'budget = 0.5\nmodel = "m"\noutput = "o"\nseed = {10**30}', "seed=10000"),
             (
                 'bugdet = 0.5\nmodel = "m"\noutput = "o"',
-                "bugdet=0.5: is no option: did you mean 'budget'? The options are",
+                "bugdet= is no option: did you mean 'budget'? The options are",
             ),
             ('budget = "much"\nmodel = "m"\noutput = "o"', "budget='much'"),
             ('budget = 0.5\nmodel = "m"\noutput = "o"\ninput = [[1, "x"]]', "input.0.1='x'"),

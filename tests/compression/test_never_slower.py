@@ -11,7 +11,7 @@ from tenfold.compression.candidates.speed import Speed, read_speeds, write_speed
 from tenfold.compression.candidates.table import LayerTable, Table
 from tenfold.compression.choice.plan import Plan
 from tenfold.compression.choice.speed import quick, slower
-from tenfold.compression.measurement.in_place import in_better_format, time_in_place
+from tenfold.compression.measurement.in_place import time_in_place
 from tenfold.compression.request import CompressionConfig
 from tenfold.compression.survey.layers import survey
 
@@ -90,7 +90,7 @@ def test_what_is_slower_by_little_or_costs_little_is_no_reason():
 
 def test_layers_are_timed_in_their_places_all_calls_together():
     model = net()
-    speed = time_in_place((model, X), (model, X), survey(model, X))
+    speed = time_in_place(model, model, survey(model, X), X)
     assert set(speed.layers) == {"0", "2", "4"}
     for (least, usual), other in speed.layers.values():
         assert 0 < least <= usual < speed.before
@@ -105,7 +105,7 @@ def test_a_network_that_takes_no_other_format_is_timed_in_its_own():
             return super().forward(x).view(-1)
 
     model = Viewing(*net()).eval()
-    assert in_better_format(model, X) == (model, X)
+    assert time_in_place(model, model, survey(model, X), X).before > 0
 
 
 def test_speeds_are_read_as_they_were_written_and_damage_is_named(tmp_path):
@@ -122,8 +122,8 @@ def test_speeds_are_read_as_they_were_written_and_damage_is_named(tmp_path):
 def as_slow(names):
     """A clock for which some layers are slower where they are factorized."""
 
-    def time(_, made, layers):
-        found, (compressed, _) = {}, made
+    def time(original, compressed, layers, example):
+        found = {}
         for layer in layers:
             changed = isinstance(compressed.get_submodule(layer.name), FactorizedConv)
             taken = (3.0 if layer.name in names else 0.5) if changed else 1.0

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
-from tenfold import FactorizedConv, compress
+from tenfold import FactorizedConv, compress, load, save
 from tenfold.compression import engine, groundwork
 from tenfold.compression.candidates import Speed
 from tenfold.compression.correction.normalisation import recalibrate
@@ -360,7 +361,7 @@ def test_a_network_of_choices_is_judged_by_its_score():
 
 
 def test_a_latency_that_no_network_reaches_is_refused(monkeypatch):
-    def by_macs(_, __, table):
+    def by_macs(_, __, table, runtime):
         for index, one in enumerate(table.candidates):
             table.candidates[index] = one.model_copy(update={"milliseconds": one.macs / 1e6})
 
@@ -368,7 +369,6 @@ def test_a_latency_that_no_network_reaches_is_refused(monkeypatch):
     monkeypatch.setattr(groundwork, "time_networks", lambda *_: [1.0])
     speed = Speed(before=1.0, after=1.2, layers={})
     monkeypatch.setattr(engine, "time_in_place", lambda *_: speed)
-    monkeypatch.setattr(engine, "in_better_format", lambda *given: given)
     model = plain()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=r"latency cannot be reached: .*takes 1\.20 of"):
@@ -411,6 +411,27 @@ def test_a_scripted_network_is_refused():
         scripted = torch.jit.script(plain())
     with pytest.raises(TypeError, match="scripted: give the one that it was made from"):
         compressed(scripted)
+
+
+def test_a_network_that_is_spread_over_processes_is_refused_and_its_inner_one_is_saved(tmp_path):
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    try:
+        wrapped = DistributedDataParallel(plain())
+        with pytest.raises(TypeError, match=r"spread over processes.*give model\.module"):
+            compressed(wrapped)
+        with pytest.raises(TypeError, match=r"spread over processes.*give model\.module"):
+            compressed(nn.Sequential(wrapped))
+        made = compressed(wrapped.module)
+        student = DistributedDataParallel(made.model)
+        student(X).sum().backward()
+        assert all(one.grad is not None for one in made.model.parameters())
+        save(student, tmp_path / "saved")
+    finally:
+        distributed.destroy_process_group()
+    again = load(tmp_path / "saved", plain())
+    assert torch.equal(again(X), made.model.eval()(X))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

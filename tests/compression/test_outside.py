@@ -1,6 +1,8 @@
 """A budget of the network is of the network: what is in no layer counts, and so do factorized
 layers that are there already."""
 
+from math import log2
+
 import pytest
 import torch
 from torch import nn
@@ -64,6 +66,11 @@ class Times(nn.Module):
         return x @ self.a @ self.b + torch.einsum("bsi,bti->bst", x, x).sum(-1)
 
 
+class Fourier(nn.Module):
+    def forward(self, x):
+        return torch.fft.irfft(torch.fft.fft(torch.fft.rfft(x)), 16)
+
+
 ITEMS = 8 * 6
 WORK = {
     "attention": (None, 2 * 8 * 6 * 6 * 16),
@@ -74,6 +81,7 @@ WORK = {
     ),
     "GRU": (nn.GRU(16, 12), ITEMS * 3 * 12 * (16 + 12)),
     "products": (Times(), ITEMS * (16 * 16 + 16) + 8 * 6 * 6 * 16),
+    "transforms": (Fourier(), int(ITEMS * (2 * 1.25 * 16 * 4 + 2.5 * 9 * log2(9)))),
     "nothing": (nn.ReLU(), 0),
 }
 
@@ -84,7 +92,7 @@ def test_work_outside_of_layers_is_counted_by_operator(name, mode):
     after, macs = WORK[name]
     model = Then(after).eval()
     with mode():
-        assert observe(model, X, survey(model, X)) == macs
+        assert observe(model, X, survey(model, X)) == (macs, ())
 
 
 def test_a_budget_of_macs_is_of_the_whole_network():
@@ -141,7 +149,27 @@ def test_layers_that_are_factorized_already_count_and_stay():
 def test_the_macs_of_code_of_its_own_are_counted_by_operator():
     model = twice(implementation="fft").eval()
     layers = survey(model, IMAGES)
-    assert observe(model, IMAGES, layers) == 0
+    assert observe(model, IMAGES, layers) == (0, ())
     assert layers[0].macs > 0
     with pytest.raises(ValueError, match="factorized already"):
         small(model[:1])
+
+
+@torch.library.custom_op("acme::deformed", mutates_args=())
+def deformed(x: torch.Tensor) -> torch.Tensor:
+    return x.clone()
+
+
+deformed.register_autograd(lambda _, gradient: gradient)
+
+
+class Deformed(nn.Sequential):
+    def forward(self, x):
+        return super().forward(deformed(x))
+
+
+def test_operators_whose_work_is_not_known_are_named():
+    model = Deformed(nn.Conv2d(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
+    row = small(model, budget=0.6, refine="off").report.layers[-1]
+    assert (row.name, row.macs.before) == ("(outside of layers)", 0)
+    assert "not counted: acme::deformed" in row.reason

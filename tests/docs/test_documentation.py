@@ -7,8 +7,6 @@ import inspect
 import json
 import pkgutil
 import re
-import subprocess
-import sys
 import types
 from pathlib import Path
 from typing import get_args
@@ -31,7 +29,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture
 def _registered_names_are_forgotten(monkeypatch):
-    for registry in (tenfold.factorizations, tenfold.implementations):
+    for registry in (tenfold.factorizations, tenfold.implementations, tenfold.runtimes):
         monkeypatch.setattr(registry, "_registered", {})
 
 
@@ -92,6 +90,7 @@ def test_the_page_of_plugins_has_every_law():
     kinds = {law: ["both"] for law in laws.LAYER_LAWS}
     kinds |= {law: ["implementations"] for law in laws.RUNNING_LAWS}
     kinds |= {law: ["formats"] for law in laws.KERNEL_LAWS}
+    kinds |= {law: ["runtimes"] for law in laws.RUNTIME_LAWS}
     for hook, several in laws.HOOK_LAWS.items():
         for law in several:
             kinds.setdefault(law, []).append(f"`{hook}`")
@@ -129,7 +128,8 @@ def test_the_pictures_of_the_rooms_show_them_as_they_are():
 def test_every_public_name_is_in_the_reference():
     names = [f"tenfold.{name}" for name in tenfold.__all__]
     names += [f"tenfold.testing.{name}" for name in tenfold.testing.__all__]
-    rooms = ("tenfold.network.", "tenfold.algebra.", "tenfold.plugin.")
+    doors = ("network", "algebra", "plugin", "layer", "bonds", "demo")
+    rooms = tuple(f"tenfold.{room}." for room in doors)
     assert sorted(name for name in LISTED if not name.startswith(rooms)) == sorted(names)
 
 
@@ -139,27 +139,3 @@ def test_every_public_name_has_a_docstring(name):
     kinds = (type, types.FunctionType)
     of_its_own = isinstance(public, kinds) and not get_args(public)  # Python 3.10: an alias is one
     assert len(inspect.getdoc(public if of_its_own else type(public)) or "") > 20
-
-
-def test_every_name_of_the_peer_has_a_line_in_its_page():
-    if importlib.util.find_spec("tltorch") is None:
-        pytest.skip("tensorly-torch is not installed")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PEERS_NAMES],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    page = (ROOT / "docs/tensorly-torch.md").read_text()
-    covered = "ComplexCPTensor` and the other complex ones"
-    assert covered in page
-    missing = [name for name in done.stdout.split() if name not in page]
-    assert [name for name in missing if not name.startswith("Complex")] == []
-
-
-PEERS_NAMES = """
-import inspect, tltorch
-for name in dir(tltorch):
-    if not name.startswith("_") and not inspect.ismodule(getattr(tltorch, name)):
-        print(name)
-"""

@@ -74,6 +74,10 @@ def load(directory, dense_model):
         return tenfold.load(f"{place}/net" if directory is None else directory, dense_model)
 
 
+def set_rank(**given):
+    tenfold.set_rank(layer(), **given)
+
+
 CALLS = {
     tenfold.compress: {"model": DENSE, "example_inputs": X, **CONFIG, "config": None}
     | {"calibration": None, "evaluate": None, "executor": None, "table": None},
@@ -92,6 +96,17 @@ CALLS = {
     output_error: {"kernel": torch.ones(6, 4, 3, 3), "other": torch.ones(6, 4, 3, 3)},
     tenfold.decompose: {"tensor": torch.ones(6, 4, 3), "rank": 2, "factorization": "tt"}
     | {"groups": 1, "moment": None, "generator": None},
+    tenfold.factorize: {"model": DENSE, "rank": 2, "factorization": "tt", "generator": None}
+    | {"implementation": "factorized", "init": "spectral", "include": (), "exclude": ()},
+    tenfold.frobenius_decay: {"model": SMALL.model, "weight_decay": 0.1},
+    tenfold.parameter_groups: {"model": SMALL.model, "weight_decay": 0.1},
+    tenfold.decoupled_decay: {"model": SMALL.model, "weight_decay": 0.1}
+    | {"optimizer": torch.optim.SGD(SMALL.model.parameters())},
+    set_rank: {"rank": 3, "optimizer": None},
+    tenfold.RankSchedule: {"model": SMALL.model, "optimizer": None}
+    | {"start": 0.9, "end": 0.2, "steps": 3},
+    tenfold.Cuttlefish: {"model": DENSE, "optimizer": None, "rank": None, "factorization": "tt"}
+    | {"implementation": "factorized", "include": (), "exclude": (), "settled": 0.1},
     tenfold.relative_error: {"kernel": torch.ones(3, 3), "other": torch.ones(3, 3)},
     fixed: {"partition": ((1,), (2, 3), (0,)), "memory_format": None, "packed": True},
     fix_plan: {"decision": {"partition": ((1,), (2, 3), (0,))}},
@@ -175,6 +190,8 @@ def test_no_public_function_is_left_out():
     assert functions <= called
 
 
-@pytest.mark.parametrize("value", [*ODD_NUMBERS, *ODD_THINGS], ids=repr)
+@pytest.mark.parametrize(
+    "value", [*ODD_NUMBERS, *ODD_THINGS], ids=lambda value: type(value).__name__
+)
 def test_is_budget_takes_anything(value):
     assert tenfold.network.is_budget(value) in (True, False)

@@ -10,6 +10,7 @@ from tenfold import (
     Factorization,
     FactorizedConv,
     FactorizedKernel,
+    Implementation,
     Moment,
     compress,
     implementations,
@@ -18,10 +19,45 @@ from tenfold import (
     save,
     to_plain,
 )
-from tenfold.network import balanced
+from tenfold.network import Geometry, balanced, partition_macs
 from tenfold.testing import conformance, requests
 
 NAMES = ("kronecker", "tt_matrix")
+
+
+class ATrous(Factorization):
+    """A train whose space is split too: two convolutions an axis, the first of them dilated."""
+
+    def factors(self, order, rank):
+        opens = ["in", *(f"k{axis}.{part}" for axis in range(order) for part in (0, 1)), "out"]
+        bonds = [f"b{place}" for place in range(len(opens) - 1)]
+        ends = [(), *((bond,) for bond in bonds)], [*((bond,) for bond in bonds), ()]
+        return [(*a, mode, *b) for a, mode, b in zip(ends[0], opens, ends[1], strict=True)]
+
+    def splits(self, shape):
+        return {f"k{axis}": balanced(size, 2) for axis, size in enumerate(shape[2:])}
+
+
+class Scattered(Factorization):
+    """Three parts of an axis, of which the first factor has the last, and one of them is 1."""
+
+    def factors(self, order, rank):
+        space = [f"k{axis}" for axis in range(1, order)]
+        middle = [("r", "k0.0", "s"), ("k0.1", "s", *space, "t")] if order else [("r", "t")]
+        return [("in", *(["k0.2"] if order else []), "r"), *middle, ("t", "out")]
+
+    def splits(self, shape):
+        return {"k0": (1, *balanced(shape[2], 2))} if len(shape) > 2 else {}
+
+
+class OneByOne(Implementation):
+    def plan(self, network, geometry):
+        return tuple((index,) for index in range(len(network.factors)))
+
+
+@conformance(factorization=ATrous, max_examples=4)
+class TestATrous:
+    pass
 
 
 class Monarch(Factorization):
@@ -51,18 +87,41 @@ def layer_of(asked, **pair):
         raise
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, ATrous, Scattered])
 @settings(max_examples=15, deadline=None)
 @given(asked=requests())
 def test_every_way_of_running_is_the_dense_convolution(name, asked):
     x = asked.input()
-    for way in implementations.names():
+    for way in [*implementations.names(), OneByOne]:
         layer = layer_of(asked, factorization=name, implementation=way)
         if layer is None:
             continue
         dense = asked.dense(x, layer.weight.to_tensor(), layer.bias)
         assert relative_error(dense, layer(x)) < 1e-12 or dense.norm() == 0
         assert relative_error(dense, layer.eval()(x)) < 1e-12 or dense.norm() == 0
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_space_in_parts_is_a_chain_of_dilated_convolutions(transposed):
+    pair = {"factorization": ATrous, "implementation": OneByOne}
+    layer = FactorizedConv(4, 6, (9,), 2, 3, rank=2, transposed=transposed, **pair)
+    chain = layer.to_sequential()
+    there = [(c.kernel_size[0], c.dilation[0], c.stride[0], c.padding[0]) for c in chain[1:3]]
+    ends = ((3, 3, 2, 0), (3, 1, 1, 3)) if transposed else ((3, 3, 1, 3), (3, 1, 2, 0))
+    assert there == list(ends)
+    x = torch.randn(2, 4, 12)
+    assert relative_error(layer.to_conv()(x), layer(x)) < 1e-5
+    assert relative_error(layer.to_conv()(x), chain(x)) < 1e-5
+    if transposed:
+        wanted = layer.to_conv()(x, output_size=[26])
+        assert relative_error(wanted, layer(x, output_size=[26])) < 1e-5
+
+
+def test_parts_that_are_no_neighbours_are_not_one_convolution():
+    network = FactorizedKernel.new((4, 4, 8), rank=2, factorization=Scattered).network
+    geometry = Geometry((8,), (1,), (0,), (1,), (0,))
+    assert partition_macs(network, ((0, 1), (2,), (3,)), geometry) is None
+    assert partition_macs(network, ((0, 2), (1,), (3,)), geometry) is not None
 
 
 def test_a_kronecker_kernel_is_a_sum_of_kronecker_products():
@@ -89,7 +148,7 @@ def test_a_linear_layer_is_tensorized():
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, ATrous])
 def test_a_moment_lowers_the_error_of_the_output(name, groups):
     torch.manual_seed(0)
     conv = nn.Conv2d(12, 16, 3, groups=groups)

@@ -14,10 +14,12 @@ from torch import nn
 
 from tenfold import (
     Error,
+    Factorization,
     FactorizedConv,
     FactorizedKernel,
     Moment,
     Multiple,
+    compress,
     decompose,
     factorizations,
     load,
@@ -25,14 +27,27 @@ from tenfold import (
     save,
     to_plain,
 )
+from tenfold.network import KernelSum
 from tenfold.plugin import Sum
 from tenfold.testing import conformance, fractions, requests
 
-SUMS = ("tucker+depthwise_separable", "channel_svd+spatial_svd", "cp+tt+tucker")
+SUMS = ("tucker+depthwise_separable", "channel_svd+spatial_svd", "cp+kronecker+tt_matrix")
 
 
 @conformance(factorization=SUMS[0], max_examples=4)
 class TestSum:
+    pass
+
+
+class Own(Factorization):
+    """A matrix, of a class that has no installed name."""
+
+    def factors(self, order, rank):
+        return [("in", "r"), ("r", "out", *(f"k{axis}" for axis in range(order)))]
+
+
+@conformance(factorization=Sum(terms=(Own, factorizations["depthwise_separable"])), max_examples=1)
+class TestSumOfClasses:
     pass
 
 
@@ -164,8 +179,9 @@ def test_a_fresh_kernel_has_the_dense_variance():
 
 
 def test_what_cannot_be_added_is_refused():
-    with pytest.raises(ValueError, match=r"open modes of their own.*split or not"):
-        FactorizedConv(8, 8, (3, 3), factorization="kronecker+tucker")
+    terms = [factorizations["cp"]().network(shape, 2) for shape in ((8, 4, 3), (8, 4, 5))]
+    with pytest.raises(ValueError, match=r"of kernels .*\(8, 4, 5\).*: they must be of one"):
+        KernelSum.of(terms)
     with pytest.raises(ValueError, match=r"'mobile' is not installed"):
         FactorizedConv(8, 8, (3, 3), factorization="tucker+mobile")
     with pytest.raises(ValueError, match="at least two formats"):
@@ -182,3 +198,55 @@ def test_a_network_with_sums_is_saved_and_loaded(tmp_path):
     save(made, tmp_path / "made")
     x = torch.randn(2, 3, 9, 9)
     assert torch.equal(load(tmp_path / "made", net)(x), made(x))
+
+
+@pytest.mark.parametrize(("metric", "width", "groups"), [("macs", 64, 1), ("parameters", 16, 2)])
+def test_compress_takes_sums_and_what_comes_is_saved_loaded_and_left(
+    metric, width, groups, tmp_path
+):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(4, width, 3), nn.ReLU(), nn.Conv2d(width, width, 3, groups=groups)
+    )
+    batch = torch.randn(8, 4, 8, 8)
+
+    def made():
+        return compress(
+            net,
+            example_inputs=batch[:2],
+            calibration=[batch],
+            budget=0.7,
+            metric=metric,
+            factorizations=SUMS[0],
+            never_slower=False,
+            table=tmp_path / "table",
+            progress=False,
+        )
+
+    small = made()
+    found = [one for one in small.model.modules() if isinstance(one, FactorizedConv)]
+    assert {layer.factorization for layer in found} == {SUMS[0]}
+    cost = getattr(small.report, metric)
+    assert cost.after <= 0.7 * cost.before
+    assert SUMS[0] in small.report.to_json()
+    y = small.model(batch)
+    save(small, tmp_path / "made")
+    assert torch.equal(load(tmp_path / "made", net)(batch), y)
+    assert relative_error(y, to_plain(small.model)(batch)) < 1e-5
+    assert torch.equal(made().model(batch), y)  # from the table
+
+
+def test_compress_finds_that_a_kernel_is_a_sum():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(16, 16, 3))
+    net[0].weight.data = planted().float()
+    batch = torch.randn(32, 16, 9, 9)
+    errors = {}
+    for formats in ("tucker", "depthwise_separable", SUMS[0], ("tucker", SUMS[0])):
+        made = compress(
+            net, example_inputs=batch[:2], calibration=[batch], budget=0.45, metric="parameters",
+            factorizations=formats, multiple=1, never_slower=False, progress=False,
+        )  # fmt: skip
+        errors[formats] = relative_error(net(batch), made.model(batch))
+    assert errors[SUMS[0]] < 0.8 * min(errors["tucker"], errors["depthwise_separable"])
+    assert errors["tucker", SUMS[0]] <= 1.05 * errors[SUMS[0]]

@@ -17,6 +17,7 @@ from tenfold import (
     compress,
     hookimpl,
     relative_error,
+    to_plain,
 )
 from tenfold.plugin import Plan, ask_hooks
 from tenfold.plugin.hooks import plugin_manager
@@ -235,8 +236,9 @@ class Counted(Own):
 
     def to_modules(self, factors, bias):
         kernel = self.network.to_tensor(factors)
-        conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], tuple(kernel.shape[2:]))
-        conv.weight, conv.bias = nn.Parameter(kernel), nn.Parameter(bias)
+        has = bias is not None
+        conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], tuple(kernel.shape[2:]), bias=has)
+        conv.weight, conv.bias = nn.Parameter(kernel), nn.Parameter(bias) if has else None
         return [conv]
 
 
@@ -270,10 +272,17 @@ class TestPlans:
         x = torch.randn(2, 4, 6, 6)
         assert layer.macs((6, 6)) == 7
         assert relative_error(layer(x), layer.to_sequential()(x)) < 1e-6
+        assert type(to_plain(nn.Sequential(layer))[0]) is nn.Sequential  # its own modules
+        added = FactorizedConv(
+            4, 8, (3, 3), factorization="tucker+cp", implementation=way(Counted), bias=False
+        )
+        assert added.macs((6, 6)) == 14
+        assert relative_error(added(x), to_plain(added)(x)) < 1e-6
         plain = FactorizedConv(4, 8, (3, 3), implementation=way(Own))
         for refused in (lambda: plain.macs((6, 6)), plain.to_sequential):
             with pytest.raises(ValueError, match="implementation="):
                 refused()
+        assert type(to_plain(nn.Sequential(plain))[0]) is nn.Conv2d
 
 
 def squeeze(**arguments):
@@ -303,6 +312,23 @@ class TestBudgets:
         said = rf"(?s)cannot be reached.*it was refused\n  0: tucker {why}.*\n  1: tucker "
         with pytest.raises(ValueError, match=said):
             squeeze(implementations=["broken"], factorizations=["tucker"])
+
+    @pytest.mark.usefixtures("install")
+    def test_of_a_latency_each_layer_says_what_refused_it_and_what_its_fastest_takes(self):
+        from tenfold import implementations
+
+        implementations.register("unable", way(lambda *given: ((0, 1), (1,))))
+        said = (
+            r"(?s)latency cannot be reached.*layer by layer\n  0: tucker run by unable: Way\.plan.*"
+            r"; the fastest of \d+, tucker run by factorized, takes \d+\.\d\d of the dense.*\n  1: "
+        )
+        with pytest.raises(ValueError, match=said):
+            squeeze(
+                implementations=["unable", "factorized"],
+                factorizations=["tucker"],
+                metric="latency",
+                budget=0.01,
+            )
 
     @pytest.mark.usefixtures("install")
     def test_one_that_counts_is_a_candidate(self):

@@ -5,8 +5,11 @@ Takes tensors and networks, imports `network` alone. Used by formats, to decompo
 
 from .acceleration import Descent, accelerate, count_sweep, counting_sweeps
 from .als import alternating_least_squares, balance
+from .gauge import least_norm
+from .nearby import fit_network
+from .rounding import is_tree, round_tree, spectra
 from .second_moment import SecondMoment
-from .spectrum import bond_matrix, by_group, tails, work_dtype
+from .spectrum import bond_matrix, by_group, in_real, tails, work_dtype
 from .svd import chain_svd, gram, leading_basis, signs
 from .symmetric import symmetric_product
 from .threads import on_one_thread
@@ -27,10 +30,16 @@ __all__ = [
     "chain_svd",
     "count_sweep",
     "counting_sweeps",
+    "fit_network",
     "gram",
+    "in_real",
+    "is_tree",
     "leading_basis",
+    "least_norm",
     "on_one_thread",
+    "round_tree",
     "signs",
+    "spectra",
     "square_root",
     "symmetric_product",
     "tails",

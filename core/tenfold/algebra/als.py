@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,22 +38,22 @@ class Update:
     others: tuple[int, ...]
     modes: Modes  # of the solution: batch, free, bond
     split: tuple[int, int, int]  # the sizes of batch, free and bond
-    right: Contraction  # kernel and others -> (batch, free, bond)
+    right: Contraction  # kernel (or its own factors) and others -> (batch, free, bond)
     gram: Contraction  # others, twice -> (batch, bond, bond')
     forward: Contraction  # solution and others -> kernel
 
     def solve(
-        self, kernel: Tensor, others: Sequence[Tensor], now: Tensor, ridge: float
+        self, target: Target, others: Sequence[Tensor], now: Tensor, ridge: float
     ) -> tuple[Tensor, float]:
         """A better factor than `now`, with its modes in order, and the kernel's squared misfit.
 
         It minimises the misfit plus `ridge` times its square; or it is some steps of conjugate
         gradients towards that where the matrix would be too large to hold.
         """
-        if self.split[2] > LARGEST:
-            return self._descend(kernel, others, now, ridge)
+        if self.is_large:
+            return self._descend(target.tensors[0], others, now, ridge)
         turned = [other.conj() for other in others]  # the same where they are real
-        right = self.right([kernel, *turned]).reshape(self.split)
+        right = self.right([*target.tensors, *turned]).reshape(self.split)
         batch, _, bond = self.split
         gram = self.gram([*turned, *others]).reshape(batch, bond, bond)
         scale = gram.diagonal(dim1=1, dim2=2).real.mean(1)
@@ -63,7 +64,12 @@ class Update:
         towards = right + damping * now.reshape(self.split)
         solution = torch.linalg.solve(damped, towards.mT).mT
         gain = (solution.conj() * (solution @ gram.conj() - 2 * right)).sum()
-        return solution.reshape(now.shape), float(squared(kernel) + gain.real)
+        return solution.reshape(now.shape), target.energy + float(gain.real)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its matrix is too large to hold, so that it needs the kernel itself."""
+        return self.split[2] > LARGEST
 
     def _descend(
         self, kernel: Tensor, others: Sequence[Tensor], now: Tensor, ridge: float
@@ -85,6 +91,13 @@ class Update:
             before, slope = slope, squared(gradient)
             direction = gradient + slope / before * direction
         return now, float(squared(left))
+
+
+class Target(NamedTuple):
+    """What is fitted: a kernel, or the factors of one that is never made; and its squared norm."""
+
+    tensors: Sequence[Tensor]
+    energy: float
 
 
 def squared(tensor: Tensor) -> Tensor:
@@ -141,7 +154,22 @@ def alternating_least_squares(
     if start is None:
         start = [draw(shape, kernel, generator) for shape in network.shapes]
     start = [fixed.get(index, factor) for index, factor in enumerate(start)]
-    norm = float(kernel.norm()) or 1.0
+    target = Target([kernel], float(squared(kernel)))
+    return descend(network, updates, target, start, fixed, sweeps, float(tolerance))
+
+
+def descend(
+    network: KernelNetwork,
+    updates: Sequence[Update],
+    target: Target,
+    start: Sequence[Tensor],
+    fixed: Mapping[int, Tensor],
+    sweeps: int,
+    tolerance: float,
+) -> list[Tensor]:
+    """Accelerated sweeps of the updates, from `start`; the factors as balanced as they can be."""
+    norm = target.energy**0.5 or 1.0
+    groups = network.groups
     ridge = 0.0  # a first sweep with one might shrink all factors to nothing, and stay there
 
     def sweep(given: list[Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -151,13 +179,14 @@ def alternating_least_squares(
             modes = network.factors[update.index]
             there = [modes.index(mode) for mode in update.modes]
             now = factors[update.index].permute(there)
-            solution, misfit = update.solve(kernel, [factors[i] for i in update.others], now, ridge)
+            solution, misfit = update.solve(target, [factors[i] for i in update.others], now, ridge)
             back = [update.modes.index(mode) for mode in modes]
             factors[update.index] = solution.permute(back)
-        ridge = RIDGE * max(misfit, 0.0) / len(kernel)
-        return balance(factors, fixed), kernel.real.new_tensor([max(misfit, 0.0) ** 0.5 / norm])
+        ridge = RIDGE * max(misfit, 0.0) / groups
+        error = factors[0].real.new_tensor([max(misfit, 0.0) ** 0.5 / norm])
+        return balance(factors, fixed), error
 
-    found = accelerate(sweep, start, sweeps, float(tolerance)).factors
+    found = accelerate(sweep, list(start), sweeps, tolerance).factors
     return balance(least_norm(found, network, fixed), fixed)
 
 

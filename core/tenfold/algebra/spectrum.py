@@ -36,6 +36,12 @@ def by_group(kernel: Tensor, groups: int) -> Tensor:
     return work.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])
 
 
+def in_real(kernel: Tensor) -> Tensor:
+    """A complex kernel `(groups, out, in, *k)` as a real one, its two parts groups beside each
+    other, for what chooses ranks by real kernels."""
+    return torch.cat([kernel.real, kernel.imag]) if kernel.is_complex() else kernel
+
+
 def bond_matrix(kernel: Tensor, factors: Sequence[Modes], bond: str) -> Tensor | None:
     """The kernel `(groups, out, in, *k)` unfolded at a bond: `(groups, side, other side)`.
 
@@ -91,7 +97,7 @@ def tails(kernel: Tensor, factors: Sequence[Modes]) -> dict[Modes, list[float]]:
         sizes = dict(zip(opens, kernel.shape[1:], strict=True))
         cube = batch.reshape(-1, *cut.sides(sizes))
         if max(sorted(cube.shape[1:])[:-1]) >= LARGE:
-            cube = cube.float()
+            cube = cube.to(torch.complex64 if cube.is_complex() else torch.float32)
         squares = (spectrum(cube) if cube.dim() == 3 else fibres(cube)).double().sum(0)
         total = float(squares.sum()) or 1.0
         left = squares.flip(0).cumsum(0).flip(0) / total  # entry b: all but the b largest
@@ -116,5 +122,5 @@ def fibres(cube: Tensor) -> Tensor:
         if axis != longest:
             moved = cube.movedim(axis, 1)
             basis = torch.linalg.eigh(gram(moved.flatten(2)))[1]
-            cube = (basis.mT @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
-    return cube.square().sum(longest).flatten(1).sort(descending=True)[0]
+            cube = (basis.mH @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
+    return (cube * cube.conj()).real.sum(longest).flatten(1).sort(descending=True)[0]

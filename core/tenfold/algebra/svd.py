@@ -84,13 +84,13 @@ def _sought(matrix: Tensor, rank: int) -> Tensor:
 
 
 def gram(matrix: Tensor) -> Tensor:
-    """`M Mᵀ`, with a ridge of rounding's size.
+    """`M Mᴴ`, with a ridge of rounding's size.
 
     Without it LAPACK may not converge in float32, as on a kernel with channels of zeros.
     """
-    product = matrix @ matrix.mT
+    product = matrix @ matrix.mH
     diagonal = product.diagonal(dim1=-2, dim2=-1)
-    diagonal += torch.finfo(product.dtype).eps * diagonal.amax(-1, keepdim=True)
+    diagonal += torch.finfo(product.dtype).eps * diagonal.real.amax(-1, keepdim=True)
     return product
 
 

@@ -8,7 +8,7 @@ ROWS = 512  # from which the halves are computed apart
 
 
 def symmetric_product(matrix: Tensor) -> Tensor:
-    """`M Mᵀ` of `(…, rows, columns)`, `(…, rows, rows)`; in blocks where that takes less time."""
+    """`M Mᴴ` of `(…, rows, columns)`, `(…, rows, rows)`; in blocks where that takes less time."""
     rows = matrix.shape[-2]
     product = matrix.new_empty(*matrix.shape[:-2], rows, rows)
     _fill(product, matrix, 0, rows)
@@ -18,11 +18,11 @@ def symmetric_product(matrix: Tensor) -> Tensor:
 def _fill(product: Tensor, matrix: Tensor, start: int, stop: int) -> None:
     first = matrix[..., start:stop, :]
     if stop - start < ROWS:
-        product[..., start:stop, start:stop] = first @ first.mT
+        product[..., start:stop, start:stop] = first @ first.mH
         return
     middle = (start + stop) // 2
-    above = matrix[..., start:middle, :] @ matrix[..., middle:stop, :].mT
+    above = matrix[..., start:middle, :] @ matrix[..., middle:stop, :].mH
     product[..., start:middle, middle:stop] = above
-    product[..., middle:stop, start:middle] = above.mT
+    product[..., middle:stop, start:middle] = above.mH
     _fill(product, matrix, start, middle)
     _fill(product, matrix, middle, stop)

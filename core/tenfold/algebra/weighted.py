@@ -15,7 +15,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ..network import GROUP, IN, OUT, Contraction, KernelNetwork, Modes, plan_contraction
+from ..network import GROUP, OUT, Contraction, KernelNetwork, Modes, plan_contraction
 from .acceleration import count_sweep
 from .als import balance, plan_update
 from .second_moment import SecondMoment
@@ -23,7 +23,7 @@ from .second_moment import SecondMoment
 STEPS = 4  # of conjugate gradients for a factor
 DIRECT = 512  # the side of the largest normal equations that are made
 DAMPING = 1e-4  # of the preconditioner, relative to its mean diagonal
-FLOOR = {torch.float32: 1e-6, torch.float64: 1e-12}  # of the normal equations, likewise
+FLOOR = {4: 1e-6, 8: 1e-12}  # of the normal equations, likewise, by the bytes of a real number
 LARGE = 1024  # the moment's side from which float32 is worth it
 MOST = 2**33  # multiply-accumulates of a kernel times its moment: some seconds for all
 
@@ -46,12 +46,13 @@ def weighted_least_squares(
     sweeps: int = 8,
     tolerance: float = 1e-2,
 ) -> list[Tensor]:
-    """Lower `tr((K − K̂) M (K − K̂)ᵀ)` from some factors, a factor at a time, but constants.
+    """Lower `tr((K − K̂) M (K − K̂)ᴴ)` from some factors, a factor at a time, but constants.
 
     It stops after `sweeps`, or when one lowers the error by less than the fraction `tolerance`; one
     that raises it, as rounding may where the moment is singular, is not kept.
     """
-    dtype = torch.float32 if moment.shape[-1] >= LARGE else kernel.dtype
+    narrow = torch.complex64 if kernel.is_complex() else torch.float32
+    dtype = narrow if moment.shape[-1] >= LARGE else kernel.dtype
     problem = Problem.of(kernel.to(dtype), moment.to(dtype))
     best = [factor.to(dtype) for factor in factors]
     error = problem.error(network, best)
@@ -84,13 +85,18 @@ class Problem:
     def narrowed(self, basis: Tensor) -> Problem:
         """The same in the span of a basis `(groups, out, rank)` of the outputs."""
         shape = (len(self.kernel), -1, *self.kernel.shape[2:])
-        kernel, weighed = ((basis.mT @ one.flatten(2)) for one in (self.kernel, self.weighed))
+        kernel, weighed = ((basis.mH @ one.flatten(2)) for one in (self.kernel, self.weighed))
         return Problem(kernel.reshape(shape), weighed.reshape(shape), self.moment)
 
     def error(self, network: KernelNetwork, factors: Sequence[Tensor]) -> float:
-        """`tr((K − K̂) M (K − K̂)ᵀ)`."""
+        """`tr((K − K̂) M (K − K̂)ᴴ)`."""
         gap = self.kernel - network.to_tensor(factors).reshape(self.kernel.shape)
-        return max(0.0, float((gap * weigh(gap, self.moment)).sum()))
+        return max(0.0, inner(gap, weigh(gap, self.moment)))
+
+
+def inner(one: Tensor, other: Tensor) -> float:
+    """The inner product of two tensors, its real part."""
+    return float((one.conj() * other).sum().real)
 
 
 def weigh(kernel: Tensor, moment: Tensor) -> Tensor:
@@ -148,10 +154,10 @@ def _direct(
 ) -> Tensor:
     """The least squares solution for a factor that alone has the outputs.
 
-    With `Z` the others as a matrix `(coupled, inputs)`: `X (Z M Zᵀ) = K M Zᵀ`.
+    With `Z` the others as a matrix `(coupled, inputs)`: `X (Z M Zᴴ) = K M Zᴴ`.
     """
     theirs, others = list(around[0]), list(around[1])
-    inputs = (IN, *network.spatial)
+    inputs = (*network.ins, *network.spatial)
     own = [mode for mode in coupled if mode in inputs]
     copies = {mode: f"{mode}'" for mode in own}  # an input mode of the factor's own, once more
     groups = network.sizes[GROUP]
@@ -163,11 +169,12 @@ def _direct(
     rows = tuple(copies.get(mode, mode) for mode in coupled)
     made = plan_contraction(theirs, (GROUP, *rows, *inputs), sizes)(others)
     z = made.reshape(groups, prod(sizes[mode] for mode in rows), -1)
-    normal = z @ problem.moment @ z.mT
-    right = problem.weighed.flatten(2) @ z.mT
-    scale = normal.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-30) * FLOOR[normal.dtype]
+    normal = z @ problem.moment @ z.mH
+    right = problem.weighed.flatten(2) @ z.mH
+    diagonal = normal.diagonal(dim1=1, dim2=2).real
+    scale = diagonal.mean(1).clamp_min(1e-30) * FLOOR[diagonal.element_size()]
     normal.diagonal(dim1=1, dim2=2).add_(scale[:, None])
-    solution: Tensor = torch.linalg.solve(normal, right.mT).mT
+    solution: Tensor = torch.linalg.solve(normal.mT, right.mT).mT
     order = (GROUP, OUT, *coupled)
     shaped = solution.reshape([network.sizes[mode] for mode in order])
     return shaped.permute([order.index(mode) for mode in mine])
@@ -180,22 +187,23 @@ def _descended(
     update = plan_update(network, index)
     there = [network.factors[index].index(mode) for mode in update.modes]
     back = [update.modes.index(mode) for mode in network.factors[index]]
+    turned = [other.conj() for other in others]  # the same where they are real
     precondition = _preconditioner(update.gram, update.split, others)
     x = now.permute(there)
     left = problem.weighed - weigh(update.forward([x, *others]), problem.moment)
-    gradient = update.right([left, *others])
+    gradient = update.right([left, *turned])
     towards = precondition(gradient)
-    direction, slope = towards, (gradient * towards).sum()
+    direction, slope = towards, inner(gradient, towards)
     for _ in range(STEPS):
         moved = weigh(update.forward([direction, *others]), problem.moment)
-        bent = update.right([moved, *others])
-        curve = (direction * bent).sum()
-        if not float(curve) > 0 or not float(slope) > 0:
+        bent = update.right([moved, *turned])
+        curve = inner(direction, bent)
+        if not curve > 0 or not slope > 0:
             break
         step = slope / curve
         x, gradient = x + step * direction, gradient - step * bent
         towards = precondition(gradient)
-        before, slope = slope, (gradient * towards).sum()
+        before, slope = slope, inner(gradient, towards)
         direction = towards + slope / before * direction
     return x.permute(back)
 
@@ -207,7 +215,7 @@ def _preconditioner(
     batch, _, bond = split
     if bond > 2 * DIRECT:
         return lambda gradient: gradient
-    matrix = gram([*others, *others]).reshape(batch, bond, bond)
+    matrix = gram([*(other.conj() for other in others), *others]).reshape(batch, bond, bond)
     diagonal = matrix.diagonal(dim1=1, dim2=2)
     matrix = matrix + torch.diag_embed(
         (DAMPING * diagonal.mean(1, keepdim=True) + 1e-30).expand_as(diagonal)

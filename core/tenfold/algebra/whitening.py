@@ -52,10 +52,11 @@ class Whitening:
             if inverse is not None:
                 inverse = inverse.to(moment)
                 turned = _multiply(turned, names, modes, inverse.mT)
-                turned = _multiply(turned, names, tuple(copies[m] for m in modes), inverse.mT)
+                turned = _multiply(turned, names, tuple(copies[m] for m in modes), inverse.mH)
         whole = turned.reshape(moment.shape)
         trust = patches / (patches + moment.shape[-1])
-        mean = whole.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(moment.dtype).tiny)
+        mean = whole.diagonal(dim1=1, dim2=2).real.mean(1)
+        mean = mean.clamp_min(torch.finfo(moment.dtype).tiny)
         whole = whole * (trust / mean[:, None, None])
         whole.diagonal(dim1=1, dim2=2).add_(1 - trust)
         return whole
@@ -122,21 +123,21 @@ def _marginal(moment: Tensor, kept: Sequence[int]) -> Tensor:
 
 
 def square_root(moment: Tensor) -> tuple[Tensor, Tensor]:
-    """A root `R`, `RᵀR` the moment, ridged and scaled to mean square 1, and its inverse.
+    """A root `R`, `Rᵀ R̄` the moment, ridged and scaled to mean square 1, and its inverse.
 
     Any root will do: they differ by a rotation of a factor's own modes. Cholesky's is the cheapest;
     where rounding made the moment indefinite, the symmetric one.
     """
-    mean = moment.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-300)[:, None]
-    scaled = moment / mean[:, :, None]
+    mean = moment.diagonal(dim1=1, dim2=2).real.mean(1).clamp_min(1e-300)[:, None]
+    scaled = moment.conj() / mean[:, :, None]
     one = torch.eye(moment.shape[1], dtype=moment.dtype, device=moment.device)
     upper, failed = torch.linalg.cholesky_ex(scaled + RIDGE * one, upper=True)
     if not bool(failed.any()):
         return upper, torch.linalg.solve_triangular(upper, one.expand_as(upper), upper=True)
     values, vectors = torch.linalg.eigh(scaled)
     values = (values.clamp_min(0) + RIDGE).sqrt()
-    root: Tensor = (vectors * values[:, None]) @ vectors.mT
-    inverse: Tensor = (vectors / values[:, None]) @ vectors.mT
+    root: Tensor = (vectors * values[:, None]) @ vectors.mH
+    inverse: Tensor = (vectors / values[:, None]) @ vectors.mH
     return root, inverse
 
 

@@ -65,6 +65,9 @@ def compress(
     metric: Annotated[
         str | None, Option("--metric", help="parameters, macs (by default) or latency.")
     ] = None,
+    runtime: Annotated[
+        str | None, Option("--runtime", help="Where milliseconds are measured, as onnxruntime.")
+    ] = None,
     objective: Annotated[
         str | None, Option("--objective", help="measured (by default), energy or uniform.")
     ] = None,
@@ -83,6 +86,9 @@ def compress(
     multiple: Annotated[int | None, Option("--multiple", help="Ranks are multiples of it.")] = None,
     correct: Annotated[
         bool | None, Option("--correct/--no-correct", help="Fit layers to the original's outputs.")
+    ] = None,
+    refine: Annotated[
+        str | None, Option("--refine", help="blocks (by default) or off: a short training.")
     ] = None,
     never_slower: Annotated[
         bool | None,

@@ -92,14 +92,15 @@ def progress() -> Progress:
     )
 
 
-def check_plot(path: Path | None) -> None:
-    """Refuse, before any work, a plot that could not be drawn."""
+def check_plot(path: Path | None, svg_needs_none: bool = False) -> None:
+    """Refuse, before any work, a plot that could not be drawn, without matplotlib as a rule."""
     if path is None:
         return
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise typer.BadParameter(f"{path} must end in .png, .pdf or .svg", param_hint="--plot")
     check_folder(path, "--plot")
-    check_matplotlib("--plot")
+    if not (svg_needs_none and path.suffix.lower() == ".svg"):
+        check_matplotlib("--plot")
 
 
 def check_matplotlib(option: str) -> None:
@@ -158,6 +159,7 @@ Align = Annotated[
 Formats = Annotated[
     list[str] | None, typer.Option("--factorization", help="Only this one; may be repeated.")
 ]
+Runtime = Annotated[str, typer.Option("--runtime", help="Where it runs, as onnxruntime.")]
 Device = Annotated[str, typer.Option("--device", help="As cpu or cuda.")]
 Dtype = Annotated[Precision, typer.Option("--dtype")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="PyTorch's by default.")]

@@ -26,10 +26,7 @@ def report(
 
     Of a model that was saved without a report, its factorized layers.
     """
-    if plot is not None and plot.suffix.lower() == ".svg":
-        read.check_folder(plot, "--plot")  # it is drawn without matplotlib
-    else:
-        read.check_plot(plot)
+    read.check_plot(plot, svg_needs_none=True)
     read.check_folder(html, "--html")
     try:
         if not has_report(directory):

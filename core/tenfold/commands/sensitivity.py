@@ -50,7 +50,7 @@ def sensitivity(
 
     tenfold sensitivity models:resnet --weights w.safetensors --data data:batches --table measured
     """
-    read.check_plot(plot)
+    read.check_plot(plot, svg_needs_none=True)
     read.set_threads(threads)
     network = read.read_model(model, "MODULE:FACTORY").eval()
     if weights is not None:

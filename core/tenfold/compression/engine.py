@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,9 +15,19 @@ from .candidates import Speed, Table
 from .choice import Choices, Plan, Quick, fast, quick, refined, smallest
 from .correction import Finisher, Made
 from .groundwork import lay
-from .measurement import Evaluate, in_better_format, time_in_place
+from .measurement import EAGER, Evaluate, time_elsewhere, time_in_place
 from .measurement import score as measure_score
-from .reporting import Change, Compression, Point, Report, Slower, say, summarise
+from .refinement import refine
+from .reporting import (
+    Change,
+    Compression,
+    Point,
+    Refinement,
+    Report,
+    Slower,
+    say,
+    summarise,
+)
 from .request import CompressionConfig, check_asked
 from .running import Batch, Part, Runs, check_part, counted, shapes, shown, undisturbed
 from .survey import Subject
@@ -65,7 +74,8 @@ def compress(
     `report.passes` over the calibration. A layer is decomposed in the norm of its inputs
     (Zhang et al. 2016, arXiv 1505.06798), each as often as its place matters to the output; its
     error is measured alone on the output, and an exact knapsack spends the budget (one of errors:
-    Liebenwein et al. 2021, arXiv 2107.11442).
+    Liebenwein et al. 2021, arXiv 2107.11442). What was chosen is corrected in closed form, and then
+    refined by a short training towards what the original gives (AA-SVD 2026, arXiv 2604.02119).
 
     Raises `ValueError` or `TypeError`, naming the
     argument and the remedy, for a bad one or a budget that cannot be reached, and `RuntimeError`,
@@ -118,12 +128,19 @@ class _Recipe:
         made = [(budget, *self.network(budget)) for budget in budgets or [None]]
         at = len(made) - 1 if config.budget is None else budgets.index(config.budget)
         curve = [self.point(*one) for one in made] if config.budgets else []
-        _, chosen, slow = made[at]
-        report = self.report(chosen, slow, curve)
+        _, chosen, slow, gained = made[at]
+        report = self.report(chosen, slow, gained, curve)
         say(report)
         return Compression(chosen.model, report, self.maker.table)
 
-    def network(self, budget: float | None) -> tuple[Made, Slower | None]:
+    def network(self, budget: float | None) -> tuple[Made, Slower | None, Refinement | None]:
+        """The network of a budget, refined."""
+        made, slow = self.corrected(budget)
+        judge, progress = self.maker.judges.final, self.maker.progress
+        better, gained = refine(made, self.subject, judge, self.config, progress)
+        return better, slow, gained
+
+    def corrected(self, budget: float | None) -> tuple[Made, Slower | None]:
         """The network of a budget, or the smallest that keeps the error or score asked for."""
         config = self.config
         if config.max_error is not None:
@@ -169,22 +186,23 @@ class _Recipe:
     def timed(self, choices: Choices) -> Speed:
         """How fast the network of some choices is here: measured once."""
         subject = self.subject
+        runtime = self.config.runtime
         place = f"{device_name(self.device)}, {torch.get_num_threads()} threads"
 
         def measure() -> Speed:
-            made = in_better_format(self.maker.assembled(choices), subject.example)
-            return time_in_place(self.original, made, subject.layers)
+            pair = (subject.model, self.maker.assembled(choices))
+            if runtime == EAGER:
+                return time_in_place(*pair, subject.layers, subject.example)
+            return time_elsewhere(runtime, *pair, subject.layers, subject.example)
 
+        place = place if runtime == EAGER else f"{place}, {runtime}"
         return self.maker.table.timed(choices, place, measure)
 
-    @cached_property
-    def original(self) -> tuple[nn.Module, Batch]:
-        """What the speed is compared with, and what it is run on."""
-        return in_better_format(self.subject.model, self.subject.example)
-
-    def point(self, budget: float | None, made: Made, slow: Slower | None) -> Point:
+    def point(
+        self, budget: float | None, made: Made, slow: Slower | None, gained: Refinement | None
+    ) -> Point:
         """One budget's place on the curve."""
-        report = self.report(made, slow, ())
+        report = self.report(made, slow, gained, ())
         return Point(
             budget=budget or 0.0,
             parameters=report.parameters.after,
@@ -194,7 +212,13 @@ class _Recipe:
             score=None if report.score is None else report.score.after,
         )
 
-    def report(self, made: Made, slow: Slower | None, curve: Sequence[Point]) -> Report:
+    def report(
+        self,
+        made: Made,
+        slow: Slower | None,
+        gained: Refinement | None,
+        curve: Sequence[Point],
+    ) -> Report:
         """What was done, and what came of it."""
         speed = self.timed(made.choices)
         models = (self.subject.model, made.model)
@@ -205,6 +229,7 @@ class _Recipe:
             made.choices,
             self.config,
             outside=self.subject.outside,
+            uncounted=self.subject.uncounted,
             parameters=Change(before=before, after=after),
             milliseconds=Change(before=speed.before, after=speed.after),
             error=made.error,
@@ -212,6 +237,7 @@ class _Recipe:
             curve=curve,
             warnings=self.subject.doubts,
             passes=self.runs.items / self.subject.items,
+            refinement=gained,
             slower=slow,
             inputs=shapes(self.subject.example),
             device=self.device,

@@ -5,6 +5,7 @@ imported when asked for.
 """
 
 from .budgets import run_budgets
+from .data import load_cnn, load_images
 from .draw import draw_demo
 from .formats import check_rank, run_formats
 from .measured import LeftOut, Measured, Setting
@@ -18,6 +19,8 @@ __all__ = [
     "check_rank",
     "draw_demo",
     "formats_table",
+    "load_cnn",
+    "load_images",
     "run_budgets",
     "run_formats",
 ]

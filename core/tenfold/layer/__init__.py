@@ -6,10 +6,20 @@ Imports the rooms of kernels, solvers, plans and tuning. Used by all that works 
 from .achieved import Decomposition, decompose
 from .config import ConvConfig
 from .conv import FactorizedConv
+from .embedding import FactorizedEmbedding
+from .forward import Forward
+from .heads import TensorContraction, TensorRegression
+from .holding import exchange
+from .joining import Joined
+from .joint import JointConv
 from .kernel import FactorizedKernel
+from .linear import FactorizedLinear
 from .moment import Moment, products, unfold
+from .plain import plain_form
 from .rerunning import rerun
+from .reshaping import Reshaping
 from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
+from .spectral import check_init, evened
 
 __all__ = [
     "PLAIN",
@@ -17,10 +27,22 @@ __all__ = [
     "ConvConfig",
     "Decomposition",
     "FactorizedConv",
+    "FactorizedEmbedding",
     "FactorizedKernel",
+    "FactorizedLinear",
+    "Forward",
+    "Joined",
+    "JointConv",
     "Moment",
+    "Reshaping",
+    "TensorContraction",
+    "TensorRegression",
+    "check_init",
     "copy_state",
     "decompose",
+    "evened",
+    "exchange",
+    "plain_form",
     "products",
     "read_config",
     "read_kernel",

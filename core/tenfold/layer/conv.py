@@ -7,28 +7,30 @@ three times over: how a layer is put together is `assembly.py`, how it runs `for
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from ..arguments import check_sizes
-from ..network import KernelSum
 from ..plugin import Factorization, Implementation, Plan
-from ..run import EvalCache
 from ..tuning import Decision
-from . import assembly, plain
+from . import assembly, joining, plain
 from .assembly import Assembly
 from .config import ConvConfig
-from .forward import Forward
+from .holding import hold
 from .inputs import check_input
+from .joining import Joined
 from .kernel import FactorizedKernel
 from .moment import Moment
+from .reshaping import Reshaping
 from .source import copy_state
+from .spectral import check_init
 from .tuned import adopt, parse_decision, tune
+from .words import refuse_unknown
 
 
-class FactorizedConv(Forward):
+class FactorizedConv(Joined, Reshaping):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as
@@ -44,6 +46,10 @@ class FactorizedConv(Forward):
         factorization: the format: an installed name (case does not matter), a class or an instance.
         implementation: the way of running it, likewise.
         transposed, output_padding: as `nn.ConvTransposeNd`.
+        n_layers: a number, or several, makes a `JointConv` of as many convolutions; a list of
+            strides, paddings, dilations, biases or padding modes has one for each.
+        init: `"variance"`, or `"spectral"`: the balanced decomposition of a dense kernel drawn as
+            `nn.ConvNd` draws it (Khodak et al. 2021, arXiv 2105.01029).
         generator: draws the numbers; `torch.manual_seed` decides them without it.
 
     Raises `ValueError` or `TypeError`, naming the argument and the remedy, for a bad one, and
@@ -58,6 +64,8 @@ class FactorizedConv(Forward):
     (2, (19, 9), 'tucker', 'factorized')
     >>> layer.reset_parameters()
     """
+
+    init: str = "variance"  # by which `reset_parameters` draws
 
     def __init__(
         self,
@@ -77,10 +85,15 @@ class FactorizedConv(Forward):
         implementation: str | Implementation | type[Implementation] = "factorized",
         transposed: bool = False,
         output_padding: int | Sequence[int] = 0,
+        n_layers: None = None,  # a number makes a JointConv, by `Joined`
+        init: str = "variance",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
+        **unknown: NoReturn,
     ) -> None:
+        refuse_unknown("FactorizedConv", unknown)
+        check_init(init)
         config = ConvConfig.parse(
             in_channels=in_channels,
             out_channels=out_channels,
@@ -106,6 +119,7 @@ class FactorizedConv(Forward):
                 generator=generator,
             )
         )
+        self.init = init
         self.reset_parameters(generator)
 
     @classmethod
@@ -120,6 +134,7 @@ class FactorizedConv(Forward):
         decomposition_kwargs: Mapping[str, Any] | None = None,
         moment: Moment | None = None,
         generator: torch.Generator | None = None,
+        **unknown: NoReturn,
     ) -> FactorizedConv:
         """Replace an `nn.ConvNd`, `nn.ConvTransposeNd` or `nn.Linear`, which stays untouched.
 
@@ -139,7 +154,8 @@ class FactorizedConv(Forward):
         >>> FactorizedConv.from_conv(conv, rank=4, factorization="cp")
         FactorizedConv(16, 32, (3, 3), stride=(2, 1), rank=4, factorization='cp')
         """
-        layer = cls.__new__(cls)
+        refuse_unknown("FactorizedConv.from_conv", unknown)
+        layer: FactorizedConv = cls.__new__(cls)
         layer._take(
             assembly.converted(
                 conv,
@@ -168,49 +184,41 @@ class FactorizedConv(Forward):
         padding_mode: str = "zeros",
         transposed: bool = False,
         output_padding: int | Sequence[int] = 0,
+        n_layers: int | Sequence[int] | None = None,
     ) -> FactorizedConv:
         """Build a layer around `kernel`, which becomes its `weight` and is not copied.
 
-        `bias` is `(out,)` and is copied; the other arguments are those of `FactorizedConv`. Raises
-        `ValueError` or `TypeError` for a bad one.
+        `bias` is `(out,)` and is copied; with `n_layers` a `JointConv` is made, and it may be a
+        list. The others are those of `FactorizedConv`. Raises `ValueError` or `TypeError` for a bad
+        one.
 
         >>> kernel = FactorizedKernel.new((32, 16, 3, 3), rank=8)
         >>> FactorizedConv.from_factorization(kernel, padding=1).weight is kernel
         True
         """
-        layer = cls.__new__(cls)
-        layer._take(
-            assembly.around(
-                kernel,
-                implementation=implementation,
-                bias=bias,
-                stride=stride,
-                padding=padding,
-                dilation=dilation,
-                padding_mode=padding_mode,
-                transposed=transposed,
-                output_padding=output_padding,
-            )
-        )
+        geometry: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "padding_mode": padding_mode,
+            "transposed": transposed,
+            "output_padding": output_padding,
+        }
+        if n_layers is not None:
+            made = joining.around(kernel, n_layers, implementation, bias, **geometry)
+            return made  # type: ignore[return-value]
+        layer: FactorizedConv = cls.__new__(cls)
+        around = assembly.around(kernel, implementation=implementation, bias=bias, **geometry)
+        layer._take(around)
         return layer
 
     def _take(self, parts: Assembly) -> None:
         super().__init__()
         self.config = config = parts.config
-        self.weight = parts.kernel
         self.runner = parts.runner
-        self.way = parts.runner
-        self.plan = parts.plan
         self.sides = config.sides
         self.channels_last = False
-        network = parts.kernel.network
-        several = isinstance(network, KernelSum)  # each term runs by its own plan
-        ways = () if several else parts.runner.plugin.candidates(network, config.geometry)
-        self.candidates = tuple(ways)
-        self.measures = bool(ways)
-        self.decision = None
-        self.settled = None
-        self.eval_cache = EvalCache()
+        hold(self, parts.kernel, parts.plan)
         bias = None if parts.bias is None else nn.Parameter(parts.bias.detach().clone())
         self.register_parameter("bias", bias)
 
@@ -263,12 +271,12 @@ class FactorizedConv(Forward):
         return counted
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the kernel and the bias anew, as `nn.ConvNd` has them.
+        """Draw the kernel and the bias anew, as `nn.ConvNd` has them, or by the layer's `init`.
 
         Raises `RuntimeError`, of PyTorch's, for a generator on another device.
         """
         fan_in = self.config.fan_in
-        self.weight.reset_parameters(1 / (3 * fan_in), generator)
+        self.weight.reset_parameters(1 / (3 * fan_in), generator, self.init)
         if self.bias is not None:
             bound = fan_in**-0.5
             nn.init.uniform_(self.bias, -bound, bound, generator=generator)
@@ -286,7 +294,8 @@ class FactorizedConv(Forward):
     def to_sequential(self) -> nn.Sequential:
         """The same stages as a chain of `torch.nn` modules, which needs no tenfold.
 
-        Raises `ValueError` above order 3, or where the implementation runs code of its own.
+        Raises `ValueError` above order 3, or where the implementation runs code of its own that
+        spells no modules (`Plan.to_modules`).
 
         >>> chain = FactorizedConv(8, 8, 3, order=2, factorization="tucker").to_sequential()
         >>> [tuple(module.kernel_size) for module in chain]

@@ -10,19 +10,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..network import Partition
-from ..plugin import Choice, Convolution, Implementation, label
+from ..plugin import Choice, Convolution, Implementation, Way, label
 from ..run import (
     LAID_OUT,
+    Before,
     Chain,
     EvalCache,
     Kept,
     Sides,
+    follow_learning,
     in_format,
     is_channels_last,
     lay_out,
     make_plan,
+    may_keep,
+    memory_format_of,
     surround,
+    surround_learning,
 )
 from ..tuning import Decision
 from .attributes import ConvAttributes
@@ -43,7 +47,7 @@ class Forward(ConvAttributes, nn.Module):
     plan: Convolution
     sides: Sides | None
     channels_last: bool
-    candidates: tuple[Partition, ...]
+    candidates: tuple[Way, ...]
     measures: bool
     decision: Decision | None
     settled: object  # the kind of input that the decision was made for
@@ -56,9 +60,9 @@ class Forward(ConvAttributes, nn.Module):
         Raises `ValueError` for another shape or device, a size below the kernel's or an output size
         that cannot be, `TypeError` for another dtype or layout; of order 0 an input may be sparse.
         """
-        if output_size is None and not self.training and not torch.compiler.is_compiling():
+        if output_size is None and not torch.compiler.is_compiling():
             ready = self.eval_cache.ready
-            way = ready(self.plan, self._given(), x, self.channels_last)
+            way = ready(self.plan, self._given(), x, self.channels_last, self.training)
             if way is not None:
                 return way(x)
         order = self.config.order
@@ -76,7 +80,7 @@ class Forward(ConvAttributes, nn.Module):
         settled = True
         if self.measures and not torch.compiler.is_compiling():
             settled = settle(self, x, together)
-        asked = self.plan.memory_format if isinstance(self.plan, Chain) else None
+        asked = memory_format_of(self.plan)
         inside = together if asked is None else asked == "channels_last"
         before = (inside, together, self.sides, self.config.padding_mode)
         given, x = x, lay_out(x, *before)
@@ -85,8 +89,8 @@ class Forward(ConvAttributes, nn.Module):
                 return in_format(self._run_sized(x, output_size), together)
             kept = None if self.training else self._kept(x, factors)
             if kept is None:
-                y = self.plan(x, factors, self.bias)
-                return in_format(self._given_back(y), together)
+                learns = self.training or (settled and torch.is_grad_enabled())
+                return self._learning(given, x, factors, before, learns)
             y, way = kept.follow(x)
             self._given_back(y)
         except RuntimeError:
@@ -98,6 +102,29 @@ class Forward(ConvAttributes, nn.Module):
                 way = partial(surround, way, before)
             kept.remember(given, self.channels_last, way)
         return result
+
+    def _learning(
+        self, given: Tensor, x: Tensor, factors: tuple[Tensor, ...], before: Before, learns: bool
+    ) -> Tensor:
+        """Run the plan as it is, on what was laid out as `x`, with gradients where they are needed;
+        the way of a chain is kept for other inputs like the one `given`."""
+        whole, together = (*factors, self.bias), before[1]
+        if not isinstance(self.plan, Chain) or not learns or not self._is_kept(given, whole):
+            return in_format(self._given_back(self.plan(x, factors, self.bias)), together)
+        y, way = follow_learning(self.plan, whole, x)
+        result = in_format(y, together)
+        if x is not given or result is not y:
+            way = partial(surround_learning, way, before)
+        self.eval_cache.learn(self.plan, whole, given, self.channels_last, way)
+        return result
+
+    def _is_kept(self, x: Tensor, whole: tuple[Tensor | None, ...]) -> bool:
+        """Whether what is found for `x` and these parameters may be kept: not where the layer's own
+        parameters are others, being parametrized."""
+        if not may_keep(x):
+            return False
+        given = self._given()
+        return len(given) == len(whole) and all(map(is_, given, whole))
 
     def _given_back(self, y: Any) -> Tensor:
         """What a plan gave, which a faulty one forgets."""
@@ -123,7 +150,7 @@ class Forward(ConvAttributes, nn.Module):
     def _given(self) -> tuple[Tensor | None, ...]:
         """As `(*self.weight.factors, self.bias)`, in a third of the time."""
         factors: Any = self._modules["weight"]._modules["factors"]  # type: ignore[union-attr]
-        held = factors if factors._buffers else factors._parameters.values()
+        held = self.weight.current() if factors._buffers else factors._parameters.values()
         return (*held, self._parameters.get("bias"))
 
     def _factors(self) -> tuple[Tensor, ...]:
@@ -133,14 +160,12 @@ class Forward(ConvAttributes, nn.Module):
             held = given._parameters
             if tuple(held) == NAMES[: len(given)]:
                 return tuple(held.values())
-        return tuple(self.weight.factors)
+        return self.weight.current()
 
     def _kept(self, x: Tensor, factors: tuple[Tensor, ...]) -> Kept | None:
         """What is kept of the plan; None where it must be run as it is."""
-        given = self._given()
-        whole = (*factors, self.bias)  # others than given where parametrized
-        same = len(given) == len(whole) and all(map(is_, given, whole))
-        return self.eval_cache.kept(self.plan, given, x) if same else None
+        whole = (*factors, self.bias)
+        return self.eval_cache.kept(self.plan, whole, x) if self._is_kept(x, whole) else None
 
     def _run_sized(self, x: Tensor, output_size: Sequence[int]) -> Tensor:
         extra = padding_for(x, self.config, output_size)

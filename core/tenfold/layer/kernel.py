@@ -12,9 +12,18 @@ from torch import Tensor, nn
 from ..arguments import check_device, check_dtype, check_generator, check_tensor
 from ..network import KernelNetwork
 from ..plugin import Choice, Factorization, factorizations
-from ..solve import check_finite, fit, read_tensorly, structure, with_options, write_tensorly
-from .drawing import drawn
+from ..solve import (
+    check_finite,
+    drawn,
+    fit,
+    read_tensorly,
+    rounded,
+    structure,
+    with_options,
+    write_tensorly,
+)
 from .moment import Moment, check_moment
+from .spectral import check_init, spectral
 from .undrawn import allocate, check_shape
 
 NO_TENSOR = (
@@ -34,6 +43,8 @@ class FactorizedKernel(nn.Module):
     ([(32, 8), (16, 8), (3, 8), (3, 8)], 432)
     >>> kernel.shape, kernel.rank, kernel.factorization, kernel.groups
     ((32, 16, 3, 3), 8, 'cp', 1)
+    >>> all(one is factor for one, factor in zip(kernel.current(), kernel.factors))
+    True
     >>> kernel.dtype, kernel.device
     (torch.float32, device(type='cpu'))
     >>> kernel.to_tensor().shape
@@ -201,33 +212,74 @@ class FactorizedKernel(nn.Module):
         """The number of parameters, of all factors but constants."""
         return self.network.numel
 
+    def current(self) -> tuple[Tensor, ...]:
+        """The factors, each `(size, …)` of its modes, as the next call uses them.
+
+        Hooks that make them of others, as pruning's, run first.
+        """
+        if not torch.compiler.is_compiling():
+            for hook in self.factors._forward_pre_hooks.values():  # nobody calls a list
+                hook(self.factors, ())
+        return tuple(self.factors)
+
     def to_tensor(self) -> Tensor:
         """Contract the factors to the kernel `(out, in/groups, *k)`."""
-        return self.network.to_tensor(tuple(self.factors))
+        return self.network.to_tensor(self.current())
+
+    def round(self, rank: Any) -> FactorizedKernel:
+        """A smaller kernel of the same format near this one, without making the dense kernel.
+
+        Bonds without loops (TT, Tucker, SVDs) are cut by QR and SVD: the error is the least of one
+        bond, within `√bonds` of the least of several, and exact where nothing is lost. Others (CP,
+        block terms) are fitted by least squares through Gram matrices, from their largest terms,
+        exact to about 1e-7; the terms of a sum by themselves. No bond grows. `Error` and `Energy`
+        are of this kernel. Raises `ValueError` or `TypeError` for a bad `rank` or the meta device.
+        Oseledets 2011, doi:10.1137/090752286; Kolda and Bader 2009, doi:10.1137/07070111X.
+
+        >>> kernel = FactorizedKernel.new((16, 16, 3, 3), rank=12, factorization="tucker")
+        >>> near = kernel.round(Error(0.3))
+        >>> relative_error(kernel.to_tensor(), near.to_tensor()) <= 0.3
+        True
+        """
+        network, factors = rounded(self.choice.plugin, self.network, tuple(self.factors), rank)
+        made = type(self)(network, factors, self.choice).train(self.training)
+        return made.requires_grad_(any(one.requires_grad for one in self.factors))
 
     @torch.no_grad()
     def reset_parameters(
-        self, variance: float | None = None, generator: torch.Generator | None = None
+        self,
+        variance: float | None = None,
+        generator: torch.Generator | None = None,
+        init: str = "variance",
     ) -> None:
         """Draw the factors anew: normal, of equal norms, the kernel's mean square `variance`.
 
         Of a complex kernel, that of its real and of its imaginary part, each. By default it is
         `1 / (3 * fan_in)`, as `nn.ConvNd` has it (He et al. 2015, arXiv
-        1502.01852, with `a = sqrt(5)`). Raises nothing; on the meta device nothing is drawn.
+        1502.01852, with `a = sqrt(5)`). With `init="spectral"` they are the balanced decomposition
+        of a dense kernel, uniform of that variance (Khodak et al. 2021, arXiv 2105.01029). Raises
+        `ValueError` for another `init`; on the meta device nothing is drawn.
 
         >>> kernel = FactorizedKernel.new((64, 64, 3, 3), rank=8)
         >>> kernel.reset_parameters(variance=2.0, generator=torch.Generator().manual_seed(0))
         >>> round(float(kernel.to_tensor().detach().square().mean()), 4)
         2.0
         """
+        check_init(init)
         if self.factors[0].is_meta:
             return
         if variance is None:
             variance = 1 / (3 * prod(self.shape[1:]))
-        energy = variance * prod(self.shape) * (2 if self.dtype.is_complex else 1)
-        values = drawn(self.network, tuple(self.factors), energy, generator)
+        if init == "spectral":
+            like = self.factors[0]
+            values = spectral(self.choice.plugin, self.network, like, variance, generator)
+        else:
+            energy = variance * prod(self.shape) * (2 if self.dtype.is_complex else 1)
+            values = drawn(self.network, tuple(self.factors), energy, generator)
         for index in self.network.free:
-            self.factors[index].copy_(values[index])
+            held: Any = getattr(self.factors, "parametrizations", {})
+            mine = held[str(index)].original if str(index) in held else self.factors[index]
+            mine.copy_(values[index])
 
     def __repr__(self) -> str:
         shape, rank = tuple(self.shape), self.rank

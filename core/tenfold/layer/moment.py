@@ -1,7 +1,7 @@
 """What a convolution sees: the second moment of its input patches, streamed over batches.
 
-With `M = Σ p pᵀ` over all patches `p`, a kernel's error costs the output exactly
-`‖conv(x, K) − conv(x, K̂)‖² = tr((K − K̂) M (K − K̂)ᵀ)`.
+With `M = Σ p pᴴ` over all patches `p`, a kernel's error costs the output exactly
+`‖conv(x, K) − conv(x, K̂)‖² = tr((K − K̂) M (K − K̂)ᴴ)`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Moment:
 
     @property
     def matrix(self) -> Tensor:
-        """The sum over all patches, `(groups, in * k…, in * k…)` in float64.
+        """The sum over all patches, `(groups, in * k…, in * k…)` in float64, or complex128.
 
         Rows are in the order of a kernel `(out, in/groups, *k)` flattened. Raises `ValueError`
         before the first update.
@@ -93,8 +93,6 @@ class Moment:
         config = self.config
         if check_tensor("input", x).is_meta:
             raise ValueError("input on meta has no values: give a batch of real ones")
-        if x.is_complex():
-            raise TypeError(f"input of dtype {x.dtype}: a moment is of real inputs")
         if config.order == 0 and x.dim() > 0:
             x = x.reshape(x.numel() // max(1, x.shape[-1]), x.shape[-1])
         if x.dim() != config.order + 2 or x.shape[1] != config.in_channels:
@@ -119,17 +117,21 @@ class Moment:
                     f"{name} of shape {tuple(given.shape)} must have {self.config.shape}"
                 )
         groups = self.config.groups
-        rows = kernel.detach().to(self.matrix).reshape(groups, -1, self.matrix.shape[1])
-        gap = rows - other.detach().to(self.matrix).reshape(rows.shape)
-        energy = float(((rows @ self.matrix) * rows).sum())
-        lost = float(((gap @ self.matrix) * gap).sum())
+        dtype = torch.promote_types(kernel.dtype, self.matrix.dtype)
+        like = self.matrix.new_empty(0, dtype=dtype)
+        rows = kernel.detach().to(like).reshape(groups, -1, self.matrix.shape[1])
+        gap = rows - other.detach().to(like).reshape(rows.shape)
+        energy, lost = (
+            float(((one @ self.matrix.to(like)) * one.conj()).sum().real) for one in (rows, gap)
+        )
         return (max(lost, 0.0) / energy) ** 0.5 if energy > 0 else 0.0
 
 
 def unfold(config: ConvConfig, x: Tensor) -> Tensor:
     """The patches of a batch, `(groups, in * k…, positions)`: of each image its positions."""
     geometry = config.geometry
-    x = x if x.dtype == torch.float64 else x.float()
+    exact = x.dtype in (torch.float64, torch.complex64, torch.complex128)
+    x = x if exact else x.float()
     if config.sides is not None:
         x = pad(x, config.sides, config.padding_mode)
     for axis in range(config.order):
@@ -146,7 +148,7 @@ def unfold(config: ConvConfig, x: Tensor) -> Tensor:
 
 
 def products(patches: Tensor) -> Tensor:
-    """`Σ p pᵀ` of patches `(groups, n, positions)`, in float64.
+    """`Σ p pᴴ` of patches `(groups, n, positions)`, in float64 or complex128.
 
     Taken about their mean, which is often the most of them: in float32 its rounding would hide the
     directions in which there is little.
@@ -154,10 +156,11 @@ def products(patches: Tensor) -> Tensor:
     with on_one_thread(patches.numel()):
         mean = patches.mean(2, keepdim=True)
         apart = patches - mean
-        wide, left = mean.double(), apart.sum(2, keepdim=True, dtype=torch.float64)
+        dtype = torch.promote_types(patches.dtype, torch.float64)
+        wide, left = mean.to(dtype), apart.sum(2, keepdim=True, dtype=dtype)
         half = left + patches.shape[2] / 2 * wide
         around = torch.cat([half, wide], 2), torch.cat([wide, half], 2)  # two outer products
-        return torch.baddbmm(symmetric_product(apart).double(), around[0], around[1].mT)
+        return torch.baddbmm(symmetric_product(apart).to(dtype), around[0], around[1].mH)
 
 
 def check_moment(moment: Any) -> None:

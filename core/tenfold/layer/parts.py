@@ -6,8 +6,7 @@ from typing import Protocol
 
 from torch import nn
 
-from ..network import Partition
-from ..plugin import Choice, Convolution, Implementation
+from ..plugin import Choice, Convolution, Implementation, Way
 from ..tuning import Decision
 from .config import ConvConfig
 from .kernel import FactorizedKernel
@@ -29,7 +28,7 @@ class Tuned(Parts, Protocol):
     """A layer whose plan may be chosen by measuring."""
 
     runner: Choice[Implementation]  # what was asked for
-    candidates: tuple[Partition, ...]
+    candidates: tuple[Way, ...]
     measures: bool  # whether it is still open
     decision: Decision | None
     settled: object  # the kind of input that the decision was made for

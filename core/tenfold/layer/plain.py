@@ -11,9 +11,9 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from ..network import Geometry, parts_of
-from ..plugin import Plan
-from ..run import TORCH_ORDER, Added, Chain, Permutation, channels_last
+from ..network import Geometry
+from ..plugin import Convolution, Plan
+from ..run import TORCH_ORDER, Added, Chain, Merged, Permutation, channels_last
 from .parts import Parts
 from .source import PLAIN, TRANSPOSED, swap_channels
 
@@ -53,31 +53,68 @@ def to_conv(layer: Parts) -> nn.Module:
     return _filled(conv, kernel, layer)
 
 
-@torch.no_grad()
 def to_sequential(layer: Parts) -> nn.Sequential:
     """The layer's stages as modules; see `FactorizedConv.to_sequential`."""
+    made = spelled(layer)
+    if made is None:
+        raise ValueError(
+            f"implementation={layer.way.name!r} runs code of its own, which spells no modules: use "
+            "to_conv() instead"
+        )
+    return made
+
+
+def plain_form(layer: Parts) -> nn.Module:
+    """The layer's stages as modules, or its dense module where its code spells none."""
+    made = spelled(layer)
+    return to_conv(layer) if made is None else made
+
+
+@torch.no_grad()
+def spelled(layer: Parts) -> nn.Sequential | None:
+    """What the layer does, as modules one after another; None where a plan spells none."""
     _check_order(layer, "to_sequential")
-    network, plan, config = layer.weight.network, layer.plan, layer.config
-    plans = plan.plans if isinstance(plan, Added) else (plan,)
-    chains = [plan for plan in plans if isinstance(plan, Chain)]
+    plan, config, bias = layer.plan, layer.config, layer.bias
+    given = tuple(layer.weight.factors)
+    pairs = [(plan, given)]
+    if isinstance(plan, Added):
+        pairs = [
+            (one, tuple(part)) for one, part in zip(plan.plans, plan.parts(given), strict=True)
+        ]
+    stages: list[OrderedDict[str, nn.Module]] = []
+    for one, part in pairs:
+        found = _of_plan(one, part, None if stages else bias, layer)
+        if found is None:
+            return None
+        stages.append(found)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     if config.sides is not None:
         sides = [side for pair in reversed(config.sides) for side in pair]
         modules["pad"] = _PADS[config.padding_mode][config.order - 1](tuple(sides))
-    if len(chains) < len(plans):
-        for index, module in enumerate(_spelled(layer)):
-            modules[f"own{index}"] = module
-        return nn.Sequential(modules).train(layer.training)
-    parts = parts_of(network, tuple(layer.weight.factors))
-    stages = [_stages(chain, part, layer) for chain, part in zip(chains, parts, strict=True)]
-    last = list(stages[0].values())[-1]
-    if layer.bias is not None:
-        last.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
     if len(stages) == 1:
         modules |= stages[0]
     else:
         modules["sum"] = _added([nn.Sequential(one) for one in stages])
     return nn.Sequential(modules).train(layer.training)
+
+
+def _of_plan(
+    plan: Convolution, factors: Sequence[Tensor], bias: nn.Parameter | None, layer: Parts
+) -> OrderedDict[str, nn.Module] | None:
+    """What one plan does, as modules; None for code of its own that spells none."""
+    if isinstance(plan, Merged):
+        return _of_plan(plan.chain, plan.kernel(factors), bias, layer)
+    if isinstance(plan, Chain):
+        stages = _stages(plan, factors, layer)
+        if bias is not None:
+            last = list(stages.values())[-1]
+            last.bias = nn.Parameter(bias.detach().clone(), bias.requires_grad)
+        return stages
+    if not isinstance(plan, Plan):
+        return None
+    copies = [factor.detach().clone() for factor in factors]
+    own = plan.to_modules(copies, None if bias is None else bias.detach().clone())
+    return None if own is None else OrderedDict((f"own{i}", one) for i, one in enumerate(own))
 
 
 def _stages(chain: Chain, factors: Sequence[Tensor], layer: Parts) -> OrderedDict[str, nn.Module]:
@@ -107,21 +144,7 @@ def _added(chains: Sequence[nn.Module]) -> nn.Module:
     return torch.fx.GraphModule({str(i): one for i, one in enumerate(chains)}, graph, "Sum")
 
 
-def _spelled(layer: Parts) -> Sequence[nn.Module]:
-    """The modules that a plan of its own code spells itself as."""
-    modules = None
-    if isinstance(layer.plan, Plan):
-        bias = None if layer.bias is None else layer.bias.detach().clone()
-        factors = [factor.detach().clone() for factor in layer.weight.factors]
-        modules = layer.plan.to_modules(factors, bias)
-    if modules is None:
-        raise ValueError(
-            f"implementation={layer.way.name!r} runs code of its own: use to_conv() instead"
-        )
-    return modules
-
-
-def spell(layer: Parts) -> str:
+def spell(layer: Parts, kind: str = "FactorizedConv") -> str:
     """The call that makes a layer of these shapes, with the realised rank."""
     config, kernel = layer.config, layer.weight
     ones, zeros = (1,) * config.order, (0,) * config.order
@@ -135,7 +158,10 @@ def spell(layer: Parts) -> str:
         "transposed": False,
         "output_padding": zeros,
     }
-    words = [f"{config.in_channels}, {config.out_channels}, {config.kernel_size}"]
+    sizes = [config.in_channels, config.out_channels]
+    words = [
+        str(one) for one in (sizes if kind == "FactorizedLinear" else [*sizes, config.kernel_size])
+    ]
     words += [
         f"{name}={getattr(config, name)!r}"
         for name, default in defaults.items()
@@ -146,7 +172,7 @@ def spell(layer: Parts) -> str:
         words.append(f"implementation={layer.way.spelled}")
     if kernel.dtype != torch.get_default_dtype():
         words.append(f"dtype={kernel.dtype}")
-    return f"FactorizedConv({', '.join(words)})"
+    return f"{kind}({', '.join(words)})"
 
 
 def _module(weight: Tensor, groups: int, geometry: Geometry, layer: Parts) -> nn.Module:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor
 
 from ..arguments import check_flag
-from ..plugin import Choice, Fixed, Implementation
+from ..plugin import Choice, Fixed, Implementation, Way, implementations
 from ..run import Chain, is_channels_last, make_plan, with_apart
 from ..tuning import Decision, Subject, decide, may_measure
 from .parts import Tuned
@@ -24,7 +24,7 @@ def settle(layer: Tuned, x: Tensor, channels_last: bool) -> bool:
     kind = (x.device.type, x.dtype, channels_last)
     if layer.training or kind == layer.settled or not may_measure(x):
         return bool(kind == layer.settled)
-    decision = decide(subject(layer), x, wait=False)
+    decision = decide(subject(layer, x), x, wait=False)
     if decision is not None:
         adopt(layer, decision)
         layer.settled = kind
@@ -45,7 +45,7 @@ def tune(layer: Tuned, x: Tensor, again: bool) -> Decision:
     x = x.detach()
     x = x.flatten(0, -2) if order == 0 and x.dim() > 2 else x
     x = x.unsqueeze(0) if x.dim() == order + 1 else x
-    decision = decide(subject(layer), x, again)
+    decision = decide(subject(layer, x), x, again)
     assert decision is not None  # it waits
     adopt(layer, decision)
     layer.measures = True
@@ -53,10 +53,10 @@ def tune(layer: Tuned, x: Tensor, again: bool) -> Decision:
     return decision
 
 
-def subject(layer: Tuned) -> Subject:
-    """What a tuner needs of the layer."""
+def subject(layer: Tuned, x: Tensor) -> Subject:
+    """What a tuner needs of the layer, for inputs like `x`."""
 
-    def trial(way: Fixed) -> Tuned:
+    def trial(way: Fixed | str) -> Tuned:
         made = rerun(layer, way)
         made.channels_last = False
         return made
@@ -66,10 +66,24 @@ def subject(layer: Tuned) -> Subject:
         network=layer.weight.network,
         geometry=config.geometry,
         padding="zeros" if config.sides is None else f"{config.padding_mode} {config.sides}",
-        candidates=layer.candidates,
+        candidates=tuple(one for one in layer.candidates if is_worth(layer, one, x.shape[2:])),
         channels_last=layer.channels_last,
         trial=trial,  # type: ignore[arg-type]
     )
+
+
+def is_worth(layer: Tuned, way: Way, size: Sequence[int]) -> bool:
+    """Whether a candidate is measured: each partition is, and the code of an implementation that
+    takes the layer and counts fewer multiply-accumulates than a dense convolution."""
+    if not isinstance(way, str):
+        return True
+    own: Any = layer
+    dense = (tuple(range(len(layer.weight.network.factors))),)
+    try:
+        mine, whole = (rerun(own, one).macs(size) for one in (way, Fixed(dense)))
+    except ValueError:
+        return False
+    return bool(mine < whole)
 
 
 def adopt(layer: Tuned, decision: Decision) -> None:
@@ -80,6 +94,8 @@ def adopt(layer: Tuned, decision: Decision) -> None:
     way: Choice[Implementation] = _choice(
         Fixed(decision.partition, decision.memory_format, decision.packed)
     )
+    if decision.implementation is not None:
+        way = implementations.choose(decision.implementation)
     network, geometry = layer.weight.network, layer.config.geometry
     plan = make_plan(layer.weight.choice, network, way, geometry)
     if layer.runner.plugin.apart and isinstance(plan, Chain):
@@ -99,5 +115,6 @@ def parse_decision(data: Decision | Mapping[str, Any]) -> Decision:
         return Decision.model_validate(data)
     except ValidationError as fault:
         first = fault.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"decision: {place}: {first['msg']}") from None
+        place = "".join(f"{one}: " for one in [".".join(map(str, first["loc"]))] if one)
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"decision: {place}{reason}") from None

@@ -8,8 +8,7 @@ from typing import TypeVar
 from torch import nn
 
 from ..arguments import check_model
-from ..layer import FactorizedConv
-from ..run import Added, Chain
+from ..layer import FactorizedConv, plain_form
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -17,9 +16,9 @@ M = TypeVar("M", bound=nn.Module)
 def to_plain(model: M) -> M | nn.Module:
     """A copy of `model` with each `FactorizedConv` as plain `torch.nn` modules; needs no tenfold.
 
-    A layer becomes the chain of its stages (`to_sequential`), or its dense convolution (`to_conv`)
-    where its implementation runs code of its own. A layer in several places stays one layer. Hooks
-    on factorized layers are not kept.
+    A layer becomes what `to_sequential` gives, or its dense convolution (`to_conv`) where its
+    implementation runs code of its own and spells no modules. A layer in several places stays one
+    layer. Hooks on factorized layers are not kept.
 
     Raises `ValueError`, naming the layer, above order 3, where `torch.nn` has no convolution, and
     `TypeError` for what is no model.
@@ -39,6 +38,6 @@ def to_plain(model: M) -> M | nn.Module:
 
 def _plain(name: str, layer: FactorizedConv) -> nn.Module:
     try:
-        return layer.to_sequential() if isinstance(layer.plan, Added | Chain) else layer.to_conv()
+        return plain_form(layer)
     except ValueError as fault:
         raise ValueError(f"layer {name!r}: {fault}") from None

@@ -8,9 +8,11 @@ from .contraction import Contraction, Modes, check_modes, plan_contraction
 from .cut import Cut, cuts
 from .exact import clip
 from .geometry import Geometry
+from .inner import inner_product, squared_norm
 from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes, with_group
 from .partition import Partition, Roles, cheapest_partition, is_partition, partition_macs, roles
 from .rank import WANTED, Energy, Error, Multiple, check_size, is_budget, spend
+from .slicing import Slice, slice_layers
 from .split import balanced
 
 __all__ = [
@@ -29,12 +31,14 @@ __all__ = [
     "Multiple",
     "Partition",
     "Roles",
+    "Slice",
     "balanced",
     "cheapest_partition",
     "check_modes",
     "check_size",
     "clip",
     "cuts",
+    "inner_product",
     "is_budget",
     "is_open",
     "is_partition",
@@ -43,8 +47,10 @@ __all__ = [
     "parts_of",
     "plan_contraction",
     "roles",
+    "slice_layers",
     "spatial_modes",
     "spend",
+    "squared_norm",
     "terms_of",
     "with_group",
 ]

@@ -4,41 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
 from .contraction import Contraction, Modes
-from .network import KernelNetwork
+from .network import GROUP, IN, OUT, KernelNetwork, spatial_modes
 
 
 @dataclass(frozen=True)
 class KernelSum(KernelNetwork):
     """The structure of `K = K₁ + K₂ + …`, each of `terms` a network of its own.
 
-    Its factors are those of the terms in order, and a bond `r` of the first is `0.r`. Counting is
+    Its factors are those of the terms in order, and a bond `r` of the first is `0.r`; so is a part
+    of a mode, `0.out.1`, where not all terms split it alike, and the sum has it whole. Counting is
     that of any network; whatever contracts its factors asks the terms. Made by `KernelSum.of`.
     """
 
     terms: tuple[KernelNetwork, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        """Nothing to check: each term is a network, and `of` made this of them."""
+
     @classmethod
     def of(cls, terms: Sequence[KernelNetwork]) -> KernelSum:
-        """Add networks; raises `ValueError` where they are not for kernels of the same modes."""
+        """Add networks; raises `ValueError` where they are not for kernels of one shape."""
+        shapes = [(term.shape, term.groups) for term in terms]
+        if any(one != shapes[0] for one in shapes):
+            raise ValueError(f"the terms of a sum are of kernels {shapes}: they must be of one")
         opens = [{mode: term.sizes[mode] for mode in term.open_modes} for term in terms]
         if any(one != opens[0] for one in opens):
-            raise ValueError(
-                f"the terms of a sum have open modes of their own, {opens}: they must be the same, "
-                "split or not"
-            )
+            opens[0] = _whole(terms[0])
         factors: list[Modes] = []
         constants: list[int] = []
         sizes = dict(opens[0])
         for place, term in enumerate(terms):
             constants += [len(factors) + index for index in term.constants]
-            names = {bond: f"{place}.{bond}" for bond in term.bonds}
+            names = {mode: f"{place}.{mode}" for mode in term.sizes if mode not in opens[0]}
             factors += [tuple(names.get(mode, mode) for mode in modes) for modes in term.factors]
-            sizes |= {names[bond]: term.sizes[bond] for bond in term.bonds}
+            sizes |= {name: term.sizes[mode] for mode, name in names.items()}
         return cls(tuple(factors), sizes, tuple(constants), tuple(terms))
+
+    @cached_property
+    def bonds(self) -> Modes:
+        """The bonds of all terms, each with the place of its term before it."""
+        return tuple(f"{i}.{bond}" for i, term in enumerate(self.terms) for bond in term.bonds)
+
+    @cached_property
+    def dense(self) -> KernelNetwork:
+        """The same kernel as one factor, with no mode split."""
+        sizes = _whole(self)
+        return KernelNetwork((tuple(sizes),), sizes)
 
     def parts(self, factors: Sequence[Tensor]) -> list[list[Tensor]]:
         """The factors of each term."""
@@ -56,6 +72,14 @@ class KernelSum(KernelNetwork):
         for one in rest:
             first = first + one
         return first
+
+
+def _whole(network: KernelNetwork) -> dict[str, int]:
+    """The sizes of the open modes, none of them split."""
+    out, *rest = network.shape
+    names = (OUT, IN, *spatial_modes(network.order))
+    sizes = dict(zip(names, (out // network.groups, *rest), strict=True))
+    return {GROUP: network.groups, **sizes} if GROUP in network.sizes else sizes
 
 
 def terms_of(network: KernelNetwork) -> tuple[KernelNetwork, ...]:

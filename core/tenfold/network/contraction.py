@@ -66,6 +66,9 @@ def _reordering(steps: Sequence[tuple[tuple[int, ...], str]]) -> tuple[int, ...]
 
 def check_modes(name: str, value: Any) -> None:
     """Refuse what is no sequence of sequences of names, with a `TypeError`."""
+    plain = type(value) is tuple and all(type(modes) is tuple for modes in value)
+    if plain and all(type(mode) is str for modes in value for mode in modes):
+        return  # as nearly always, and sooner known
     if not (
         isinstance(value, Sequence)
         and all(isinstance(modes, Sequence) for modes in value)

@@ -21,11 +21,10 @@ def spatial_modes(order: int) -> Modes:
 
 
 def is_open(mode: str) -> bool:
-    """Whether it is the name of an open mode: `out`, `in`, part of one (`out.1`), or spatial."""
+    """Whether it is the name of an open mode, `out`, `in` or `k0`, or of a part of one: `out.1`."""
     name, _, part = mode.partition(".")
-    if name in (OUT, IN):
-        return part.isdecimal() or mode == name
-    return mode[:1] == "k" and mode[1:].isdecimal()
+    known = name in (OUT, IN) or (name[:1] == "k" and name[1:].isdecimal())
+    return known and (part.isdecimal() or mode == name)
 
 
 def opens_of(factors: Iterable[Modes]) -> Modes:
@@ -36,7 +35,7 @@ def opens_of(factors: Iterable[Modes]) -> Modes:
 
 def _place(mode: str) -> tuple[int, int]:
     name, _, part = mode.partition(".")
-    return (0 if name == OUT else 1, int(part or 0)) if name in (OUT, IN) else (2, int(name[1:]))
+    return (-2 if name == OUT else -1 if name == IN else int(name[1:]), int(part or 0))
 
 
 def _parts(name: str, sizes: Mapping[str, int]) -> Modes:
@@ -53,9 +52,9 @@ class KernelNetwork:
 
     `factors` holds each factor's mode names and `sizes` every mode's size. The open modes are
     `out`, `in` and `k0` to `k<order-1>`, and `group` where the kernel has groups (then `out` and
-    `in` are those of one group). `out` and `in` may be split: into `out.0`, `out.1` and so on, the
-    first the slowest. Every other name is a bond, which at least two factors share and
-    which is summed over.
+    `in` are those of one group). Each but `group` may be split: into `out.0`, `out.1` and so on,
+    the first the slowest. Every other name is a bond, which at least two factors share and which is
+    summed over.
 
     `constants` are the indices of the factors that the format fixes, which are no parameters.
 
@@ -67,6 +66,8 @@ class KernelNetwork:
     (1, 1, ('k0',), ('out', 'in', 'k0'), ('r',))
     >>> network.outs, network.ins, network.leaving, network.entering
     (('out',), ('in',), ('out',), ('in',))
+    >>> network.axes
+    (('k0',),)
     >>> network.shapes, network.numel, network.shape, network.free
     (((4, 3, 2), (2, 8)), 40, (8, 4, 3), (0, 1))
     >>> network.to_tensor([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
@@ -116,9 +117,9 @@ class KernelNetwork:
 
     @cached_property
     def order(self) -> int:
-        """The number of spatial modes."""
+        """The number of spatial axes."""
         order = 0
-        while f"k{order}" in self.sizes:
+        while f"k{order}" in self.sizes or f"k{order}.0" in self.sizes:
             order += 1
         return order
 
@@ -127,10 +128,15 @@ class KernelNetwork:
         """The number of groups, the size of the mode `group`; 1 without one."""
         return self.sizes.get(GROUP, 1)
 
-    @property
+    @cached_property
     def spatial(self) -> Modes:
-        """The names of the spatial modes, `("k0", …)`."""
-        return spatial_modes(self.order)
+        """The names of the spatial modes, `("k0", …)`, or the parts of them."""
+        return tuple(mode for parts in self.axes for mode in parts)
+
+    @cached_property
+    def axes(self) -> tuple[Modes, ...]:
+        """The modes of each spatial axis: `("k0",)`, or the parts of it, `("k0.0", "k0.1")`."""
+        return tuple(_parts(mode, self.sizes) for mode in spatial_modes(self.order))
 
     @cached_property
     def open_modes(self) -> Modes:
@@ -171,8 +177,9 @@ class KernelNetwork:
     @property
     def shape(self) -> tuple[int, ...]:
         """The kernel's shape, `(out, in/groups, *k)`."""
-        out, channels = (prod([self.sizes[m] for m in some]) for some in (self.outs, self.ins))
-        return (self.groups * out, channels, *(self.sizes[mode] for mode in self.spatial))
+        axes = (self.outs, self.ins, *self.axes)
+        out, *rest = (prod([self.sizes[mode] for mode in some]) for some in axes)
+        return (self.groups * out, *rest)
 
     @property
     def numel(self) -> int:

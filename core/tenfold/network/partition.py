@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import prod
 from numbers import Integral
 from typing import Any
@@ -72,6 +72,9 @@ def roles(
 ) -> Roles | None:
     """Find what `group` does after `done`; None where it would split a spatial mode.
 
+    An axis whose taps are several modes is convolved over by several stages, each with its dilation
+    (the algorithme à trous, Holschneider et al. 1989); the parts that one stage has must be
+    neighbours.
     Both hold indices of the factors of `network`, and `geometry` is the whole convolution's. It
     depends on the set of factors done, not on how they were grouped: that is what lets
     `cheapest_partition` be exact. Raises `IndexError` for an index that names no factor,
@@ -93,11 +96,13 @@ def roles(
     spatial = tuple(mode for mode in network.spatial if mode in here)
     if any(mode in seen or mode in later for mode in spatial):
         return None
+    if any(not are_neighbours([mode in here for mode in parts]) for parts in network.axes):
+        return None
     carried = dict.fromkeys([*network.entering, *seen])
     have = [m for m in carried if m not in network.spatial and (m in here or m in later)]
-    axes = range(network.order)
-    before = [geometry.stride[a] for a in axes if f"k{a}" in seen]
-    after = [geometry.stride[a] for a in axes if f"k{a}" not in seen and f"k{a}" not in here]
+    strides = list(zip(geometry.stride, network.axes, strict=True))
+    before = [stride for stride, parts in strides if any(mode in seen for mode in parts)]
+    after = [stride for stride, parts in strides if any(mode in later for mode in parts)]
     return Roles(
         passed=tuple(m for m in have if m not in here),
         grouped=tuple(m for m in have if m in here and m in later),
@@ -195,6 +200,11 @@ def _check(network: Any, geometry: Any) -> None:
         raise ValueError(f"geometry has {geometry.order} axes, the network {network.order}")
 
 
+def are_neighbours(here: Sequence[bool]) -> bool:
+    """Whether those that are here stand side by side."""
+    return len(here) < 3 or sum(b and not a for a, b in pairwise([False, *here])) <= 1
+
+
 class StageCosts:
     """`Roles.macs` of every stage of a network, with sets of factors and of modes as bits."""
 
@@ -206,7 +216,9 @@ class StageCosts:
         self.space = sum(bits[mode] for mode in network.spatial)
         self.start = sum(bits[mode] for mode in network.entering)
         self.end = sum(bits[mode] for mode in network.leaving)
-        self.strides = {bits[f"k{a}"]: geometry.stride[a] for a in range(network.order)}
+        parts = [[bits[mode] for mode in some] for some in network.axes]
+        self.parts = [some for some in parts if len(some) > 2]
+        self.strides = list(zip(map(sum, parts), geometry.stride, strict=True))
         self.transposed = geometry.transposed
         self._sizes: dict[int, int] = {}
         self._unions: dict[int, int] = {}
@@ -217,9 +229,11 @@ class StageCosts:
         later = self._union((1 << len(self.modes)) - 1 & ~done & ~group) | self.end
         if here & self.space & (seen | later):
             return None
+        if any(not are_neighbours([bool(bit & here) for bit in some]) for some in self.parts):
+            return None
         have = (self.start | seen) & ~self.space & (here | later)
         strided = seen if self.transposed else self.space & ~seen & ~here
-        positions = prod(stride for bit, stride in self.strides.items() if bit & strided)
+        positions = prod(stride for bits, stride in self.strides if bits & strided)
         return positions * self._size(have | here & later | here & self.space)
 
     def _union(self, factors: int) -> int:

@@ -116,7 +116,8 @@ def spend(
         return _values(found if base == 1 else purse.rounded(found, base))
     if isinstance(request, Sequence):
         if len(request) != len(bonds):
-            order = sum(mode[0] == "k" for mode in opens_of([tuple(sizes)]))
+            opens = {mode.partition(".")[0] for mode in opens_of([tuple(sizes)])}
+            order = sum(mode[0] == "k" for mode in opens)
             raise ValueError(
                 f"rank={tuple(request)!r} has {len(request)} numbers; a kernel of order {order} "
                 f"takes {len(bonds)}, for ({', '.join(bonds)})"

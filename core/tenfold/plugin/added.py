@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -66,8 +66,10 @@ class Sum(Factorization):
 
         Raises `ValueError` or `TypeError` for a request that is not understood.
         """
+        if kernel is not None and kernel.is_complex():
+            kernel = None  # the terms' own decompositions are of real ones
         if is_budget(rank):
-            return KernelSum.of(self._spent(shape, rank, groups, kernel))
+            return self._spent(shape, rank, groups, kernel)
         ranks = [rank] * len(self.terms)
         if isinstance(rank, Sequence):
             ranks, start = [], 0
@@ -79,6 +81,14 @@ class Sum(Factorization):
                 raise ValueError(f"rank={tuple(rank)!r} must have {start} numbers, of all terms")
         pairs = zip(self.terms, ranks, strict=True)
         return KernelSum.of([term.network(shape, one, groups, kernel) for term, one in pairs])
+
+    def for_tensors(self) -> Sum:
+        """The sum of what its terms are for tensors.
+
+        >>> Sum(terms=(factorizations["tucker"], factorizations["cp"])).for_tensors().terms[0].every
+        True
+        """
+        return replace(self, terms=tuple(term.for_tensors() for term in self.terms))
 
     def constants(self, network: KernelNetwork, like: Tensor) -> dict[int, Tensor]:
         """Those of each term, of shapes `(sizes[mode], …)`; raises `ValueError` as theirs do."""
@@ -92,29 +102,57 @@ class Sum(Factorization):
 
     def _spent(
         self, shape: Sequence[int], rank: Any, groups: int, kernel: Tensor | None
-    ) -> list[KernelNetwork]:
-        asked = rank.of if isinstance(rank, Multiple) else rank
-        whole = prod(shape)
-        budget = int((1.0 if isinstance(asked, str) else float(asked)) * whole * (1 + 1e-12))
-        least = [term.network(shape, 1, groups).numel for term in self.terms]
-        best: tuple[float, list[KernelNetwork]] | None = None
+    ) -> KernelSum:
+        best: tuple[float, KernelSum] | None = None
         for share in (None,) if kernel is None else SHARES:
-            chosen, left, gap = [], budget, kernel
-            for place, term in enumerate(self.terms):
-                later = sum(least[place + 1 :])
-                spare = max(0, left - later - least[place])
-                last = place + 1 == len(self.terms)
-                part = 1.0 if last else 1 / (len(self.terms) - place) if share is None else share
-                fraction = (least[place] + part * spare) / whole
-                request = replace(rank, of=fraction) if isinstance(rank, Multiple) else fraction
-                chosen.append(term.network(shape, request, groups, gap))
-                left -= chosen[-1].numel
-                gap = None if gap is None else left_over(term, gap, chosen[-1])
+            gap = kernel
+
+            def buy(place: int, request: Any) -> KernelNetwork:
+                nonlocal gap
+                term = self.terms[place]
+                network = term.network(shape, request, groups, gap)
+                gap = None if gap is None else left_over(term, gap, network)
+                return network
+
+            bought = self.bought(shape, rank, groups, share, buy)
             error = 0.0 if gap is None else float(gap.norm())
             if best is None or error < best[0]:
-                best = (error, chosen)
+                best = (error, bought)
         assert best is not None
         return best[1]
+
+    def bought(
+        self,
+        shape: Sequence[int],
+        rank: Any,
+        groups: int,
+        share: float | None,
+        buy: Callable[[int, Any], KernelNetwork],
+    ) -> KernelSum:
+        """Spend a budget on a kernel of shape `(out, in/groups, *k)`, term after term.
+
+        Each term but the last gets a `share` of what is left (None shares it evenly), and `buy`
+        gives its network by its place and the request. Raises as `buy` does.
+
+        >>> both = Sum(terms=(factorizations["cp"], factorizations["tt"]))
+        >>> def buy(place, request):
+        ...     return both.terms[place].network((8, 8, 3), request)
+        >>> both.bought((8, 8, 3), 0.8, 1, None, buy).numel <= 0.8 * 8 * 8 * 3
+        True
+        """
+        asked = rank.of if isinstance(rank, Multiple) else rank
+        whole = prod(shape)
+        left = int((1.0 if isinstance(asked, str) else float(asked)) * whole * (1 + 1e-12))
+        least = [term.network(shape, 1, groups).numel for term in self.terms]
+        chosen: list[KernelNetwork] = []
+        for place, smallest in enumerate(least):
+            after = len(least) - place
+            part = 1.0 if after == 1 else 1 / after if share is None else share
+            fraction = (smallest + part * max(0, left - sum(least[place:]))) / whole
+            request = replace(rank, of=fraction) if isinstance(rank, Multiple) else fraction
+            chosen.append(buy(place, request))
+            left -= chosen[-1].numel
+        return KernelSum.of(chosen)
 
 
 def left_over(term: Factorization, kernel: Tensor, network: KernelNetwork) -> Tensor:

@@ -16,9 +16,9 @@ from .blame import label
 
 def bonds_of(factors: Sequence[Sequence[str]], order: int) -> Modes:
     """The names that are no open modes of a kernel of that order, as they first appear."""
-    spatial = spatial_modes(order)
+    opens = {OUT, IN, *spatial_modes(order)}
     names = dict.fromkeys(mode for factor in factors for mode in factor)
-    return tuple(n for n in names if n not in spatial and (n[:1] == "k" or not is_open(n)))
+    return tuple(n for n in names if not is_open(n) or n.partition(".")[0] not in opens)
 
 
 def checked_factors(plugin: object, order: int, named: Any) -> tuple[Modes, ...]:
@@ -28,7 +28,7 @@ def checked_factors(plugin: object, order: int, named: Any) -> tuple[Modes, ...]
     ):
         raise TypeError(f"{label(plugin, 'factors')} gave {named!r}, not tuples of names")
     for bond in bonds_of(named, order):
-        if bond == GROUP or re.fullmatch(r"k\d+", bond):
+        if bond == GROUP or re.fullmatch(r"k\d+(\.\d+)?", bond):
             raise ValueError(
                 f"{label(plugin, 'factors')} names a bond {bond!r} at order {order}: "
                 "'group' and 'k' with a number are core's, call it something else"
@@ -41,12 +41,13 @@ def checked_sizes(plugin: object, shape: Sequence[int], splits: Any) -> dict[str
     whole = zip((OUT, IN, *spatial_modes(len(shape) - 2)), shape, strict=True)
     if not splits:
         return dict(whole)
-    if not isinstance(splits, Mapping) or not {OUT, IN}.issuperset(splits):
-        raise ValueError(
-            f"{label(plugin, 'splits')} gave {splits!r}: it must map 'out', 'in' or both to tuples "
-            "of ints; the modes of space cannot be split"
-        )
     sizes: dict[str, int] = {}
+    known = (OUT, IN, *spatial_modes(len(shape) - 2))
+    if not isinstance(splits, Mapping) or not set(known).issuperset(splits):
+        raise ValueError(
+            f"{label(plugin, 'splits')} gave {splits!r}: it must map some of {known} to tuples of "
+            "ints"
+        )
     for name, size in whole:
         parts = splits.get(name, ())
         good = _is_tuple(parts) and all(map(_is_size, parts))
@@ -58,6 +59,17 @@ def checked_sizes(plugin: object, shape: Sequence[int], splits: Any) -> dict[str
         apart = {f"{name}.{place}": int(part) for place, part in enumerate(parts)}
         sizes |= apart or {name: size}
     return sizes
+
+
+def check_opens(plugin: object, factors: Sequence[Modes], sizes: Mapping[str, int]) -> None:
+    """Refuse an open mode that is split, and not named by its parts, with a `ValueError`."""
+    for mode in (mode for factor in factors for mode in factor):
+        parts = [part for part in sizes if part.startswith(f"{mode}.")]
+        if parts and is_open(mode):
+            raise ValueError(
+                f"{label(plugin, 'factors')} names {mode!r}, which its splits() part: "
+                f"the modes are {', '.join(parts)}"
+            )
 
 
 def checked_widths(plugin: object, bonds: Modes, widths: Any) -> dict[str, int]:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..algebra import alternating_least_squares, tails
+from ..algebra import alternating_least_squares, in_real, tails
 from ..network import GROUP, KernelNetwork, Modes, is_budget, spend
 from .answers import (
     bonds_of,
+    check_opens,
     checked_constant,
     checked_factors,
     checked_ranks,
@@ -86,11 +87,12 @@ class Factorization(Options, ABC):
         return None
 
     def splits(self, shape: Sequence[int]) -> Mapping[str, Sequence[int]]:
-        """The sizes that `out` and `in` are a product of, where they are several modes each.
+        """The sizes that `out`, `in`, `k0`, … are products of, where they are several modes each.
 
         `shape` is one group's kernel, `(out, in, *k)`. A split `out` is `out.0`, `out.1`, … among
         the modes of the factors, the first the slowest; by default none is split. The number of
-        parts does not depend on the shape: a size that has no divisors is 1 times itself.
+        parts does not depend on the shape: a size that has no divisors is 1 times itself. An axis
+        of space in parts is convolved over by several convolutions, all but the last dilated.
 
         Raises nothing: a product that is another is refused after it.
 
@@ -122,6 +124,19 @@ class Factorization(Options, ABC):
         """
         return {}
 
+    def for_tensors(self) -> Factorization:
+        """This format for tensors whose modes are all alike, as `FactorizedTensor` has them.
+
+        By default itself; another where the modes of channels are dealt with unlike those of space.
+        Law: the same options, apart from that. Raises nothing.
+
+        >>> factorizations["cp"]().for_tensors().factors(1, 2)
+        [('out', 'r'), ('in', 'r'), ('k0', 'r')]
+        >>> factorizations["tucker"]().for_tensors().network((8, 4, 3), 2).shapes
+        ((8, 2), (4, 2), (3, 2), (2, 2, 2))
+        """
+        return self
+
     def ranks(
         self,
         shape: Sequence[int],
@@ -131,9 +146,10 @@ class Factorization(Options, ABC):
         """Choose the size of each bond, in the order of their first appearance.
 
         `shape` is one group's kernel, `(out, in, *k)`; `kernel` has an axis of groups, and one for
-        each open mode. A budget is spent by what each bond keeps of
-        `kernel`, where there is one. Overridden where a format takes requests of its own, or has
-        better means. Law: the answer, asked for again, is answered with itself.
+        each open mode; a complex one comes as its real and imaginary parts, twice the groups. A
+        budget is spent by what each bond keeps of it, where there is one. Overridden where a format
+        takes requests of its own, or has better means. Law: the answer, asked for again, is
+        answered with itself.
 
         Raises `ValueError` or `TypeError` for a request that is not understood.
         """
@@ -220,8 +236,11 @@ class Factorization(Options, ABC):
         factors = checked_factors(self, order, ask(self.factors, order, rank))
         bonds = bonds_of(factors, order)
         sizes = self._opens(inner)
+        check_opens(self, factors, sizes)
         if kernel is not None:
             kernel = kernel.reshape(len(kernel), *sizes.values()).clone()  # it may be a view
+            if type(self).ranks is not Factorization.ranks:
+                kernel = in_real(kernel)
         ranks = checked_ranks(self, bonds, ask(self.ranks, inner, rank, kernel))
         sizes |= zip(bonds, ranks, strict=True)
         constants = self._fixed(factors, sizes)

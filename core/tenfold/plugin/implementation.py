@@ -13,6 +13,7 @@ from ..network import Geometry, KernelNetwork, Partition, is_partition
 
 MemoryFormat = Literal["contiguous", "channels_last"]
 Convolution = Callable[[Tensor, Sequence[Tensor], Tensor | None], Tensor]
+Way = Partition | str  # a partition, or the name of an implementation
 
 
 class Implementation(ABC):
@@ -57,11 +58,13 @@ class Implementation(ABC):
         use instead.
         """
 
-    def candidates(self, network: KernelNetwork, geometry: Geometry) -> Sequence[Partition]:
+    def candidates(self, network: KernelNetwork, geometry: Geometry) -> Sequence[Way]:
         """Partitions worth measuring; by default none, and `plan` is what runs.
 
         A layer measures them, in each memory format, on the first input that it sees in eval mode
-        without gradients, and keeps the fastest; until then it runs `plan`'s.
+        without gradients, and keeps the fastest; until then it runs `plan`'s. The name of an
+        implementation, as `"fft"`, stands for what that plans: it is measured where it is not
+        refused, and counts fewer multiply-accumulates (`Plan.macs`) than the dense convolution.
 
         Law: as that of `plan`, for each of them. Raises nothing: `plan` was asked before.
         """
@@ -75,6 +78,7 @@ class Implementation(ABC):
 class Fixed(Implementation):
     """Run by exactly this partition, an ordered tuple of groups of the factors' indices.
 
+    Of a sum it is of the factors of all terms, a group of those of one term, or all in one group.
     `memory_format` is `"contiguous"`, `"channels_last"` or None, for that of the input; without
     `packed` it is PyTorch's own convolutions that run in eval, on unpacked weights. Raises
     `TypeError` for no partition, `ValueError` for another memory format.

@@ -3,9 +3,10 @@
 Imports `network` and `plugin`. Used by `tuning`, which times plans, and by layers, which run them.
 """
 
-from .added import Added
+from .added import Added, Merged, memory_format_of
 from .apart import with_apart
 from .chain import Chain
+from .choices import ways
 from .convolve import (
     LAID_OUT,
     TORCH_ORDER,
@@ -15,8 +16,9 @@ from .convolve import (
     prepare,
     tap,
 )
-from .eval_cache import EvalCache, Kept, is_transformed
-from .layout import lay_out, surround
+from .differentiable import follow_learning
+from .eval_cache import EvalCache, Kept, is_transformed, may_keep
+from .layout import Before, lay_out, surround, surround_learning
 from .padding import Sides, pad, same
 from .planning import ask, make_plan
 from .stage import Permutation
@@ -25,22 +27,29 @@ __all__ = [
     "LAID_OUT",
     "TORCH_ORDER",
     "Added",
+    "Before",
     "Chain",
     "EvalCache",
     "Kept",
+    "Merged",
     "Permutation",
     "Sides",
     "ask",
     "channels_last",
+    "follow_learning",
     "in_format",
     "is_channels_last",
     "is_transformed",
     "lay_out",
     "make_plan",
+    "may_keep",
+    "memory_format_of",
     "pad",
     "prepare",
     "same",
     "surround",
+    "surround_learning",
     "tap",
+    "ways",
     "with_apart",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -49,14 +49,18 @@ class Chain(Plan):
         output_padding: Sequence[int] | None = None,
     ) -> Tensor:
         """Run it on `x`, `(batch, channels, *size)`; with another output padding, where given."""
-        if self.apart is not None and not is_traced() and x.numel() < self.apart.below:
-            return self.apart.chain(x, factors, bias, output_padding)
-        for stage in self.stages[:-1]:
+        chain = self.suited(x)
+        for stage in chain.stages[:-1]:
             x = stage(x, factors, None, output_padding)
-        last = self.stages[-1]
-        if self.permutation is None:
+        last = chain.stages[-1]
+        if chain.permutation is None:
             return last(x, factors, bias, output_padding)
-        return add_bias(self.permutation(last(x, factors, None, output_padding)), bias)
+        return add_bias(chain.permutation(last(x, factors, None, output_padding)), bias)
+
+    def suited(self, x: Tensor) -> Chain:
+        """The chain that runs on `x`: this one, or that of single factors."""
+        small = self.apart is not None and not is_traced() and x.numel() < self.apart.below
+        return self.apart.chain if small and self.apart else self
 
     def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> PreparedChain:
         """Contract every stage's weight once; returns `x -> y`."""
@@ -124,9 +128,10 @@ def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> C
             for some in (role.passed, role.grouped, role.summed)
         )
         permutation = _permutation(network, carried, passed + grouped + summed)
-        stages.append(
-            _stage(network, group, role, geometry, (passed, grouped, summed, new), permutation)
-        )
+        seen = {mode for role in plan[:index] for mode in role.spatial}
+        here = _on(network, role, seen, geometry)
+        ordered = (passed, grouped, summed, new)
+        stages.append(_stage(network, group, role, here, ordered, permutation))
         carried = passed + grouped + new
     permutation = _permutation(network, carried, network.leaving)
     return Chain(tuple(map(tuple, partition)), tuple(stages), permutation)
@@ -136,7 +141,7 @@ def _stage(
     network: KernelNetwork,
     group: Sequence[int],
     role: Roles,
-    geometry: Geometry,
+    here: tuple[Geometry, tuple[int, ...]],
     ordered: tuple[Modes, Modes, Modes, Modes],
     permutation: Permutation | None,
 ) -> Stage:
@@ -145,18 +150,49 @@ def _stage(
     def size(modes: Modes) -> int:
         return prod(network.sizes[mode] for mode in modes)
 
-    here = geometry.on([network.spatial.index(mode) for mode in role.spatial])
+    geometry, begun = here
     heads = (summed, new) if geometry.transposed else (new, summed)
     return Stage(
         factors=tuple(group),
         roles=role,
         contraction=network.contraction(group, (*grouped, *heads[0], *heads[1], *role.spatial)),
-        weight_shape=(size(grouped) * size(heads[0]), size(heads[1]), *here.kernel_size),
+        weight_shape=(size(grouped) * size(heads[0]), size(heads[1]), *geometry.kernel_size),
         passed=size(passed),
         groups=size(grouped),
-        geometry=here,
+        geometry=geometry,
+        begun=begun,
         permutation=permutation,
     )
+
+
+def _on(
+    network: KernelNetwork, role: Roles, seen: Set[str], geometry: Geometry
+) -> tuple[Geometry, tuple[int, ...]]:
+    """The geometry of a stage after those that convolved over `seen`, and the axes it begins.
+
+    Taps `t = i₀ n₁ + i₁` of two parts are those of two convolutions, of dilations `d n₁` and `d`.
+    The first of an axis pads and the last strides; transposed, the other way about.
+    """
+    mine = [a for a, parts in enumerate(network.axes) if any(m in role.spatial for m in parts)]
+    here = geometry.on(mine)
+    begun = tuple(axis for axis in mine if seen.isdisjoint(network.axes[axis]))
+    if all(len(network.axes[axis]) == 1 for axis in mine):
+        return here, begun
+    size, stride, padding, dilation, extra = map(
+        list, (here.kernel_size, here.stride, here.padding, here.dilation, here.output_padding)
+    )
+    for axis in mine:
+        parts = network.axes[axis]
+        held = [place for place, mode in enumerate(parts) if mode in role.spatial]
+        first, last = axis in begun, set(parts) <= {*seen, *role.spatial}
+        size[axis] = prod(network.sizes[parts[place]] for place in held)
+        dilation[axis] *= prod(network.sizes[mode] for mode in parts[held[-1] + 1 :])
+        strides, pads = (first, last) if geometry.transposed else (last, first)
+        stride[axis] = stride[axis] if strides else 1
+        padding[axis] = padding[axis] if pads else 0
+        extra[axis] = extra[axis] if first else 0
+    made = (tuple(size), tuple(stride), tuple(padding), tuple(dilation), tuple(extra))
+    return Geometry(*made, geometry.transposed), begun
 
 
 def _future(mode: str, plan: Sequence[Roles]) -> tuple[int, ...]:

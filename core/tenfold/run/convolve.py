@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from ..network import Geometry
 
+Convolver = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # input, weight and bias
+
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 LINE = [Geometry((1,), (1,), (0,), (1,), (0,), transposed) for transposed in (False, True)]
@@ -43,16 +45,14 @@ def convolve(
     return _convolve_wide(x, weight, bias, geometry, groups)
 
 
-def convolver(
-    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, groups: int
-) -> Callable[[Tensor], Tensor]:
+def convolver(x: Tensor, geometry: Geometry, groups: int) -> Convolver:
     """`convolve` for inputs of the kind of `x`, with what it asks of them asked once."""
     plain = 1 <= geometry.order <= TORCH_ORDER and not is_a_product(x, geometry, groups)
     if not plain or geometry.transposed:
-        return lambda x: convolve(x, weight, bias, geometry, groups)
+        return lambda x, weight, bias: convolve(x, weight, bias, geometry, groups)
     g, run = geometry, _CONV[geometry.order]
     stride, padding, dilation = g.stride, g.padding, g.dilation
-    return lambda x: run(x, weight, bias, stride, padding, dilation, groups)
+    return lambda x, weight, bias: run(x, weight, bias, stride, padding, dilation, groups)
 
 
 def is_a_product(x: Tensor, geometry: Geometry, groups: int) -> bool:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Iterable, Sequence
-from math import gcd
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..plugin import Plan, Prepared
 from .prepared import PreparedChain
+from .watch import Watch, can_watch
 
-WHOLE = 4096  # bytes of a factor up to which all of it is compared on each call
-SAMPLES = 128  # numbers that are compared of a larger one
 KINDS = 64  # of inputs whose way is remembered
-WORDS = {1: "B", 2: "H", 4: "I", 8: "Q", 16: "Q"}  # what a number is compared as, by its bytes
 Parameters = Sequence[Tensor | None]  # the factors, and the bias
+Step = Callable[[Parameters, Tensor], Tensor]
+Way = TypeVar("Way")
 
 
 class EvalCache:
@@ -35,28 +34,41 @@ class EvalCache:
 
     def __init__(self) -> None:
         self._kept: Kept | None = None
+        self._learned: Learned | None = None
 
-    def ready(self, plan: object, given: Parameters, x: Tensor, together: bool) -> Prepared | None:
+    def ready(
+        self, plan: object, given: Parameters, x: Tensor, together: bool, training: bool
+    ) -> Prepared | None:
         """The way that an input of this kind went before, where nothing has changed since."""
-        kept = self._kept  # there is none while compiling
-        if kept is None or kept.plan is not plan or is_transformed(x):
+        kept, learned = self._kept, self._learned  # there is neither while compiling
+        if (kept is None and learned is None) or is_transformed(x):
             return None
         try:
-            way = kept.ways.get(kind_of(x, together))
+            kind = kind_of(x, together)
         except RuntimeError:  # it has no strides: a nested tensor, or compressed rows
             return None
-        if way is None or needs_gradients(x, given) or not kept.made_from(given):
+        if training or needs_gradients(x, given):
+            if learned is None or learned.plan is not plan or learned.like != like(given):
+                return None
+            step = learned.ways.get(kind)
+            return None if step is None else partial(step, given)
+        if kept is None or kept.plan is not plan:
             return None
-        return way
+        way = kept.ways.get(kind)
+        return None if way is None or not kept.made_from(given) else way
+
+    def learn(self, plan: object, given: Parameters, x: Tensor, together: bool, step: Step) -> None:
+        """Let inputs of the kind of `x` go this way where gradients are needed, without checks."""
+        learned = self._learned
+        if learned is None or learned.plan is not plan or learned.like != like(given):
+            self._learned = learned = Learned(plan, like(given), {})
+        _remember(learned.ways, x, together, step)
 
     def kept(self, plan: object, given: Parameters, x: Tensor) -> Kept | None:
-        """The plan on its parameters, fixed; None where it must be run as it is.
+        """The plan on its parameters, fixed, where `may_keep(x)`; None where it must run as it is.
 
-        That is where gradients are needed, where PyTorch is tracing or transforming, for sparse
-        inputs, and where a change could not be noticed.
+        That is where gradients are needed, and where a change could not be noticed.
         """
-        if torch.compiler.is_compiling() or is_transformed(x) or x.layout != torch.strided:
-            return None
         if needs_gradients(x, given):
             return None
         kept = self._kept
@@ -68,7 +80,7 @@ class EvalCache:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._kept = None
+        self._kept = self._learned = None
 
     def __reduce__(self) -> tuple[type[EvalCache], tuple[()]]:
         return EvalCache, ()
@@ -78,13 +90,13 @@ class Kept(NamedTuple):
     """A prepared plan, what it was made from, and the ways that inputs went through it."""
 
     plan: Plan
-    watches: tuple[_Watch | None, ...]
+    watches: tuple[Watch | None, ...]
     run: Prepared
     ways: dict[tuple[object, ...], Prepared]
 
     @classmethod
     def make(cls, plan: Plan, given: Sequence[Tensor | None]) -> Kept:
-        watches = tuple(None if p is None else _Watch.of(p) for p in given)
+        watches = tuple(None if p is None else Watch.of(p) for p in given)
         *factors, bias = (None if p is None else p.detach() for p in given)
         device = "cpu" if factors[0] is None else factors[0].device.type
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
@@ -98,11 +110,7 @@ class Kept(NamedTuple):
 
     def remember(self, x: Tensor, together: bool, way: Prepared) -> None:
         """Let inputs of the kind of `x` go this way, without any check."""
-        if not any(x.stride()[1:]):  # as sparse tensors, and oneDNN's, say of theirs
-            return
-        if len(self.ways) >= KINDS:
-            self.ways.clear()
-        self.ways[kind_of(x, together)] = way
+        _remember(self.ways, x, together, way)
 
     def made_from(self, given: Sequence[Tensor | None]) -> bool:
         """Whether the parameters are still as they were; this runs on every call."""
@@ -129,55 +137,27 @@ class Kept(NamedTuple):
         return True
 
 
-class _Watch(NamedTuple):
-    """One tensor as it was, by what PyTorch changes with it and costs next to nothing to ask."""
+class Learned(NamedTuple):
+    """The ways that inputs went through a plan with gradients, by whatever parameters are `like`
+    those."""
 
-    tensor: Tensor
-    memory: Tensor  # an alias, which holds it
-    version: int
-    address: int
-    stride: tuple[int, ...]
-    shape: torch.Size
-    dtype: torch.dtype
-    buffer: ctypes.Array[ctypes.c_char] | None  # all of a small one's memory; on the CPU alone
-    some: memoryview | None  # numbers spread over a large one's
-    there: bytes | memoryview  # what was there
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> _Watch:
-        buffer, some = None, None
-        there: bytes | memoryview = b""
-        address, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
-        if tensor.is_cpu:
-            memory = (ctypes.c_char * size).from_address(address)
-            if size > WHOLE:
-                some = _spread(memoryview(memory), tensor)
-                there = memoryview(some.tobytes()).cast(some.format)  # type: ignore[call-overload]
-            else:
-                buffer, there = memory, memory.raw
-        return cls(
-            tensor,
-            tensor.detach(),
-            tensor._version,
-            address,
-            tensor.stride(),
-            tensor.shape,
-            tensor.dtype,
-            buffer,
-            some,
-            there,
-        )
+    plan: object
+    like: tuple[object, ...]
+    ways: dict[tuple[object, ...], Step]
 
 
-def _spread(memory: memoryview, tensor: Tensor) -> memoryview:
-    """Numbers at a step that has no divisor in common with any of the sizes, so that they are in
-    every column of a narrow matrix and not in one alone."""
-    words = memory.cast("B").cast(WORDS[tensor.element_size()])  # type: ignore[call-overload]
-    step = max(1, len(words) // SAMPLES)
-    while any(gcd(step, size) > 1 for size in tensor.shape):
-        step += 1
-    found: memoryview = words[::step]
-    return found
+def _remember(ways: dict[tuple[object, ...], Way], x: Tensor, together: bool, way: Way) -> None:
+    if not any(x.stride()[1:]):  # as sparse tensors, and oneDNN's, say of theirs
+        return
+    if len(ways) >= KINDS:
+        ways.clear()
+    ways[kind_of(x, together)] = way
+
+
+def like(given: Parameters) -> tuple[object, ...]:
+    """What a way with gradients depends on of the parameters."""
+    first = given[0]
+    return (len(given), None if first is None else (first.dtype, first.device, first.shape))
 
 
 def is_transformed(x: Tensor) -> bool:
@@ -189,6 +169,13 @@ def is_transformed(x: Tensor) -> bool:
         or torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
     )
+
+
+def may_keep(x: Tensor) -> bool:
+    """Whether what is found for `x` may be kept: not where PyTorch is tracing or transforming, nor
+    for inputs that are sparse or hold no data."""
+    dense = x.layout == torch.strided and not x.is_meta
+    return dense and not (torch.compiler.is_compiling() or is_transformed(x))
 
 
 def needs_gradients(x: Tensor, given: Iterable[Tensor | None]) -> bool:
@@ -208,11 +195,3 @@ def kind_of(x: Tensor, together: bool) -> tuple[object, ...]:
         torch._C._get_mkldnn_enabled(),
         torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type),  # the name takes its time
     )
-
-
-def can_watch(tensor: Tensor | None) -> bool:
-    """Whether a change of it can be noticed: it has memory and, no inference tensor, a version."""
-    if tensor is None:
-        return True
-    plain = type(tensor) in (Tensor, nn.Parameter)
-    return plain and not tensor.is_meta and not tensor.is_inference() and tensor.numel() > 0

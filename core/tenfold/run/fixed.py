@@ -84,7 +84,8 @@ class FixedConvolution:
         weight = self.weight
         if together and weight.dim() > 3:
             weight = self._keep("together", lambda: channels_last(self.weight))
-        return convolver(x, weight, self.bias, self.geometry, self.groups)
+        run, bias = convolver(x, self.geometry, self.groups), self.bias
+        return lambda x: run(x, weight, bias)
 
     def _is_wide(self, x: Tensor) -> bool:
         """Whether to reorder the weight on each call costs more than to change the layout of `x`,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from .convolve import in_format
 from .padding import Sides, pad
 
+Given = Sequence[Tensor | None]  # the factors, and the bias
 Before = tuple[bool, bool, Sides | None, str]  # inside, together, sides, padding_mode
 
 
@@ -27,3 +28,10 @@ def lay_out(
 def surround(way: Callable[[Tensor], Tensor], before: Before, x: Tensor) -> Tensor:
     """Lay `x` out, let it go its way, and give the output the layer's memory format."""
     return in_format(way(lay_out(x, *before)), before[1])
+
+
+def surround_learning(
+    way: Callable[[Given, Tensor], Tensor], before: Before, given: Given, x: Tensor
+) -> Tensor:
+    """`surround` of a way that takes the parameters too."""
+    return in_format(way(given, lay_out(x, *before)), before[1])

@@ -6,11 +6,21 @@ from dataclasses import replace
 from typing import get_args
 
 from ..network import Geometry, KernelNetwork, KernelSum, Partition, is_partition
-from ..plugin import Choice, Convolution, Factorization, Implementation, MemoryFormat, blamed, label
+from ..plugin import (
+    Choice,
+    Convolution,
+    Factorization,
+    Fixed,
+    Implementation,
+    MemoryFormat,
+    blamed,
+    label,
+)
 from ..plugin import ask as ask_plugin
-from .added import Added
+from .added import add
 from .apart import with_apart
 from .chain import lower
+from .choices import parted
 from .convolve import LAID_OUT
 
 
@@ -56,8 +66,15 @@ def make_plan(
     Raises `ValueError` as `ask` does, and for a partition that cannot run.
     """
     if isinstance(network, KernelSum):
-        plans = (make_plan(format_, term, runner, geometry) for term in network.terms)
-        return Added(network, tuple(plans))
+        ways = [runner] * len(network.terms)
+        if isinstance(runner.plugin, Fixed):
+            fixed = runner.plugin  # a partition of the factors of all terms
+            ways = [
+                replace(runner, plugin=replace(fixed, partition=one))
+                for one in parted(network, fixed.partition)
+            ]
+        pairs = zip(network.terms, ways, strict=True)
+        return add(network, [make_plan(format_, *pair, geometry) for pair in pairs], geometry)
     plan = ask(format_, network, runner, geometry)
     if callable(plan):
         _ = network.whole, network.shape  # found now: under torch.compile they could not be

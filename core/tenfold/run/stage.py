@@ -43,6 +43,7 @@ class Stage:
     passed: int
     groups: int
     geometry: Geometry
+    begun: tuple[int, ...]  # the axes that no stage before it convolved over
     permutation: Permutation | None
 
     @property
@@ -75,7 +76,7 @@ class Stage:
     ) -> Tensor:
         weight, geometry = self.weight(factors), self.geometry
         if output_padding is not None:
-            mine = [f"k{axis}" in self.roles.spatial for axis in range(geometry.order)]
+            mine = [axis in self.begun for axis in range(geometry.order)]
             geometry = geometry.padded([o * m for o, m in zip(output_padding, mine, strict=True)])
         return self.around(
             lambda x, bias: convolve(x, weight, bias, geometry, self.groups), x, bias

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..algebra import SecondMoment, by_group, on_one_thread
+from ..algebra import SecondMoment, by_group, in_real, on_one_thread
 from ..network import (
     WANTED,
     Energy,
@@ -82,7 +82,7 @@ def understood(
         kernel = None
     asked, author, before = rank, "", [rank]
     while not is_known(asked):
-        seen = None if kernel is None else kernel.clone()  # it may be a view of the user's own
+        seen = None if kernel is None else in_real(kernel).clone()  # it may be the user's own
         given = {"shape": shape, "factorization": factorization, "kernel": seen}
         answer, who = ask_hooks("tenfold_rank", request=asked, **given)
         if answer is None:
@@ -117,13 +117,15 @@ def fit(
     With a `moment`, ranks and factors are those for the output's error. The kernel is brought to
     its groups, and to the dtype that is computed in, here and nowhere below.
     """
-    if moment is not None and kernel.is_complex():
-        raise ValueError("moment= is for real kernels, and this one is complex: leave it out")
+    if moment is not None and moment.matrix.is_complex() and not kernel.is_complex():
+        raise ValueError(
+            "moment= is of complex inputs and the kernel is real: measure it on what the layer sees"
+        )
     largest = kernel.numel() if moment is None else max(kernel.numel(), moment.matrix.numel())
     shape = tuple(kernel.shape)
     with on_one_thread(largest):
         work = by_group(kernel, groups)
-        weighed = None if work.is_complex() else work  # spectra are those of real kernels
+        weighed = work
         if moment is not None:
             weighed = turned(factorization, work, rank, moment)
         asked, author = understood(factorization, shape, rank, groups, weighed)
@@ -160,7 +162,7 @@ class Search:
 
     factorization: Factorization
     kernel: Tensor  # (groups, out, in, *k)
-    weighed: Tensor | None  # likewise: the kernel by which ranks are chosen
+    weighed: Tensor  # likewise: the kernel by which ranks are chosen
     dtype: torch.dtype
     most: float
     generator: torch.Generator | None

@@ -51,7 +51,8 @@ def recall(situation: Situation) -> Decision | None:
     except (OSError, ValidationError) as fault:
         _warn(f"{path} is damaged or cannot be read, and measured anew: {_first_line(fault)}")
         return None
-    if decision.situation != situation or decision.partition not in situation.candidates:
+    way = decision.implementation or decision.partition
+    if decision.situation != situation or way not in situation.candidates:
         _warn(f"{path} is damaged, and measured anew: it is about something else")
         return None
     _memory[situation.digest] = decision

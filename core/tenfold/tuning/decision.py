@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..network import Partition
-from ..plugin import MemoryFormat
+from ..plugin import MemoryFormat, Way
 
 
 class Situation(BaseModel):
@@ -27,7 +27,7 @@ class Situation(BaseModel):
     sizes: dict[str, int]
     geometry: dict[str, tuple[int, ...] | bool]
     padding: str
-    candidates: tuple[Partition, ...]
+    candidates: tuple[Way, ...]
 
     @property
     def digest(self) -> str:
@@ -36,11 +36,12 @@ class Situation(BaseModel):
 
 
 class Measured(BaseModel):
-    """One way of running a layer, as `Fixed` has it, and the median of its milliseconds."""
+    """One way of running a layer, and the median of its milliseconds; see `Decision`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     partition: Partition
+    implementation: str | None = None
     memory_format: MemoryFormat | None
     packed: bool
     milliseconds: float = Field(gt=0)
@@ -50,9 +51,10 @@ class Decision(BaseModel):
     """The way a layer runs, and why: what each candidate took, and in which situation.
 
     As JSON data by `model_dump(mode="json")`; `FactorizedConv.fix_plan` takes either. Only
-    `partition` must be given; see `Fixed` for the other two. `measured` is what each candidate
-    took, in the `situation` of device, threads, dtype and shape. Raises `ValueError` for other data
-    (a `pydantic.ValidationError`).
+    `partition` must be given, or instead of it the name of an `implementation` whose own code runs;
+    see `Fixed` for the other two. `measured` is what each candidate took, in the `situation` of
+    device, threads, dtype and shape. Raises `ValueError` for other data (a
+    `pydantic.ValidationError`).
 
     >>> print(Decision(partition=((1,), (2, 3), (0,))))
     runs (1) (2 3) (0)
@@ -64,11 +66,18 @@ class Decision(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    partition: Partition
+    partition: Partition = ()
+    implementation: str | None = None
     memory_format: MemoryFormat | None = None
     packed: bool = True
     measured: tuple[Measured, ...] = ()
     situation: Situation | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Decision:
+        if bool(self.partition) == (self.implementation is not None):
+            raise ValueError("give a partition, as [[0], [1, 2]], or the name of an implementation")
+        return self
 
     def __str__(self) -> str:
         """A line for each candidate, the fastest first."""
@@ -84,6 +93,8 @@ class Decision(BaseModel):
 
 def way_in_words(way: Decision | Measured) -> str:
     """The groups of a partition, the memory format and what else is not usual, for people."""
+    if way.implementation is not None:
+        return way.implementation
     groups = " ".join(f"({' '.join(map(str, group))})" for group in way.partition)
     words = ["dense" if len(way.partition) == 1 else groups]
     words += [way.memory_format] if way.memory_format else []

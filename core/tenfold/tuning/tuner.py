@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..network import Geometry, KernelNetwork, Partition
-from ..plugin import Fixed, MemoryFormat
+from ..network import Geometry, KernelNetwork
+from ..plugin import Fixed, MemoryFormat, Way
 from ..run import LAID_OUT, in_format, is_channels_last, is_transformed
 from .cache import recall, remember
 from .decision import Decision, Measured, Situation
 from .timing import Run, Timing, in_turn, simplest_of_the_fastest
 
+OWN = 99  # how complicated an implementation's own code is taken to be, in stages
 LITTLE = 0.15  # a gain over dense below which it is measured again
 
 _measuring = threading.Lock()  # two measurements at once would disturb each other
@@ -28,7 +29,8 @@ _measuring = threading.Lock()  # two measurements at once would disturb each oth
 
 @dataclass(frozen=True)
 class Subject:
-    """What is decided: which of a network's partitions runs a convolution of `geometry` fastest.
+    """What is decided: which of a network's partitions runs a convolution of `geometry` fastest, or
+    which implementation's own code.
 
     `padding` names what is padded before it; `channels_last` asks that of the output whatever the
     input. `trial` gives the same convolution run so, with an output in its input's memory format.
@@ -37,9 +39,9 @@ class Subject:
     network: KernelNetwork
     geometry: Geometry
     padding: str
-    candidates: tuple[Partition, ...]
+    candidates: tuple[Way, ...]
     channels_last: bool
-    trial: Callable[[Fixed], Callable[[Tensor], Tensor]]
+    trial: Callable[[Fixed | str], Callable[[Tensor], Tensor]]
 
 
 def may_measure(x: Tensor) -> bool:
@@ -84,15 +86,18 @@ def _measure(subject: Subject, x: Tensor, situation: Situation) -> Decision:
 
 
 def _choose(
-    ways: Sequence[Fixed], runs: Sequence[Run], timings: Sequence[Timing], device: torch.device
+    ways: Sequence[Fixed | str],
+    runs: Sequence[Run],
+    timings: Sequence[Timing],
+    device: torch.device,
 ) -> int:
     """The fastest; where it gains little, only if it is faster than dense again, the two alone."""
-    levels = [len(way.partition) for way in ways]
+    levels = [OWN if isinstance(way, str) else len(way.partition) for way in ways]
     best = simplest_of_the_fastest(timings, levels)
-    dense = min(
-        (i for i, level in enumerate(levels) if level == 1),
-        key=lambda i: timings[i].milliseconds,
-    )
+    whole = [index for index, level in enumerate(levels) if level == 1]
+    if not whole:
+        return best
+    dense = min(whole, key=lambda index: timings[index].milliseconds)
     gain = 1 - timings[best].milliseconds / timings[dense].milliseconds
     if levels[best] == 1 or gain > LITTLE:
         return best
@@ -100,24 +105,26 @@ def _choose(
     return (dense, best)[simplest_of_the_fastest(both, [1, levels[best]])]
 
 
-def _ways(subject: Subject, situation: Situation) -> list[Fixed]:
-    """Each candidate in the input's memory format and in the other.
+def _ways(subject: Subject, situation: Situation) -> list[Fixed | str]:
+    """Each partition in the input's memory format and in the other; other code as it is.
 
     Dense also as PyTorch alone runs it, where the weights would be packed.
     """
     formats: list[MemoryFormat | None] = [None]
     if subject.network.order in LAID_OUT:
         formats.append("contiguous" if situation.channels_last else "channels_last")
-    ways = [Fixed(partition, one) for one in formats for partition in subject.candidates]
+    parted = [one for one in subject.candidates if not isinstance(one, str)]
+    ways = [Fixed(partition, one) for one in formats for partition in parted]
     if subject.network.order in LAID_OUT and situation.onednn and situation.dtype == "float32":
         dense = [way for way in ways if len(way.partition) == 1]
         ways += [replace(way, packed=False) for way in dense]
-    return ways
+    return [*ways, *(one for one in subject.candidates if isinstance(one, str))]
 
 
-def _runs(subject: Subject, x: Tensor, ways: Sequence[Fixed], together: bool) -> list[Run]:
+def _runs(subject: Subject, x: Tensor, ways: Sequence[Fixed | str], together: bool) -> list[Run]:
     """What to time: each partition's weights are computed once, for both memory formats."""
-    trials = {way: subject.trial(way) for way in ways if way.memory_format is None}
+    own = [way for way in ways if isinstance(way, str) or way.memory_format is None]
+    trials = {way: subject.trial(way) for way in own}
     x = in_format(x, together) if subject.network.order in LAID_OUT else x
 
     def converted(trial: Callable[[Tensor], Tensor]) -> Tensor:
@@ -125,13 +132,15 @@ def _runs(subject: Subject, x: Tensor, ways: Sequence[Fixed], together: bool) ->
 
     return [
         partial(trials[way], x)
-        if way in trials
+        if isinstance(way, str) or way in trials
         else partial(converted, trials[replace(way, memory_format=None)])
         for way in ways
     ]
 
 
-def _fields(way: Fixed) -> dict[str, Any]:
+def _fields(way: Fixed | str) -> dict[str, Any]:
+    if isinstance(way, str):
+        return {"partition": (), "implementation": way, "memory_format": None, "packed": True}
     return {"partition": way.partition, "memory_format": way.memory_format, "packed": way.packed}
 
 

@@ -10,7 +10,7 @@ from .meter import Meter
 from .speed import Speed
 from .standing import reject
 from .table import LayerTable, Table, fingerprint
-from .turned import Turned
+from .turned_sum import turned_for
 
 __all__ = [
     "Candidate",
@@ -19,7 +19,6 @@ __all__ = [
     "Meter",
     "Speed",
     "Table",
-    "Turned",
     "alignment",
     "build",
     "candidates",
@@ -29,4 +28,5 @@ __all__ = [
     "fits",
     "put",
     "reject",
+    "turned_for",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...layer import FactorizedConv, FactorizedKernel, copy_state
+from ...network import KernelNetwork, parts_of, terms_of
 from ...plugin import factorizations
 from ..survey import Layer
 from .candidate import Candidate
@@ -28,7 +29,7 @@ def build(
     if candidate.part_of is not None:
         factors = leading(network, factors)
     made = FactorizedConv.from_factorization(
-        FactorizedKernel(network, evened(factors, network.constants), choice),
+        FactorizedKernel(network, evened(network, factors), choice),
         implementation=way,
         bias=conv.bias,
         stride=config.stride,
@@ -42,13 +43,18 @@ def build(
     return made
 
 
-def evened(factors: Sequence[Tensor], constants: Collection[int] = ()) -> list[Tensor]:
-    """Copies of equal norms, but for constants, whose network is the same: they train better."""
-    norms = [float(factor.double().norm()) for factor in factors]
-    learned = [norm for index, norm in enumerate(norms) if index not in constants]
-    mean = prod(learned) ** (1 / len(learned))
-    norms = [mean if index in constants else norm for index, norm in enumerate(norms)]
-    return [f * (mean / n) if mean else f.clone() for f, n in zip(factors, norms, strict=True)]
+def evened(network: KernelNetwork, factors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of equal norms, but for constants, whose kernel is the same: they train better.
+
+    Of a sum, within each of its terms.
+    """
+    found = []
+    for term, part in zip(terms_of(network), parts_of(network, factors), strict=True):
+        norms = {index: float(part[index].double().norm()) for index in term.free}
+        mean = prod(norms.values()) ** (1 / len(norms))
+        gains = {index: mean / norm for index, norm in norms.items()} if mean else {}
+        found += [factor * gains.get(index, 1.0) for index, factor in enumerate(part)]
+    return found
 
 
 def put(model: nn.Module, layer: Layer, module: nn.Module) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...plugin import Plan as PluginPlan
 from ...plugin import implementations
-from ...run import Chain, make_plan
+from ...run import Added, Chain, Merged, make_plan
 from ..survey import Layer
 from .fitting import Fitted, Rank
 from .meter import Meter
@@ -96,13 +96,16 @@ def candidates(
 def work(layer: Layer, plan: Any) -> tuple[int, int] | None:
     """Multiply-accumulates and traffic of all calls; None for code that does not count its own.
 
-    The traffic of a plan that is no chain of convolutions is taken to be the dense layer's.
+    The traffic of a plan of code of its own is taken to be the dense layer's.
     """
     macs = traffic = 0
+    known = True
     for batch, size, _ in layer.maps():
         each = plan.macs(size) if isinstance(plan, PluginPlan) else None
         if each is None:
             return None
         macs += batch * each
-        traffic += batch * plan.traffic(size) if isinstance(plan, Chain) else 0
-    return macs, traffic if isinstance(plan, Chain) else layer.traffic
+        moved = plan.traffic(size) if isinstance(plan, Chain | Added | Merged) else None
+        known = known and moved is not None
+        traffic += batch * (moved or 0)
+    return macs, traffic if known else layer.traffic

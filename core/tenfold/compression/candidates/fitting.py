@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...network import KernelNetwork, Multiple, clip
+from ...network import KernelNetwork, Modes, Multiple, clip, terms_of
 from ...plugin import Choice, Factorization, factorizations
 from ...solve import check_finite
 from ..moments import Norm
 from ..survey import Layer
 from .truncation import centre, kept, leading, ordered
 from .turned import Turned
+from .turned_sum import TurnedSum, turned_for
 
 Rank = int | tuple[int, ...]
 FRACTIONS = tuple(0.9 * 0.84**step for step in range(22))  # of the dense parameters
@@ -33,7 +34,7 @@ class Fitted:
     """
 
     choice: Choice[Factorization]
-    turned: Turned
+    turned: Turned | TurnedSum
     network: KernelNetwork
     factors: list[Tensor]
     source: list[Tensor] | None = None
@@ -76,10 +77,10 @@ def fits(
     choices = [factorizations.choose(asked)] if asked else distinct(layer, formats)
     for choice in choices:
         generator = torch.Generator().manual_seed(seed)
-        turned = Turned(choice.plugin, kernel, norm, layer.config.groups)
+        turned = turned_for(choice.plugin, kernel, norm, layer.config.groups)
         if rank is not None:
             networks = [turned.asked(rank, generator)]
-        elif is_nested(turned.network(1)):
+        elif isinstance(turned, Turned) and is_nested(turned.network(1)):
             yield from _nested(choice, turned, base, generator)
             continue
         else:
@@ -144,11 +145,13 @@ def distinct(layer: Layer, formats: Sequence[str]) -> list[Choice[Factorization]
     found: dict[Any, Choice[Factorization]] = {}
     for name in formats:
         choice = factorizations.choose(name)
-        network = choice.plugin.network(shape, 2, groups)
-        opens = [
-            frozenset(m for m in f if m in network.open_modes and network.sizes[m] > 1)
-            for f in network.factors
-        ]
-        found.setdefault(tuple(sorted(tuple(sorted(one)) for one in opens)), choice)
-    whole = {opens: choice for opens, choice in found.items() if all(opens)}
+        terms = {opens_of(term) for term in terms_of(choice.plugin.network(shape, 2, groups))}
+        found.setdefault(tuple(sorted(terms)), choice)
+    whole = {terms: one for terms, one in found.items() if all(map(all, terms))}
     return list((whole or found).values())
+
+
+def opens_of(network: KernelNetwork) -> tuple[Modes, ...]:
+    """The open modes of more than one element that each factor has."""
+    large = [mode for mode in network.open_modes if network.sizes[mode] > 1]
+    return tuple(sorted(tuple(m for m in large if m in factor) for factor in network.factors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -28,14 +29,24 @@ class Turned:
         smallest = with_group(self.network(1, weighed=False))
         inputs = [smallest.sizes[mode] for mode in (*smallest.ins, *smallest.spatial)]
         self.whitenings = norm.whitenings(smallest.factors, inputs, smallest.constants)
-        work = unfolded(by_group(kernel, groups), smallest)
-        for turning in self.whitenings:
-            work = turning.turned(work, smallest.open_modes)
-        if kernel.numel() >= LARGE and kernel.dtype != torch.float64:
-            work = work.float()
-        self.turned = work.reshape(len(work), -1, *kernel.shape[1:])  # (groups, out, in, *k)
+        self.turned = self._turned(kernel)  # (groups, out, in, *k)
         self.inputs = inputs
         self.norm = norm
+
+    def about(self, kernel: Tensor) -> Turned:
+        """The same for another kernel."""
+        made = copy.copy(self)
+        made.kernel, made.turned = kernel, self._turned(kernel)
+        return made
+
+    def _turned(self, kernel: Tensor) -> Tensor:
+        named = with_group(self.network(1, weighed=False))
+        work = unfolded(by_group(kernel, self.groups), named)
+        for turning in self.whitenings:
+            work = turning.turned(work, named.open_modes)
+        if kernel.numel() >= LARGE and kernel.dtype == torch.float32:
+            work = work.float()
+        return work.reshape(len(work), -1, *kernel.shape[1:])
 
     def network(self, rank: Any, weighed: bool = True) -> KernelNetwork:
         """The network for a rank, chosen by what counts in the norm."""

@@ -112,14 +112,19 @@ class Plan:
         return {name: found[index] for name, found, index in picked}
 
     def refusals(self) -> str:
-        """What was refused of each layer, and why, for an error; empty where nothing was."""
-        said = [
-            f"{table.name}: {'; '.join(f'{who}: {why}' for who, why in table.refusals.items())}"
-            for table in self.tables
-            if table.refusals
-        ]
+        """What was refused of each layer, and why, for an error; empty where nothing was.
+
+        Of latencies also how fast the fastest candidate of each is.
+        """
+        timed = self.config.metric == "latency"
+        said = []
+        for table in self.tables:
+            words = [f"{who}: {why}" for who, why in table.refusals.items()]
+            words += fastest(table) if timed else []
+            said += [f"{table.name}: {'; '.join(words)}"] if words else []
+        head = "layer by layer" if timed else "it was refused"
         more = [f"and {len(said) - SHOWN} more layers"] if len(said) > SHOWN else []
-        return "".join(f"\n  {one}" for one in ["it was refused", *said[:SHOWN], *more] if said)
+        return "".join(f"\n  {one}" for one in [head, *said[:SHOWN], *more] if said)
 
     def rescale(self, names: Sequence[str], by: float) -> None:
         """Take some layers' errors to be so many times what they are predicted to be."""
@@ -147,6 +152,19 @@ def cost(candidate: Candidate, metric: str) -> float:
     if metric == "macs":
         return candidate.macs
     return float("inf") if candidate.milliseconds is None else candidate.milliseconds
+
+
+def fastest(table: LayerTable) -> list[str]:
+    """How the fastest candidate of a layer compares with the dense layer, in words."""
+    dense, *others = table.candidates
+    timed = [(one.milliseconds, one) for one in others if one.milliseconds is not None]
+    if not timed or not dense.milliseconds:
+        return ["no format is smaller than the layer"]
+    least, best = min(timed, key=lambda one: one[0])
+    return [
+        f"the fastest of {len(timed)}, {best.factorization} run by {best.implementation}, takes "
+        f"{least / dense.milliseconds:.2f} of the dense layer's time"
+    ]
 
 
 def _as_slow(one: Candidate, slow: Candidate) -> bool:

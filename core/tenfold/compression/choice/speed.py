@@ -75,7 +75,7 @@ def fast(plan: Plan, choices: Choices, budget: float, timed: Timed) -> Choices:
         raise ValueError(
             f"budget={budget:g} of the latency cannot be reached: the fastest network takes "
             f"{reached:.2f} of the original's time on this machine; ask for that, or include "
-            "more layers or other factorizations"
+            "more layers or other factorizations" + plan.refusals()
         )
     return choices
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ...algebra import by_group, on_one_thread
 from ...layer import TRANSPOSED, FactorizedConv, read_kernel, swap_channels
-from ...network import KernelNetwork
-from ..candidates import Turned, evened
+from ...network import KernelNetwork, terms_of
+from ..candidates import evened, turned_for
 from ..measurement import Judge, Replay
 from ..moments import Importance, Norm, Seen, is_wide
 from ..running import Batch
@@ -148,20 +148,17 @@ def fits_of_one(
     if not isinstance(made, FactorizedConv):
         return [dense(made, kernel, layer, response)]
     network = made.weight.network
-    if not is_refitted(network):
-        return []
+    able = is_refitted(network)
     if by_features:
-        return [factors(made, *solved(network, present(made), response))]
+        return [factors(made, *solved(network, present(made), response))] if able else []
     with on_one_thread(max(kernel.numel(), response.seen.numel())):
-        return [
-            factors(made, *nearer(made, kernel, response, worth, seed)),
-            factors(made, *refit(network, present(made), response)),
-        ]
+        found = [factors(made, *nearer(made, kernel, response, worth, seed))]
+        return [*found, factors(made, *refit(network, present(made), response))] if able else found
 
 
 def is_refitted(network: KernelNetwork) -> bool:
-    """Whether the regression knows its factors: it has no constants, and its outputs are whole."""
-    return not network.constants and len(network.outs) == 1
+    """Whether one factor may be regressed: of one network, without constants, its outputs whole."""
+    return not network.constants and len(terms_of(network)) == len(network.outs) == 1
 
 
 def dense(made: Any, kernel: Tensor, layer: Layer, response: Response) -> Fit:
@@ -183,11 +180,14 @@ def nearer(
     network, groups = made.weight.network, made.config.groups
     norm = Norm.of(Seen(response.seen, count=response.count), worth, kernel)
     target = regress(by_group(kernel, groups), response, TOWARDS).flatten(0, 1)
-    turned = Turned(made.weight.choice.plugin, target.to(kernel.dtype), norm, groups)
+    turned = turned_for(made.weight.choice.plugin, target.to(kernel.dtype), norm, groups)
     found = turned.refined(network, present(made), WORK)
     if found is None:
         found = turned.factors(network, torch.Generator().manual_seed(seed))
-    return refit(network, [factor.double() for factor in found], response)
+    found = [factor.to(target.dtype) for factor in found]
+    if is_refitted(network):
+        return refit(network, found, response)
+    return found, offset(by_group(network.to_tensor(found), groups), response)
 
 
 def present(made: FactorizedConv) -> list[Tensor]:
@@ -197,7 +197,7 @@ def present(made: FactorizedConv) -> list[Tensor]:
 
 def factors(made: FactorizedConv, found: Sequence[Tensor], bias: Tensor | None) -> Fit:
     """New factors and, where there is one, a bias."""
-    fit: Fit = list(zip(made.weight.factors, evened(found), strict=True))
+    fit: Fit = list(zip(made.weight.factors, evened(made.weight.network, found), strict=True))
     if made.bias is not None and bias is not None:
         fit.append((made.bias, bias))
     return fit

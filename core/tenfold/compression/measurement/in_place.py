@@ -22,15 +22,15 @@ Times = dict[str, list[float]]
 
 
 def time_in_place(
-    original: tuple[nn.Module, Batch], compressed: tuple[nn.Module, Batch], layers: Sequence[Layer]
+    original: nn.Module, compressed: nn.Module, layers: Sequence[Layer], example: Batch
 ) -> Speed:
-    """Run both in turn, each on a batch, as `in_better_format` gives them.
+    """Run both in turn, each in its better memory format.
 
     The time is bounded: of a network that takes long there are few rounds, whose least count.
     """
     names = [layer.name for layer in layers]
     with counted(), _together():  # they are no runs over the calibration
-        sides = (original, compressed)
+        sides = [_better(model, example) for model in (original, compressed)]
         found: list[Times] = [{}, {}]
         ends = time.perf_counter() + SECONDS
         for turn in range(ROUNDS[1]):
@@ -55,7 +55,7 @@ def _clock(times: Sequence[float]) -> tuple[float, float]:
     return min(times), median(times)
 
 
-def in_better_format(model: nn.Module, example: Batch) -> tuple[nn.Module, Batch]:
+def _better(model: nn.Module, example: Batch) -> tuple[nn.Module, Batch]:
     """The network and the batch as they are, or with channels last, whichever runs faster."""
     last = _channels_last(example)
     if last is None:
@@ -63,11 +63,10 @@ def in_better_format(model: nn.Module, example: Batch) -> tuple[nn.Module, Batch
     try:
         packed: Any = copied(model)
         packed.to(memory_format=torch.channels_last)
-        with counted(), _together():
-            times = [
-                min(_run(one, batch, ())[""] for _ in range(2))
-                for one, batch in ((model, example), (packed, last))
-            ]
+        times = [
+            min(_run(one, batch, ())[""] for _ in range(2))
+            for one, batch in ((model, example), (packed, last))
+        ]
     except (RuntimeError, ValueError):  # it takes views that this format does not have
         return model, example
     return (model, example) if times[0] <= times[1] else (packed, last)

@@ -3,7 +3,7 @@
 Imports `choice` and what is before it. Used by the engine and by `storage`.
 """
 
-from .findings import Change, LayerReport, Point, Slower
+from .findings import Change, LayerReport, Point, RefinedBlock, Refinement, Slower
 from .report import Report
 from .result import Compression
 from .saying import say
@@ -16,6 +16,8 @@ __all__ = [
     "LayerCost",
     "LayerReport",
     "Point",
+    "RefinedBlock",
+    "Refinement",
     "Report",
     "Sensitivity",
     "Slower",

@@ -21,7 +21,7 @@ def plot(report: Findings, path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"path={path} must end in {', '.join(SUFFIXES)}")
     if path.suffix.lower() == ".svg":
-        path.write_text(svg.document(report), encoding="utf-8")
+        path.write_text(svg.document(svg.charts(report)), encoding="utf-8")
         return
     figure = _figure(len(svg.largest(report)), extra=2.8 * bool(report.curve))
     if report.curve:

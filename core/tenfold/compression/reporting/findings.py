@@ -80,6 +80,30 @@ class Slower(BaseModel):
     budget: Number | None
 
 
+class RefinedBlock(BaseModel):
+    """Neighbouring layers, and the relative change of what they made, on held-out inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[str, ...]
+    before: Number
+    after: Number
+
+
+class Refinement(BaseModel):
+    """What refining a network came to: of each block, and in all.
+
+    `share` is how much of the way that it went was kept, 0 where it did not help on held-out
+    inputs; `reason` says why it was not tried, where it was not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocks: tuple[RefinedBlock, ...]
+    share: Number
+    reason: str | None = None
+
+
 class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 
@@ -88,7 +112,8 @@ class Findings(BaseModel):
     `error` is the relative change of the network's output on held-out inputs; `score` what the
     user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
     `warnings` say why these numbers are to be doubted, if they are. `passes`
-    says how often the network was run on the whole calibration, in all; `device` is what was timed.
+    says how often the network was run on the whole calibration, in all; `device` is what was timed,
+    in `runtime`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,8 +130,10 @@ class Findings(BaseModel):
     curve: tuple[Point, ...] = ()
     warnings: tuple[str, ...] = ()
     passes: Number = 0.0
+    refinement: Refinement | None = None  # None where it was not asked for
     slower: Slower | None = None  # None where the network is faster, or need not be
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str
+    runtime: str = "eager"
     threads: int
     versions: dict[str, str]

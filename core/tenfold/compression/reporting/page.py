@@ -76,7 +76,7 @@ def fragment(report: Findings) -> str:
 <p><b>{escape(words.doubt(report.warnings) or "")}</b></p>
 <p>{escape(" · ".join(words.changes(report)))} · {escape(words.place(report))}</p>
 <p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.
-{escape(advice or "")}</p>
+{escape(words.refinement(report) or "")} {escape(advice or "")}</p>
 <div class=cards>{_cards(report)}</div>
 <h2>Where the budget went</h2>
 <div class=charts>{"".join(map(_chart, svg.charts(report)))}</div>

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..request import Metric
-from . import words
+from . import svg, words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -101,10 +101,14 @@ class Sensitivity:
     def plot(self, path: str | Path) -> None:
         """Draw the errors of each layer, side by side, to a PNG, PDF or SVG file.
 
-        Raises `ValueError` for another kind of file, and `ImportError` without matplotlib.
+        Raises `ValueError` for another kind of file, and `ImportError` for a PNG or PDF without
+        matplotlib.
         """
         if Path(path).suffix.lower() not in SUFFIXES:
             raise ValueError(f"path={path} must end in {', '.join(SUFFIXES)}")
+        if Path(path).suffix.lower() == ".svg":
+            Path(path).write_text(svg.document([self._chart()]), encoding="utf-8")
+            return
         from matplotlib.figure import Figure
 
         layers = list(reversed(self._ordered()))
@@ -125,6 +129,20 @@ class Sensitivity:
         axes.tick_params(labelsize=8)
         axes.legend(frameon=False, fontsize=8, loc="lower right")
         figure.savefig(path, dpi=150)
+
+    def _chart(self) -> svg.Chart:
+        """The errors of the smallest behind, which are the largest."""
+        fractions = [f"{fraction:g} of it" for fraction in self.fractions]
+        bars = [
+            svg.Bar(
+                words.name(layer.name),
+                " / ".join("–" if e is None else words.error(e) for e in layer.errors),
+                tuple(error or 0.0 for error in reversed(layer.errors)),
+            )
+            for layer in self._ordered()
+        ]
+        legend = tuple(zip(reversed(fractions), reversed(COLORS), strict=True))
+        return svg.bar_chart("Change of the network's output, each layer alone", legend, bars)
 
     def __str__(self) -> str:
         from . import terminal

@@ -11,7 +11,7 @@ from ...tuning import device_name
 from ..choice import Choices, Plan
 from ..request import CompressionConfig
 from ..survey import Layer
-from .findings import Change, LayerReport, Point, Slower
+from .findings import Change, LayerReport, Point, Refinement, Slower
 from .report import Report
 from .words import METRICS
 
@@ -23,6 +23,7 @@ def summarise(
     config: CompressionConfig,
     *,
     outside: int,
+    uncounted: Sequence[str],
     parameters: Change,
     milliseconds: Change,
     error: float,
@@ -30,14 +31,15 @@ def summarise(
     curve: Sequence[Point],
     warnings: tuple[str, ...],
     passes: float,
+    refinement: Refinement | None,
     slower: Slower | None,
     inputs: tuple[tuple[int, ...], ...],
     device: torch.device,
 ) -> Report:
     """Gather what every layer became, and the totals of one run on `inputs`, their shapes."""
     rows = [_row(layer, plan, choices) for layer in layers]
-    if outside:
-        rows.append(_outside(outside))
+    if outside or uncounted:
+        rows.append(_outside(outside, uncounted))
     return Report(
         metric=config.metric,
         objective=config.objective,
@@ -53,15 +55,17 @@ def summarise(
         curve=tuple(curve),
         warnings=warnings,
         passes=passes,
+        refinement=refinement,
         slower=slower,
         inputs=inputs,
         device=device_name(device),
+        runtime=config.runtime,
         threads=torch.get_num_threads(),
         versions={name: version(name) for name in ("tenfold", "torch")},
     )
 
 
-def _outside(macs: int) -> LayerReport:
+def _outside(macs: int, uncounted: Sequence[str]) -> LayerReport:
     return LayerReport(
         name="(outside of layers)",
         kind="operators",
@@ -76,7 +80,8 @@ def _outside(macs: int) -> LayerReport:
         kernel_error=0.0,
         output_error=0.0,
         error=0.0,
-        reason="functional calls, attention, recurrences, products: what is no layer stays",
+        reason="functional calls, attention, recurrences, products: what is no layer stays"
+        + (f"; not counted: {', '.join(uncounted)}" if uncounted else ""),
     )
 
 

@@ -19,12 +19,11 @@ HEIGHT = 200  # pixels of a curve
 
 
 class Bar(NamedTuple):
-    """A layer's two lengths, the one behind and the one before it, in one unit."""
+    """A layer's lengths in one unit, each in front of those before it."""
 
     name: str
     text: str
-    behind: float
-    front: float
+    lengths: tuple[float, ...]
 
 
 class Chart(NamedTuple):
@@ -63,10 +62,10 @@ def charts(report: Findings) -> list[Chart]:
     return found
 
 
-def document(report: Findings) -> str:
-    """All charts, one below the other, as a file of their own."""
+def document(charts: Sequence[Chart]) -> str:
+    """Charts, one below the other, as a file of their own."""
     width, inside, top, parts = 760, 720, 32, []
-    for one in charts(report):
+    for one in charts:
         parts.append(f'<text x="20" y="{top}" font-weight="600">{escape(one.title)}</text>')
         parts.append(one.element(f'x="20" y="{top + 14}" width="{inside}"'))
         top += one.height + 48
@@ -88,9 +87,9 @@ def cost_chart(report: Findings) -> Chart:
         change = words.cost(layer, metric) or layer.macs
         same = change.before == change.after
         pair = write(change.after) if same else f"{write(change.before)} → {write(change.after)}"
-        bars.append(Bar(words.name(layer.name), pair, change.before, change.after))
+        bars.append(Bar(words.name(layer.name), pair, (change.before, change.after)))
     title = f"{words.METRICS[metric]} of each layer"
-    return _bars(title, (("before", BEFORE), ("after", AFTER)), bars)
+    return bar_chart(title, (("before", BEFORE), ("after", AFTER)), bars)
 
 
 def error_chart(report: Findings) -> Chart:
@@ -101,13 +100,12 @@ def error_chart(report: Findings) -> Chart:
             "dense"
             if one.factorization is None
             else f"{words.error(one.output_error)} / {words.error(one.error)}",
-            one.output_error,
-            one.error,
+            (one.output_error, one.error),
         )
         for one in largest(report)
     ]
     legend = (("error of its output", BEFORE), ("of the network's", ERROR))
-    return _bars("Error of each layer", legend, bars)
+    return bar_chart("Error of each layer", legend, bars)
 
 
 def largest(report: Findings) -> list[LayerReport]:
@@ -120,8 +118,9 @@ def largest(report: Findings) -> list[LayerReport]:
     return [layer for layer in report.layers if layer in kept]
 
 
-def _bars(title: str, legend: Sequence[tuple[str, str]], bars: Sequence[Bar]) -> Chart:
-    most = max((x for bar in bars for x in bar[2:] if math.isfinite(x)), default=0.0)
+def bar_chart(title: str, legend: Sequence[tuple[str, str]], bars: Sequence[Bar]) -> Chart:
+    """A row for each bar; the legend has the meaning and the colour of each of its lengths."""
+    most = max((x for bar in bars for x in bar.lengths if math.isfinite(x)), default=0.0)
     parts, at = [], 0
     for text, color in legend:
         parts.append(_rectangle(at, 2, "10", color) + _text(at + 15, 11, text, SOFT))
@@ -130,7 +129,7 @@ def _bars(title: str, legend: Sequence[tuple[str, str]], bars: Sequence[Bar]) ->
         y = TOP + ROW * index
         parts.append(_text(0, y + 10, bar.name))
         parts.append(_text("100%", y + 10, bar.text, SOFT, "end"))
-        for length, color in zip(bar[2:], (legend[0][1], legend[1][1]), strict=True):
+        for length, (_, color) in zip(bar.lengths, legend, strict=True):
             parts.append(_rectangle(0, y + 16, f"{_percent(length, most):.2f}%", color))
     return Chart(title, "".join(parts), TOP + ROW * len(bars))
 

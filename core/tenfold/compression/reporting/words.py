@@ -96,6 +96,7 @@ def place(report: Findings) -> str:
     shapes = ["×".join(map(str, shape)) or "a number" for shape in report.inputs]
     more = ", …" if len(shapes) > 3 else ""
     threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
+    threads += "" if report.runtime == "eager" else f", in {report.runtime}"
     return f"one run on {', '.join(shapes[:3])}{more}; {report.device}, {threads}"
 
 
@@ -124,3 +125,20 @@ def doubt(warnings: Sequence[str]) -> str | None:
     return (
         f"Take care: {'; '.join(warnings)}. Give a few hundred real inputs." if warnings else None
     )
+
+
+def refinement(report: Findings) -> str | None:
+    """What refining the network came to; None where it was not asked for."""
+    found = report.refinement
+    if found is None:
+        return None
+    if found.reason is not None:
+        return f"Not refined: {found.reason}."
+    if not found.share:
+        return "Refined, which did not help on held-out inputs and was not kept."
+    some = "" if found.share == 1 else f", {found.share:.0%} of the way"
+    number = len(found.blocks)
+    blocks = f"{number} block{'s' if number > 1 else ''}"
+    last = found.blocks[-1]
+    change = f"{error(last.before)} → {error(last.after)}"
+    return f"Refined in {blocks} to what the original gives{some}: output error {change}."

@@ -10,6 +10,8 @@ from torch import nn
 
 from .config import CompressionConfig
 
+REPLICAS = ("DistributedDataParallel", "FullyShardedDataParallel")  # whose import takes its time
+
 
 def check_asked(
     model: nn.Module, config: CompressionConfig, score: Any, evaluate: Any, executor: Any
@@ -21,6 +23,11 @@ def check_asked(
         raise TypeError("model is scripted: give the one that it was made from")
     if hasattr(model, "_orig_mod"):
         raise TypeError("model is compiled: give model._orig_mod, and compile what comes of it")
+    if any(type(module).__name__ in REPLICAS for module in model.modules()):
+        raise TypeError(
+            "model is spread over processes, which know the parameters that it had: give "
+            "model.module, and wrap what comes of it"
+        )
     for name, value in (("score", score), ("evaluate", evaluate)):
         if value is not None and not callable(value):
             raise TypeError(f"{name}={value!r} must be a function of a model that gives a number")

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ...plugin import factorizations, implementations
+from ...plugin import factorizations, implementations, runtimes
 
 SINGULAR = {"factorization": "factorizations", "implementation": "implementations"}
 ARGUMENTS = ("example_inputs", "calibration", "inputs", "score", "evaluate", "executor", "table")
 Metric = Literal["parameters", "macs", "latency"]
+Refine = Literal["blocks", "off"]
 Objective = Literal["measured", "energy", "uniform"]
 
 
@@ -31,6 +32,8 @@ class CompressionConfig(BaseModel):
         min_score: likewise the least that `evaluate` may give.
         metric: what is counted: `"parameters"`, `"macs"` (without ways that trade them for as much
             more to read and write) or `"latency"`, measured on this machine.
+        runtime: where milliseconds are measured: `"eager"`, as the network is called, `"compile"`,
+            `"onnxruntime"`, `"openvino"`, or another that is installed.
         objective: how layers are weighed against each other: by the `"measured"` change of the
             network's output when one alone is compressed, by the `"energy"` of each layer's own
             output, or not (`"uniform"`: the same fraction of every layer).
@@ -41,6 +44,9 @@ class CompressionConfig(BaseModel):
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
         correct: fit the layers to the original's responses, in order, in a deep network some
             neighbours at a time: the compressed ones, and dense ones that come after these.
+        refine: train what the correction may change a little, eight times through the calibration,
+            towards what the original gives after each few layers (`"blocks"`), or do not (`"off"`);
+            kept as far as that brings held-out outputs nearer.
         never_slower: measure what comes out against what went in; layers that are slower than dense
             in their place get another candidate or stay dense, within the budget.
         holdout: the fraction of the calibration that corrections are judged on.
@@ -63,6 +69,7 @@ class CompressionConfig(BaseModel):
     max_error: float | None = Field(None, gt=0)
     min_score: float | None = None
     metric: Metric = "macs"
+    runtime: str = "eager"
     objective: Objective = "measured"
     factorizations: tuple[str, ...] = ("spatial_svd", "tucker")
     implementations: tuple[str, ...] = ("factorized",)
@@ -70,6 +77,7 @@ class CompressionConfig(BaseModel):
     exclude: tuple[Any, ...] = ()
     multiple: int | None = Field(None, ge=1)
     correct: bool = True
+    refine: Refine = "blocks"
     never_slower: bool = True
     holdout: float = Field(0.25, gt=0, lt=1)
     probes: int = Field(4, ge=1)
@@ -81,8 +89,8 @@ class CompressionConfig(BaseModel):
     def parse(cls, config: CompressionConfig | None, fields: dict[str, Any]) -> CompressionConfig:
         """Join a configuration and the fields given beside it.
 
-        Raises `ValueError`, naming the field, its value and the remedy, and `TypeError` for another
-        kind of configuration.
+        Raises `ValueError`, naming the field, its value and the remedy, and `TypeError` for a
+        keyword that is no field and for another kind of configuration.
 
         >>> config = CompressionConfig(budget=0.25)
         >>> CompressionConfig.parse(config, {"seed": 3}).seed
@@ -98,7 +106,8 @@ class CompressionConfig(BaseModel):
         try:
             return cls(**{**given, **plural(fields)})
         except ValidationError as fault:
-            raise ValueError(_fault(fault, known)) from None
+            unknown = fault.errors()[0]["type"] == "extra_forbidden" and cls is CompressionConfig
+            raise (TypeError if unknown else ValueError)(_fault(fault, known)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -132,6 +141,11 @@ class CompressionConfig(BaseModel):
     @classmethod
     def _ways(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return _installed(names, implementations)
+
+    @field_validator("runtime")
+    @classmethod
+    def _runtime(cls, name: str) -> str:
+        return _installed((name,), runtimes)[0]
 
     @field_validator("include", "exclude")
     @classmethod
@@ -172,9 +186,7 @@ def _installed(names: tuple[str, ...], registry: Any) -> tuple[str, ...]:
     if not names:
         raise ValueError("name at least one")
     for name in names:
-        if "+" in name:
-            raise ValueError(f"{name!r} is a sum, which a layer takes and a compression does not")
-        registry[name]
+        registry.choose(name)
     return tuple(name.lower() for name in names)
 
 
@@ -186,5 +198,5 @@ def _fault(fault: ValidationError, known: Sequence[str]) -> str:
     if first["type"] == "extra_forbidden":
         near = get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]!r}? The" if near else "the"
-        reason = f"is no option: {hint} options are {', '.join(known)}"
+        return f"{name}= is no option: {hint} options are {', '.join(known)}"
     return f"{name}={reprlib.repr(first['input'])}: {reason}" if name else reason

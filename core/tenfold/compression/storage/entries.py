@@ -58,7 +58,9 @@ def check_installed(saved: Sequence[Entry], plugins: Mapping[str, str]) -> None:
 def _names(entry: Entry, registry: Registry[Any]) -> list[str]:
     """The plugins of a layer, of one kind: several formats where they are added."""
     asked: str = getattr(entry, registry.kind)
-    return [name.strip() for name in asked.split("+")]
+    names = [name.strip() for name in asked.split("+")]
+    runs = None if entry.decision is None else entry.decision.implementation
+    return names if runs is None or registry.kind == "factorization" else [*names, runs]
 
 
 def _entry(layer: FactorizedConv, names: list[str]) -> Entry:
@@ -68,11 +70,6 @@ def _entry(layer: FactorizedConv, names: list[str]) -> Entry:
         raise ValueError(
             f"layer {names[0]!r}: factorization={factorization!r} with rank={layer.rank} is not "
             f"{kernel.choice.spelled}: register one with its options under a name of its own"
-        )
-    if kernel.dtype not in DTYPES:
-        raise ValueError(
-            f"layer {names[0]!r} is of {kernel.dtype}, which safetensors does not hold: convert it "
-            "first, or keep its state_dict() by torch.save"
         )
     implementation = _installed(implementations, runner, names[0])
     if runner.spelled not in (repr(runner.name), repr(implementations[implementation]())):

@@ -42,7 +42,7 @@ class Entry(BaseModel):
     rank: Rank | Annotated[tuple[Rank, ...], Field(max_length=64)]
     config: ConvConfig
     channels_last: bool
-    dtype: Literal["C64", "F64", "F32", "F16", "BF16"]
+    dtype: Literal["C128", "C64", "F64", "F32", "F16", "BF16"]
     decision: Decision | None = None
 
     @field_validator("config", mode="before")

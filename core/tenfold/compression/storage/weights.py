@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from ...layer import FactorizedConv
 
 BLOCK = 2**20  # bytes hashed at a time
-# As safetensors names them in a file.
+PAIRS = "complex128"  # in a file's header: what is written as pairs of real numbers
+# As safetensors names them in a file; C128 it has not.
 DTYPES = {
+    torch.complex128: "C128",
     torch.complex64: "C64",
     torch.float64: "F64",
     torch.float32: "F32",
@@ -50,7 +53,9 @@ def write_weights(model: nn.Module, path: Path) -> dict[str, str]:
             continue
         names[id(value)] = name
         kept[name] = _apart(value.detach(), memories)
-    save_file(kept, path)
+    pairs = sorted(name for name, value in kept.items() if value.dtype == torch.complex128)
+    kept |= {name: torch.view_as_real(kept[name].resolve_conj()) for name in pairs}
+    save_file(kept, path, {PAIRS: json.dumps(pairs)} if pairs else None)
     return aliases
 
 
@@ -71,7 +76,7 @@ def _state(model: nn.Module) -> dict[str, Any]:
 
 
 def _used(layer: FactorizedConv) -> dict[str, Tensor]:
-    used = {f"weight.factors.{index}": one for index, one in enumerate(layer.weight.factors)}
+    used = {f"weight.factors.{index}": one for index, one in enumerate(layer.weight.current())}
     return used if layer.bias is None else {**used, "bias": layer.bias}
 
 
@@ -131,7 +136,8 @@ def read_stored(path: Path, aliases: Mapping[str, str]) -> Stored:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             there = {name: (tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
-    except SafetensorError as fault:
+            there |= {name: (there[name][0][:-1], "C128") for name in _pairs(file)}
+    except (SafetensorError, json.JSONDecodeError, KeyError) as fault:
         raise ValueError(f"{path} is not a safetensors file, or damaged: {fault}") from None
     for name, kept in aliases.items():
         if name in there or kept not in there:
@@ -139,6 +145,12 @@ def read_stored(path: Path, aliases: Mapping[str, str]) -> Stored:
                 f"{path} has no {kept!r} that alone stands for {name!r}: it is damaged"
             )
     return there | {name: there[kept] for name, kept in aliases.items()}
+
+
+def _pairs(file: Any) -> list[str]:
+    """The names of the tensors that are written as pairs of real numbers."""
+    found: list[str] = json.loads((file.metadata() or {}).get(PAIRS, "[]"))
+    return found
 
 
 def fill(model: nn.Module, path: Path, stored: Stored, aliases: Mapping[str, str]) -> None:
@@ -150,6 +162,10 @@ def fill(model: nn.Module, path: Path, stored: Stored, aliases: Mapping[str, str
     _compare(stored, state, path)
     _check_ties(state, aliases, path)
     values = load_file(path)
+    for name, (_, dtype) in stored.items():
+        if dtype == "C128" and name in values:
+            apart = values[name].clone()  # in the file it may lie where no complex number may
+            values[name] = torch.view_as_complex(apart)
     with torch.no_grad():
         for name, value in state.items():
             value.copy_(values[aliases.get(name, name)])

@@ -4,8 +4,8 @@ Imports `running`. Used by every later stage.
 """
 
 from .behaviour import observe
-from .calibration import divide, filled, thinned
-from .layers import Layer, survey
+from .calibration import divide, filled, pieces, thinned
+from .layers import Layer, listed, survey
 from .parting import neighbours
 from .selection import chosen, select, staying
 from .subject import Subject, surveyed
@@ -18,8 +18,10 @@ __all__ = [
     "divide",
     "doubts",
     "filled",
+    "listed",
     "neighbours",
     "observe",
+    "pieces",
     "select",
     "staying",
     "survey",

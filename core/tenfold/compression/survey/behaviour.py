@@ -15,8 +15,9 @@ from .operators import OUTSIDE, Operators
 
 def observe(
     model: nn.Module, example_inputs: Batch, layers: Sequence[Layer], scored: bool = False
-) -> int:
-    """Run `model` again; returns its multiply-accumulates outside of `layers`.
+) -> tuple[int, tuple[str, ...]]:
+    """Run `model` again; returns its multiply-accumulates outside of `layers`, and the operators
+    that were not counted.
 
     Layers that are factorized already get theirs. Raises `TypeError` for a network that gives only
     whole numbers, and `ValueError` for one that keeps state between its calls, or whose output's
@@ -48,7 +49,7 @@ def observe(
     for layer in layers:
         if layer.factorized:
             layer.counted = seen.macs[layer.name]
-    return seen.macs[OUTSIDE]
+    return seen.macs[OUTSIDE], tuple(sorted(seen.uncounted))
 
 
 def _watched(

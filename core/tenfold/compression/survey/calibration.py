@@ -58,6 +58,17 @@ def thinned(batches: Sequence[Batch], items: int, model: nn.Module) -> list[Batc
     return some[:: -(-sum(map(size, some)) // items)]
 
 
+def pieces(batches: Sequence[Batch], items: int, model: nn.Module) -> list[Batch]:
+    """The batches in pieces of about so many items, or whole ones.
+
+    Whole, where the model does not give the same for parts of one.
+    """
+    found = [_rows(batch, max(1, round(size(batch) / items))) for batch in batches]
+    longest = max(found, key=len)
+    whole = batches[found.index(longest)]
+    return [one for part in found for one in part] if _alike(model, whole, longest) else [*batches]
+
+
 def _rows(batch: Batch, most: int = 8) -> list[Batch]:
     """Part one batch of tensors, arguments or keywords, in up to `most`.
 

@@ -102,14 +102,7 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     Raises `ValueError` for a network without any that is called, and where
     `example_inputs` has no sample.
     """
-    layers: dict[nn.Module, Layer] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        if module in layers:
-            layers[module].names.append(name)
-        elif isinstance(module, FactorizedConv):
-            layers[module] = _factorized(name, module)
-        elif isinstance(module, KINDS):
-            layers[module] = _describe(model, name, module)
+    layers = listed(model)
     called: list[Layer] = []
     produced: dict[int, tuple[Tensor, Layer]] = {}
     handles: list[Any] = []
@@ -152,6 +145,22 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
     if not any(layer.macs for layer in called):
         raise ValueError("example_inputs is empty: give at least one sample")
     return called
+
+
+def listed(model: nn.Module) -> dict[nn.Module, Layer]:
+    """The layers that a model holds, called or not, in the order of its modules.
+
+    As `survey` finds them, without the shapes of inputs, which only a run tells.
+    """
+    layers: dict[nn.Module, Layer] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if module in layers:
+            layers[module].names.append(name)
+        elif isinstance(module, FactorizedConv):
+            layers[module] = _factorized(name, module)
+        elif isinstance(module, KINDS):
+            layers[module] = _describe(model, name, module)
+    return layers
 
 
 def _factorized(name: str, module: FactorizedConv) -> Layer:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from math import prod
+from collections.abc import Callable, Sequence
+from math import log2, prod
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakTensorKeyDictionary
 
 OUTSIDE = None  # in the place of a layer's name: what is in none
+OWN = ("aten", "prim", "prims")  # of PyTorch, where nothing else multiplies much
 aten = torch.ops.aten
 
 
@@ -26,6 +27,16 @@ def _recurrence(x: Tensor, weights: Any) -> int:
     return x.numel() // x.shape[-1] * int(matrices)
 
 
+def _fourier(x: Tensor, dim: Sequence[int], size: int | None = None) -> int:
+    """Half of the `5 N log₂ n` additions and multiplications of a complex transform, a quarter of
+    a real one; `size` is that of the last axis of what one gives that makes real numbers."""
+    sizes, whole = [x.shape[axis] for axis in dim], x.numel()
+    if size is not None and sizes:
+        sizes, whole = [*sizes[:-1], size], whole // max(1, sizes[-1]) * size
+    real = size is not None or not x.is_complex()
+    return int((1.25 if real else 2.5) * whole * log2(max(1, prod(sizes))))
+
+
 # Multiply-accumulates of operators that PyTorch's registry, in FLOPs, lacks.
 MACS: dict[Any, Callable[..., int]] = {
     aten.mv: lambda matrix, *_, **__: matrix.numel(),
@@ -36,6 +47,9 @@ MACS: dict[Any, Callable[..., int]] = {
         lambda q, k, v, *_, **__: _attention(q, k, v)
     ),
     aten.mkldnn_rnn_layer: lambda x, *weights, **_: _recurrence(x, weights[:2]),
+    aten._fft_c2c: lambda x, dim, *_, **__: _fourier(x, dim),
+    aten._fft_r2c: lambda x, dim, *_, **__: _fourier(x, dim),
+    aten._fft_c2r: lambda x, dim, _, size: _fourier(x, dim, size),
     aten._cudnn_rnn: lambda x, weights, *_, **__: _recurrence(x, weights),
 }
 
@@ -46,7 +60,8 @@ class Operators(TorchDispatchMode):
     `at` has the names of the layers that are being called, the innermost last. `sized` is whether
     an operator outside of them gave a tensor whose size depends on what layers computed, as where
     boxes are picked; with `fewer` such tensors get one item less. PyTorch's operators are counted
-    by `torch.utils.flop_counter`, whose `register_flop_formula` adds others.
+    by `torch.utils.flop_counter`, whose `register_flop_formula` adds others; `uncounted` are the
+    names of those of other libraries that neither knows.
     """
 
     def __init__(self, fewer: bool = False) -> None:
@@ -54,6 +69,7 @@ class Operators(TorchDispatchMode):
         self.macs: Counter[str | None] = Counter()
         self.at: list[str | None] = [OUTSIDE]
         self.sized = False
+        self.uncounted: set[str] = set()
         self.fewer = fewer
         self.computed = WeakTensorKeyDictionary()  # what layers gave, and what was made of it
 
@@ -79,6 +95,8 @@ class Operators(TorchDispatchMode):
         elif counted:
             flops = flop_registry[packet](*args, **kwargs, out_val=found)
             self.macs[self.at[-1]] += int(flops) // 2
+        elif func.namespace not in OWN:
+            self.uncounted.add(f"{func.namespace}::{packet.__name__}")
         return self.followed(func, args, kwargs, found)
 
     def followed(self, func: Any, args: tuple[Any, ...], kwargs: Any, found: Any) -> Any:

@@ -31,7 +31,7 @@ def select(
             pattern = (include if kind == "include" else exclude)[index]
             known = ", ".join(layer.name for layer in layers[:8])
             raise ValueError(
-                f"{kind}={pattern!r} matches no layer that the model calls: they are {known}"
+                f"{kind}={pattern!r} matches no layer of the model: they are {known}"
                 + (", …" if len(layers) > 8 else "")
             )
     wanted = [layer for key, found in matched.items() if key[0] == "include" for layer in found]

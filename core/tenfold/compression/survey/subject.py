@@ -42,6 +42,7 @@ class Subject:
     held: list[Batch]
     probes: list[Batch]
     outside: int  # multiply-accumulates of one run on the example that are in no layer
+    uncounted: tuple[str, ...]  # operators whose multiply-accumulates are not known
     calibrated: bool  # whether calibration was given
 
     @property
@@ -87,7 +88,7 @@ def surveyed(
     model = copied(model)
     check_runs(model, {"example_inputs": example, **found})
     every = survey(model, example)
-    outside = observe(model, example, every, scored)
+    outside, uncounted = observe(model, example, every, scored)
     select(model, every, config.include, config.exclude)
     chosen(every)
     batches = filled(list(found.values()) or [example])
@@ -98,4 +99,4 @@ def surveyed(
     fitted, held = divide(batches, config.holdout, model)
     probes = fitted[:: max(1, len(fitted) // config.probes)][: config.probes]
     known = calibration is not None
-    return Subject(model, example, batches, every, fitted, held, probes, outside, known)
+    return Subject(model, example, batches, every, fitted, held, probes, outside, uncounted, known)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..network import KernelNetwork, parts_of, plan_contraction, terms_of
+from ..network import KernelNetwork, inner_product, parts_of, terms_of
 
 
 def drawn(
@@ -41,9 +41,10 @@ def scaled_terms(
     shares: list[list[Tensor]] = []
     total = 0.0
     for place, (term, part) in enumerate(zip(terms, parts, strict=True)):
-        mine = scaled(term, part, energy / len(terms) / inner(term, part, term, part))
+        norm = float(inner_product(term, part, term, part))
+        mine = scaled(term, part, energy / len(terms) / norm)
         before = zip(terms[:place], shares, strict=True)
-        along = sum(inner(term, mine, other, one) for other, one in before)
+        along = sum(float(inner_product(term, mine, other, one)) for other, one in before)
         if along < 0:
             mine[term.free[0]] = -mine[term.free[0]]
         total += energy / len(terms) + 2 * abs(along)
@@ -57,17 +58,3 @@ def scaled(network: KernelNetwork, factors: Sequence[Tensor], gain: float) -> li
     """The factors with `‖K‖²` so many times as large, each but constants by as much."""
     each = gain ** (0.5 / len(network.free))
     return [one * each if index in network.free else one for index, one in enumerate(factors)]
-
-
-def inner(
-    network: KernelNetwork,
-    factors: Sequence[Tensor],
-    other: KernelNetwork,
-    others: Sequence[Tensor],
-) -> float:
-    """The real part of the inner product of two kernels, contracted without making them."""
-    bonds = {bond: f"{bond}'" for bond in other.bonds}
-    copies = [tuple(bonds.get(mode, mode) for mode in factor) for factor in other.factors]
-    sizes = {**network.sizes, **{bonds[bond]: other.sizes[bond] for bond in bonds}}
-    product = plan_contraction([*network.factors, *copies], (), sizes)
-    return float(product([*factors, *(one.conj() for one in others)]).real)

@@ -1,0 +1,10 @@
+"""The network trained a little, towards what the original gives at the ends of its blocks.
+
+Imports `correction` and what is before it. Used by the engine.
+"""
+
+from .refining import refine
+
+__all__ = [
+    "refine",
+]

@@ -1,0 +1,102 @@
+"""A network of some choices refined, and kept as far as that helps on held-out inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ...layer import FactorizedConv
+from ..correction import Made
+from ..measurement import Judge, score
+from ..reporting import RefinedBlock, Refinement
+from ..request import CompressionConfig
+from ..running import Progress
+from ..survey import Subject
+from .blocks import blocks
+from .ends import gaps, stored
+from .training import Towards, trainable, trained
+
+EPOCHS = 8
+SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
+FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
+
+
+def refine(
+    made: Made, subject: Subject, judge: Judge, config: CompressionConfig, progress: Progress
+) -> tuple[Made, Refinement | None]:
+    """Train the layers of `made` towards what the original gives where blocks of them end.
+
+    Each block is a few neighbouring layers. All of them learn together, so that each sees what
+    those before it give and makes up for it: the compressed network's own inputs, the original's
+    outputs (AA-SVD, arXiv 2604.02119). As much of the way is kept as is best on held-out inputs.
+    Batch statistics, training flags and what asks for gradients stay. Without a second answer where
+    nothing was to be refined.
+    """
+    found = blocks(subject.every, _changed(made.model, subject))
+    parameters = trained(made.model, subject, found)
+    if config.refine == "off" or not parameters:
+        return made, None
+    if any(one.dtype not in (torch.float32, torch.float64) for one in parameters):
+        return made, _not_refined("its numbers are too narrow for small steps")
+    start = [one.detach().clone() for one in parameters]
+    found, batches, wanted = stored(subject, found, config.memory)
+    before = gaps(subject, made.model, found)
+    towards = Towards(found, batches, wanted)
+    try:
+        with trainable(made.model, parameters):
+            epochs = towards.epochs(made.model, parameters, EPOCHS, config.seed)
+            for _ in progress.over(epochs, "refinement", EPOCHS):
+                pass
+    except FAULTS as fault:
+        place(parameters, start, start, 0.0)
+        reason = str(fault).partition("\n")[0]
+        return made, _not_refined(f"its layers cannot be trained ({reason})")
+    better, share = best(made, parameters, start, judge)
+    after = gaps(subject, made.model, found)
+    rows = zip(found, before, after, strict=True)
+    gained = tuple(RefinedBlock(layers=one.layers, before=x, after=y) for one, x, y in rows)
+    return better, Refinement(blocks=gained, share=share)
+
+
+def best(
+    made: Made, parameters: Sequence[nn.Parameter], start: Sequence[Tensor], judge: Judge
+) -> tuple[Made, float]:
+    """Leave a network where it is nearest to the original on held-out inputs, on the way that it
+    went; where a score counts, it must not have fallen."""
+    end = [one.detach().clone() for one in parameters]
+    kept, found = 0.0, made
+    for share in SHARES:
+        place(parameters, start, end, share)
+        error = judge.change(made.model)
+        if error >= found.error:
+            continue
+        now = None if judge.evaluate is None else score(made.model, judge.evaluate)
+        if now is None or made.score is None or now >= made.score:
+            kept, found = share, replace(made, error=error, score=now)
+    place(parameters, start, end, kept)
+    return found, kept
+
+
+@torch.no_grad()
+def place(
+    parameters: Sequence[nn.Parameter],
+    start: Sequence[Tensor],
+    end: Sequence[Tensor],
+    share: float,
+) -> None:
+    """Give parameters what they have after a share of the way."""
+    for one, first, last in zip(parameters, start, end, strict=True):
+        one.copy_(first + share * (last - first) if share else first)
+
+
+def _changed(model: nn.Module, subject: Subject) -> list[str]:
+    """The layers that were factorized."""
+    names = [layer.name for layer in subject.layers]
+    return [name for name in names if isinstance(model.get_submodule(name), FactorizedConv)]
+
+
+def _not_refined(reason: str) -> Refinement:
+    return Refinement(blocks=(), share=0.0, reason=reason)

@@ -1,0 +1,93 @@
+"""Adam in the eigenbasis of each factor's gradients: few steps do where few can be afforded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ...algebra import on_one_thread
+
+RATE = 0.02  # of the highest step, of each parameter's own size
+MEAN, SQUARE = 0.9, 0.95  # decays of the gradients' means, and of their squares
+DAMPING = 1e-3  # of the gradients' usual size, below which they are rounding
+WARM_UP = 0.15  # of all steps
+TURNED = 10  # steps after which the basis is taken anew
+LONGEST = 1024  # of a mode that is turned
+LEAST = 1e-3  # of the size that steps are relative to: an offset of zero moves too
+
+
+@dataclass
+class _State:
+    """Of one parameter: running means, and of each mode the gradients' moment and its basis."""
+
+    mean: Tensor
+    square: Tensor
+    moments: dict[int, Tensor] = field(default_factory=dict)
+    bases: dict[int, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Tensor) -> _State:
+        zero = torch.zeros_like(value)
+        turned = [k for k, size in enumerate(value.shape) if value.dim() > 1 and size <= LONGEST]
+        return cls(zero, zero.clone(), {k: value.new_zeros(2 * (value.shape[k],)) for k in turned})
+
+    def take(self, gradient: Tensor, steps: int) -> None:
+        """Take in one more gradient."""
+        for axis, moment in self.moments.items():
+            rows = gradient.movedim(axis, 0).flatten(1)
+            moment.lerp_(rows @ rows.mT, 1 - SQUARE)
+            if steps % TURNED == 1:
+                self.bases[axis] = _basis(moment)
+        self.mean.lerp_(gradient, 1 - MEAN)
+        self.square.lerp_(self.turned(gradient).square(), 1 - SQUARE)
+
+    def direction(self, steps: int) -> Tensor:
+        """Where to go, of size about 1."""
+        mean = self.turned(self.mean) / (1 - MEAN**steps)
+        root = (self.square / (1 - SQUARE**steps)).sqrt()
+        floor = DAMPING * root.square().mean().sqrt() + 1e-30
+        return self.turned(mean / (root + floor), back=True)
+
+    def turned(self, value: Tensor, back: bool = False) -> Tensor:
+        """In the eigenbasis, or back from it."""
+        for axis, basis in self.bases.items():
+            there = basis if back else basis.mT
+            value = torch.tensordot(there, value, ([1], [axis])).movedim(0, axis)
+        return value
+
+
+class Rotated:
+    """Steps for parameters from their gradients, each relative to the parameter's own size.
+
+    SOAP (Vyas et al. 2025, arXiv 2409.11321), with Adafactor's relative steps (Shazeer and Stern
+    2018, arXiv 1804.04235).
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], total: int) -> None:
+        self.parameters, self.total, self.steps = parameters, total, 0
+        self.states = [_State.of(one.detach()) for one in parameters]
+        self.sizes = [max(LEAST, float(one.detach().square().mean().sqrt())) for one in parameters]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step, and the gradients are gone. Steps rise, then fall to zero by half a cosine."""
+        self.steps += 1
+        part = self.steps / self.total
+        gain = RATE * min(1.0, part / WARM_UP) * (1 + math.cos(math.pi * part)) / 2
+        for one, state, size in zip(self.parameters, self.states, self.sizes, strict=True):
+            if one.grad is None:
+                continue
+            with on_one_thread(one.numel()):
+                state.take(one.grad, self.steps)
+                one.sub_(gain * size * state.direction(self.steps))
+            one.grad = None
+
+
+def _basis(moment: Tensor) -> Tensor:
+    wide = moment.double() / moment.diagonal().sum().clamp_min(1e-30)
+    _, vectors = torch.linalg.eigh(wide + 1e-9 * torch.eye(len(wide)).to(wide))
+    return torch.as_tensor(vectors).to(moment)

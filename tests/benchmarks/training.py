@@ -1,0 +1,160 @@
+"""Networks trained from scratch on Fashion-MNIST: dense, low-rank by several recipes, compressed.
+
+    pip install -e '.[plot]'
+    python tests/benchmarks/training.py --data DIR --images 60000 --epochs 10 --seeds 3
+
+`DIR` holds Fashion-MNIST as four gzipped IDX files, as the Debian package `dataset-fashion-mnist`
+installs them in `/usr/share/datasets/fashion-mnist`. All recipes of a network have the same images,
+epochs, batches and learning rates; accuracies are those on all 10,000 test images. Parameters are
+those of the whole network. CPU seconds are those of training alone. Rows are kept in `--out` and
+those that are there are not made again; `--show` writes the table and the curves.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from recipes import COMPRESSED, DENSE, NETWORKS, RECIPES, Data, compressed, dense
+from rich.console import Console
+from rich.table import Table
+
+import tenfold
+from tenfold.demo.data import scaled
+from tenfold.demo.train import read_idx
+
+Rows = dict[str, dict[str, Any]]
+
+
+def load(folder: Path, count: int, batch: int) -> Data:
+    """The first `count` training images, and all test images."""
+    found: Data = {"batch": batch}
+    for part, name, most in (("train", "train", count), ("test", "t10k", None)):
+        images = scaled(read_idx(folder / f"{name}-images-idx3-ubyte.gz")[:most])
+        labels = read_idx(folder / f"{name}-labels-idx1-ubyte.gz").long()[:most]
+        found[part] = (images, labels)
+    return found
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="folder with the four gzipped IDX files")],
+    network: Annotated[list[str], typer.Option(help="By name; both by default.")] = [*NETWORKS],  # noqa: B006
+    budget: Annotated[list[float], typer.Option(help="Of the parameters.")] = [0.25, 0.1],  # noqa: B006
+    recipe: Annotated[list[str], typer.Option(help="By name; all by default.")] = [*RECIPES],  # noqa: B006
+    images: Annotated[int, typer.Option()] = 60000,
+    epochs: Annotated[int, typer.Option()] = 10,
+    batch: Annotated[int, typer.Option()] = 128,
+    seeds: Annotated[int, typer.Option()] = 3,
+    out: Annotated[Path, typer.Option(help="Where rows go.")] = Path("trained"),
+) -> None:
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"rows-{images}-{epochs}-{batch}.json"
+    rows: Rows = json.loads(path.read_text()) if path.exists() else {}
+    given = load(data, images, batch)
+
+    def row(key: str, make: Callable[[], dict[str, Any]], seed: int) -> None:
+        if key not in rows:
+            torch.manual_seed(seed)
+            rows[key] = make()
+            path.write_text(json.dumps(rows, indent=1))
+            print(key, [f"{s:.4f}" for s in rows[key]["scores"]], flush=True)
+
+    for seed in range(seeds):
+        for name in network:
+            kept = out / f"{name}-{images}-{epochs}-{batch}-{seed}.pt"
+
+            def make(name: str = name, kept: Path = kept) -> dict[str, Any]:
+                found, model = dense(name, given, epochs)
+                torch.save(model.state_dict(), kept)
+                return found
+
+            row(f"{name}|{seed}|1|{DENSE}", make, seed)
+            trained = NETWORKS[name]()
+            trained.load_state_dict(torch.load(kept))
+            for part in budget:
+                for how in recipe:
+                    build = RECIPES[how]
+                    row(
+                        f"{name}|{seed}|{part:g}|{how}",
+                        lambda build=build, name=name, part=part: build(name, given, epochs, part),
+                        seed,
+                    )
+                like = next(r for k, r in rows.items() if k.startswith(f"{name}|{seed}|{part:g}|"))
+                row(
+                    f"{name}|{seed}|{part:g}|{COMPRESSED}",
+                    lambda name=name, part=part, like=like, trained=trained: compressed(
+                        name, given, trained.eval(), part, like
+                    ),
+                    seed,
+                )
+    Console(width=120).print(table(rows))
+    draw(rows, out / f"curves-{images}-{epochs}-{batch}.svg")
+
+
+def table(rows: Rows) -> Table:
+    """Accuracy, as the mean over seeds and its standard error, parameters, MACs and CPU seconds."""
+    shown = Table(title=f"torch {torch.__version__}, tenfold {tenfold.__version__}")
+    for title in ("network", "parameters", "recipe", "accuracy", "MACs", "CPU s an epoch"):
+        shown.add_column(title, justify="left" if title in ("network", "recipe") else "right")
+    together: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for key, row in rows.items():
+        name, _, part, how = key.split("|")
+        together[name, part, how].append(row)
+    for (name, _, how), found in sorted(
+        together.items(), key=lambda one: (one[0][0], -float(one[0][1]))
+    ):
+        ends = [100 * row["scores"][-1] for row in found]
+        error = statistics.stdev(ends) / len(ends) ** 0.5 if len(ends) > 1 else float("nan")
+        whole = together[name, "1", DENSE][0]
+        seconds = statistics.mean(statistics.mean(row["seconds"]) for row in found)
+        shown.add_row(
+            name,
+            f"{found[0]['parameters'] / whole['parameters']:.3f}",
+            how,
+            f"{statistics.mean(ends):.2f} ± {error:.2f}",
+            f"{found[0]['macs'] / whole['macs']:.3f}",
+            f"{seconds:.1f}",
+        )
+    return shown
+
+
+def draw(rows: Rows, path: Path) -> None:
+    """Accuracy by epoch, a panel for each network and budget; means over seeds."""
+    import matplotlib
+    from matplotlib import pyplot
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "tenfold"
+    keys = [key.split("|") for key in rows]
+    panels = sorted({(name, part) for name, _, part, _ in keys if part != "1"}, reverse=True)
+    _, axes = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), squeeze=False)
+    for axis, (name, part) in zip(axes[0], panels, strict=True):
+        curves = defaultdict(list)
+        for key, row in rows.items():
+            mine, _, theirs, how = key.split("|")
+            if mine == name and theirs in (part, "1"):
+                curves[how].append([100 * score for score in row["scores"]])
+        for how, found in curves.items():
+            means = [statistics.mean(scores) for scores in zip(*found, strict=True)]
+            if len(means) == 1:
+                axis.axhline(means[0], linestyle=":", color="grey", label=how)
+            else:
+                axis.plot(range(1, len(means) + 1), means, marker=".", label=how)
+        axis.set_title(f"{name}, {part} of the parameters")
+        axis.set_xlabel("epoch")
+        axis.set_ylim(bottom=60)
+    axes[0][0].set_ylabel("test accuracy, %")
+    axes[0][0].legend(fontsize=7)
+    pyplot.tight_layout()
+    pyplot.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    typer.run(main)

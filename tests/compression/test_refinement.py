@@ -1,0 +1,269 @@
+"""A network refined towards what the original gives at the ends of its blocks."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tenfold import FactorizedConv, compress
+from tenfold.compression import Report
+from tenfold.compression.correction.finishing import Made
+from tenfold.compression.measurement.task import Judge
+from tenfold.compression.refinement import ends as room
+from tenfold.compression.refinement import refining
+from tenfold.compression.refinement.blocks import Block, blocks
+from tenfold.compression.refinement.ends import ends, gaps, stored
+from tenfold.compression.refinement.refining import refine
+from tenfold.compression.refinement.rotated import Rotated
+from tenfold.compression.refinement.training import trained
+from tenfold.compression.request.config import CompressionConfig
+from tenfold.compression.running.progress import Progress
+from tenfold.compression.survey.subject import surveyed
+from tenfold.model.replace import substitute
+
+DRAWN = torch.Generator().manual_seed(0)
+X = (torch.randn(24, 3, generator=DRAWN) @ torch.randn(3, 144, generator=DRAWN)).view(24, 4, 6, 6)
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch):
+    monkeypatch.setattr(room, "STEPS", 6)
+
+
+def network():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(4, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 12, 3), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 5))
+    model(2 * X + 1)  # so that the statistics are not the usual ones
+    return model.eval()
+
+
+def prepared(model=None, rank=0.3, **fields):
+    """A subject, a network of it whose second convolution is factorized, its judge, the request."""
+    model = network() if model is None else model
+    config = CompressionConfig(budget=0.5, progress=False, **fields)
+    subject = surveyed(model, config, (X[:2], X.split(4), None), False)
+    small = copy.deepcopy(subject.model)
+    layer = FactorizedConv.from_conv(small[3], rank=rank, factorization="tucker")
+    judge = Judge.of(subject.model, subject.held, None)
+    made = Made({}, substitute(small, {"3": layer}).eval(), 0.0, None)
+    return subject, Made({}, made.model, judge.change(made.model), None), judge, config
+
+
+def refined(model=None, **fields):
+    subject, made, judge, config = prepared(model, **fields)
+    before = copy.deepcopy(made.model)
+    return before, made.error, *refine(made, subject, judge, config, Progress())
+
+
+def test_it_comes_nearer_on_held_out_inputs_and_says_so_of_each_block():
+    _, error, made, gained = refined()
+    assert made.error < 0.8 * error
+    assert [one.layers for one in gained.blocks] == [("3",), ("6",)]
+    assert gained.blocks[-1].before == pytest.approx(error, rel=1e-4)
+    assert gained.blocks[-1].after == pytest.approx(made.error, rel=1e-4)
+    assert all(one.after < one.before for one in gained.blocks)
+    assert gained.share > 0
+
+
+def test_nothing_but_what_a_correction_may_change_is_changed():
+    model = network()
+    model[6].requires_grad_(False)
+    model[1].train()
+    subject, rough, judge, config = prepared(model, exclude=["6"])
+    before, drawn = copy.deepcopy(rough.model), torch.get_rng_state()
+    made, _ = refine(rough, subject, judge, config, Progress())
+    assert torch.equal(torch.get_rng_state(), drawn)
+    state, old = made.model.state_dict(), before.state_dict()
+    moved = {name for name in state if not torch.equal(state[name], old[name])}
+    assert moved == {name for name, _ in before.named_parameters() if name.startswith("3.")}
+    for one, other in zip(made.model.modules(), before.modules(), strict=True):
+        assert one.training == other.training
+    for one, other in zip(made.model.parameters(), before.parameters(), strict=True):
+        assert one.requires_grad == other.requires_grad
+        assert one.grad is None
+
+
+def test_it_is_the_same_each_time():
+    first, second = refined(seed=3)[2].model, refined(seed=3)[2].model
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_what_does_not_help_on_held_out_inputs_is_not_kept(monkeypatch):
+    monkeypatch.setattr("tenfold.compression.refinement.rotated.RATE", 1e3)
+    before, error, made, gained = refined()
+    assert (made.error, gained.share) == (error, 0.0)
+    assert torch.equal(before(X), made.model(X))
+
+
+def test_half_of_the_way_is_kept_where_all_of_it_is_too_much():
+    subject, made, _, _ = prepared()
+    parameters = list(made.model.parameters())
+    start = [one.detach().clone() for one in parameters]
+    for one in parameters:
+        one.data += 1
+    judge = Judge.of(subject.model, subject.held, None)
+    judge.change = lambda model: abs(next(model.parameters()).flatten()[0].item() - middle)
+    middle = start[0].flatten()[0].item() + 0.4
+    found, share = refining.best(Made({}, made.model, 0.4, None), parameters, start, judge)
+    assert share == 0.5
+    assert found.error == pytest.approx(0.1, abs=1e-5)
+    torch.testing.assert_close(parameters[1].detach(), start[1] + 0.5)
+
+
+def test_a_score_that_falls_keeps_it_from_being_kept():
+    subject, made, judge, config = prepared()
+    old = copy.deepcopy(made.model)
+
+    def same(model):
+        return torch.equal(model[3].weight.factors[0], old[3].weight.factors[0])
+
+    judge.evaluate = same
+    kept, gained = refine(Made({}, made.model, made.error, 1.0), subject, judge, config, Progress())
+    assert (kept.score, gained.share) == (1.0, 0.0)
+    assert torch.equal(old(X), kept.model(X))
+
+
+class Opaque(nn.Sequential):
+    def forward(self, x):
+        with torch.no_grad():
+            return super().forward(x)
+
+
+class Failing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x + 0
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("it has no derivative\nand more")
+
+
+class Stuck(nn.Sequential):
+    def forward(self, x):
+        return Failing.apply(super().forward(x))
+
+
+def test_a_network_without_gradients_stays_as_it_is():
+    before, _, made, gained = refined(Opaque(*network()))
+    assert gained.share == 0
+    assert torch.equal(before(X), made.model(X))
+
+
+def test_a_network_whose_gradient_fails_stays_as_it_is_and_says_why():
+    before, _, made, gained = refined(Stuck(*network()))
+    assert "no derivative" in gained.reason
+    assert "more" not in gained.reason
+    assert torch.equal(before(X), made.model(X))
+
+
+def test_off_does_nothing():
+    before, error, made, gained = refined(refine="off")
+    assert gained is None
+    assert made.error == error
+    assert torch.equal(before(X), made.model(X))
+
+
+def test_narrow_floats_stay_as_they_are():
+    subject, made, judge, config = prepared()
+    made.model[3].to(torch.bfloat16)
+    _, gained = refine(made, subject, judge, config, Progress())
+    assert "narrow" in gained.reason
+
+
+def test_little_memory_has_fewer_blocks_and_then_fewer_batches():
+    subject, _, _, _ = prepared()
+    found = blocks(subject.every, ["0"])
+    every, batches, wanted = stored(subject, found, 2**30)
+    assert (len(every), len(batches)) == (3, len(wanted))
+    taken = sum(room.size(one, every) for one in wanted)
+    fewer, same, kept = stored(subject, found, taken - 1)
+    assert len(fewer) < len(every)
+    assert len(same) == len(batches)
+    assert sum(room.size(one, fewer) for one in kept) < taken
+    last, some, least = stored(subject, found, 2 * 4 * 5)
+    assert len(last) == 1
+    assert 1 <= len(some) <= 2
+    assert list(least[0]) == [(0, 0)]
+
+
+def test_an_end_is_seen_at_each_call_before_the_network_works_on_it_in_place():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.again = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            for _ in range(2):
+                y = self.first(x)
+                x = self.again(y)
+                y.zero_()
+            return x
+
+    model, x = Twice(), torch.randn(2, 3)
+    found = ends(model, [Block(("first",), "again"), Block(("again",), None)], x)
+    first, second, output = (found[place].clone() for place in (("again", 0), ("again", 1), (0, 0)))
+    with torch.no_grad():
+        torch.testing.assert_close(first, model.first(x))
+        torch.testing.assert_close(second, model.first(model.again(first)))
+        torch.testing.assert_close(output, model.again(second))
+
+
+def test_the_change_at_an_end_is_that_over_all_held_out_inputs():
+    subject, made, _, _ = prepared()
+    (inner, output) = gaps(subject, made.model, blocks(subject.every, ["3"]))
+    held = torch.cat(subject.held)
+    with torch.no_grad():
+        pairs = [(one[:3](held), one[:5](held).flatten(1)) for one in (subject.model, made.model)]
+        wanted = (pairs[0][1] - pairs[1][1]).norm() / pairs[0][1].norm()
+    assert inner == pytest.approx(float(wanted), rel=1e-4)
+    assert output == pytest.approx(made.error, rel=1e-4)
+
+
+def test_large_dense_weights_stay(monkeypatch):
+    subject, made, _, _ = prepared()
+    found = blocks(subject.every, ["3"])
+    monkeypatch.setattr("tenfold.compression.refinement.training.LARGE", 100)
+    names = {id(one): name for name, one in made.model.named_parameters()}
+    kept = {names[id(one)] for one in trained(made.model, subject, found)}
+    assert "6.weight" not in kept
+    assert {"6.bias", "3.bias", "3.weight.factors.0"} <= kept
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    scale=st.sampled_from([1e-3, 1.0, 1e3]),
+    seed=st.integers(0, 99),
+)
+def test_steps_go_down_a_quadratic_whatever_its_scale(sizes, scale, seed):
+    generator = torch.Generator().manual_seed(seed)
+    goal = scale * torch.randn(sizes, generator=generator)
+    one = nn.Parameter(goal + 0.1 * scale * torch.randn(sizes, generator=generator).sign())
+    start, steps = float((one - goal).detach().norm()), Rotated([one], 100)
+    steps.sizes = [scale]
+    for _ in range(100):
+        (one - goal).square().sum().backward()
+        steps.step()
+    assert one.grad is None
+    assert float((one - goal).detach().norm()) < 0.2 * start
+
+
+def test_a_compression_refines_by_default_and_its_report_says_so():
+    asked = {"budget": 0.6, "example_inputs": X[:4], "calibration": X.split(4)}
+    asked |= {"progress": False, "never_slower": False}
+    without = compress(network(), refine="off", **asked).report
+    report = compress(network(), **asked).report
+    assert report.error < without.error
+    assert report.error == pytest.approx(report.refinement.blocks[-1].after, rel=1e-4)
+    assert "Refined in" in str(report)
+    assert "Refined in" in report.to_html()
+    assert "efined" not in str(without)
+    assert Report.from_json(report.to_json()) == report
+    with pytest.raises(ValueError, match="refine='fully'"):
+        compress(network(), refine="fully", **asked)
