@@ -32,16 +32,18 @@ from .layer import (
     TensorRegression,
     decompose,
 )
-from .model import measure_moments, to_plain, tune
+from .model import measure_moments, to_onnx, to_plain, tune
 from .network import Energy, Error, Multiple
 from .plugin import (
     Factorization,
     Fixed,
     Implementation,
     PluginError,
+    Runtime,
     factorizations,
     hookimpl,
     implementations,
+    runtimes,
 )
 from .solve import relative_error
 from .tensor import FactorizedTensor
@@ -78,6 +80,7 @@ __all__ = [
     "Multiple",
     "PluginError",
     "RankSchedule",
+    "Runtime",
     "Sensitivity",
     "TensorContraction",
     "TensorRegression",
@@ -94,9 +97,11 @@ __all__ = [
     "measure_moments",
     "parameter_groups",
     "relative_error",
+    "runtimes",
     "save",
     "set_rank",
     "survey",
+    "to_onnx",
     "to_plain",
     "tune",
 ]
