@@ -22,10 +22,13 @@ def found(spelled: str) -> Contraction:
     return plan_contraction(modes, tuple(right.split()), sizes)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def planned(spelled: str) -> Any:
     """Its steps, which are plain data, and which no compiler looks into."""
     return found(spelled).steps
+
+
+# What torch.compiler.assume_constant_result does; it would import the compiler here and now.
+planned._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def contracted(modes: Sequence[Modes], tensors: Sequence[Tensor], output: Modes) -> Tensor:
@@ -39,7 +42,7 @@ def contracted(modes: Sequence[Modes], tensors: Sequence[Tensor], output: Modes)
     spelled = f"{left}->{' '.join(output)}|{sized}"
     if not torch.compiler.is_compiling():
         return found(spelled)(tensors)
-    pending = tuple(tensors)
+    pending = tuple(tensors)  # the same steps, as data, which is what a compiler takes in
     for positions, equation in planned(spelled):
         taken = [pending[position] for position in positions]
         rest = [one for place, one in enumerate(pending) if place not in positions]
