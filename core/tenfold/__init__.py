@@ -33,16 +33,18 @@ from .layer import (
     TensorRegression,
     decompose,
 )
-from .model import measure_moments, to_plain, tune
+from .model import measure_moments, to_onnx, to_plain, tune
 from .network import Energy, Error, Multiple
 from .plugin import (
     Factorization,
     Fixed,
     Implementation,
     PluginError,
+    Runtime,
     factorizations,
     hookimpl,
     implementations,
+    runtimes,
 )
 from .solve import relative_error
 from .tensor import FactorizedTensor
@@ -80,6 +82,7 @@ __all__ = [
     "Multiple",
     "PluginError",
     "RankSchedule",
+    "Runtime",
     "Sensitivity",
     "TensorContraction",
     "TensorRegression",
@@ -96,9 +99,11 @@ __all__ = [
     "measure_moments",
     "parameter_groups",
     "relative_error",
+    "runtimes",
     "save",
     "set_rank",
     "survey",
+    "to_onnx",
     "to_plain",
     "tune",
 ]

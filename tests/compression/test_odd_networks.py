@@ -361,7 +361,7 @@ def test_a_network_of_choices_is_judged_by_its_score():
 
 
 def test_a_latency_that_no_network_reaches_is_refused(monkeypatch):
-    def by_macs(_, __, table):
+    def by_macs(_, __, table, runtime):
         for index, one in enumerate(table.candidates):
             table.candidates[index] = one.model_copy(update={"milliseconds": one.macs / 1e6})
 

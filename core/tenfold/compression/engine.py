@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -15,7 +15,7 @@ from .candidates import Speed, Table
 from .choice import Choices, Plan, Quick, fast, quick, refined, smallest
 from .correction import Finisher, Made
 from .groundwork import lay
-from .measurement import Evaluate, time_in_place
+from .measurement import EAGER, Evaluate, time_elsewhere, time_in_place
 from .measurement import score as measure_score
 from .refinement import refine
 from .reporting import (
@@ -74,7 +74,8 @@ def compress(
     `report.passes` over the calibration. A layer is decomposed in the norm of its inputs
     (Zhang et al. 2016, arXiv 1505.06798), each as often as its place matters to the output; its
     error is measured alone on the output, and an exact knapsack spends the budget (one of errors:
-    Liebenwein et al. 2021, arXiv 2107.11442).
+    Liebenwein et al. 2021, arXiv 2107.11442). What was chosen is corrected in closed form, and then
+    refined by a short training towards what the original gives (AA-SVD 2026, arXiv 2604.02119).
 
     Raises `ValueError` or `TypeError`, naming the
     argument and the remedy, for a bad one or a budget that cannot be reached, and `RuntimeError`,
@@ -185,10 +186,16 @@ class _Recipe:
     def timed(self, choices: Choices) -> Speed:
         """How fast the network of some choices is here: measured once."""
         subject = self.subject
+        runtime = self.config.runtime
         place = f"{device_name(self.device)}, {torch.get_num_threads()} threads"
-        measure: Callable[[], Speed] = lambda: time_in_place(  # noqa: E731
-            subject.model, self.maker.assembled(choices), subject.layers, subject.example
-        )
+
+        def measure() -> Speed:
+            pair = (subject.model, self.maker.assembled(choices))
+            if runtime == EAGER:
+                return time_in_place(*pair, subject.layers, subject.example)
+            return time_elsewhere(runtime, *pair, subject.layers, subject.example)
+
+        place = place if runtime == EAGER else f"{place}, {runtime}"
         return self.maker.table.timed(choices, place, measure)
 
     def point(

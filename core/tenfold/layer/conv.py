@@ -7,7 +7,7 @@ three times over: how a layer is put together is `assembly.py`, how it runs `for
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from .reshaping import Reshaping
 from .source import copy_state
 from .spectral import check_init
 from .tuned import adopt, parse_decision, tune
+from .words import refuse_unknown
 
 
 class FactorizedConv(Joined, Reshaping):
@@ -89,7 +90,9 @@ class FactorizedConv(Joined, Reshaping):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
+        **unknown: NoReturn,
     ) -> None:
+        refuse_unknown("FactorizedConv", unknown)
         check_init(init)
         config = ConvConfig.parse(
             in_channels=in_channels,
@@ -131,6 +134,7 @@ class FactorizedConv(Joined, Reshaping):
         decomposition_kwargs: Mapping[str, Any] | None = None,
         moment: Moment | None = None,
         generator: torch.Generator | None = None,
+        **unknown: NoReturn,
     ) -> FactorizedConv:
         """Replace an `nn.ConvNd`, `nn.ConvTransposeNd` or `nn.Linear`, which stays untouched.
 
@@ -150,6 +154,7 @@ class FactorizedConv(Joined, Reshaping):
         >>> FactorizedConv.from_conv(conv, rank=4, factorization="cp")
         FactorizedConv(16, 32, (3, 3), stride=(2, 1), rank=4, factorization='cp')
         """
+        refuse_unknown("FactorizedConv.from_conv", unknown)
         layer: FactorizedConv = cls.__new__(cls)
         layer._take(
             assembly.converted(

@@ -4,6 +4,7 @@ Imports `layer` and what is below it. Used by compression and the commands.
 """
 
 from .moments import measure_moments
+from .onnx import to_onnx
 from .plain_model import to_plain
 from .replace import replace_convolutions, substitute
 from .tuning import open_layers, seen_by, tune
@@ -17,6 +18,7 @@ __all__ = [
     "seen_by",
     "seen_inputs",
     "substitute",
+    "to_onnx",
     "to_plain",
     "tune",
 ]

@@ -1,0 +1,23 @@
+"""Run a network in PyTorch, as it is."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from tenfold import Runtime
+from tenfold.plugin import Ready
+
+
+class Eager(Runtime):
+    """PyTorch, call by call; on the inputs' device."""
+
+    description = "PyTorch, eager"
+
+    def prepare(self, module: nn.Module, example: tuple[Tensor, ...]) -> Ready:
+        def run(*given: Tensor) -> tuple[Tensor, ...]:
+            outputs: tuple[Tensor, ...] = module(
+                *(x.clone() for x in given)
+            )  # it may work in place
+            return outputs
+
+        return run
