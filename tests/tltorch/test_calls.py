@@ -204,3 +204,18 @@ def test_it_stands_in_for_theirs_and_imports_no_tensorly():
         [sys.executable, "-c", STANDS_IN], capture_output=True, text=True, check=True
     )
     assert "is imported already" in done.stdout
+
+
+@pytest.mark.parametrize("words", [{"has_bias": True}, {"fixed_rank_modes": "spatial"}, {"x": 1}])
+def test_on_our_own_class_their_words_are_refused_with_what_takes_them(words):
+    (name,) = words
+    for call in (
+        lambda: tenfold.FactorizedConv(8, 12, (3, 3), **words),
+        lambda: tenfold.FactorizedConv.from_conv(CONV, rank=0.5, **words),
+    ):
+        with pytest.raises(TypeError, match=f"{name}=.* is no argument of FactorizedConv.*tltorch"):
+            call()
+    with pytest.raises(ValueError, match="'init', which CP does not take: it takes sweeps"):
+        tenfold.FactorizedConv.from_conv(
+            CONV, decomposition_kwargs={"init": "random", "n_iter_max": 0}
+        )

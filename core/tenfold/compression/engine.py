@@ -74,7 +74,8 @@ def compress(
     `report.passes` over the calibration. A layer is decomposed in the norm of its inputs
     (Zhang et al. 2016, arXiv 1505.06798), each as often as its place matters to the output; its
     error is measured alone on the output, and an exact knapsack spends the budget (one of errors:
-    Liebenwein et al. 2021, arXiv 2107.11442).
+    Liebenwein et al. 2021, arXiv 2107.11442). What was chosen is corrected in closed form, and then
+    refined by a short training towards what the original gives (AA-SVD 2026, arXiv 2604.02119).
 
     Raises `ValueError` or `TypeError`, naming the
     argument and the remedy, for a bad one or a budget that cannot be reached, and `RuntimeError`,

@@ -10,6 +10,8 @@ from .embedding import FactorizedEmbedding
 from .forward import Forward
 from .heads import TensorContraction, TensorRegression
 from .holding import exchange
+from .joining import Joined
+from .joint import JointConv
 from .kernel import FactorizedKernel
 from .linear import FactorizedLinear
 from .moment import Moment, products, unfold
@@ -29,6 +31,8 @@ __all__ = [
     "FactorizedKernel",
     "FactorizedLinear",
     "Forward",
+    "Joined",
+    "JointConv",
     "Moment",
     "Reshaping",
     "TensorContraction",

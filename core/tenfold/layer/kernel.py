@@ -43,6 +43,8 @@ class FactorizedKernel(nn.Module):
     ([(32, 8), (16, 8), (3, 8), (3, 8)], 432)
     >>> kernel.shape, kernel.rank, kernel.factorization, kernel.groups
     ((32, 16, 3, 3), 8, 'cp', 1)
+    >>> all(one is factor for one, factor in zip(kernel.current(), kernel.factors))
+    True
     >>> kernel.dtype, kernel.device
     (torch.float32, device(type='cpu'))
     >>> kernel.to_tensor().shape
@@ -211,7 +213,10 @@ class FactorizedKernel(nn.Module):
         return self.network.numel
 
     def current(self) -> tuple[Tensor, ...]:
-        """The factors as the next call uses them: hooks that make them, as pruning's, run first."""
+        """The factors, each `(size, …)` of its modes, as the next call uses them.
+
+        Hooks that make them of others, as pruning's, run first.
+        """
         if not torch.compiler.is_compiling():
             for hook in self.factors._forward_pre_hooks.values():  # nobody calls a list
                 hook(self.factors, ())

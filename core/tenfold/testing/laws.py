@@ -29,6 +29,7 @@ from .laws_of_hooks import (
 from .laws_of_layers import (
     follows_its_parameters,
     it_survives_the_ways_layers_travel,
+    leaves_as_plain_modules,
     owns_factors_and_bias_alone,
     runs_as_the_dense_convolution,
 )
@@ -53,6 +54,7 @@ LAYER_LAWS: tuple[Law, ...] = (
     follows_its_parameters,
     owns_factors_and_bias_alone,
     it_survives_the_ways_layers_travel,
+    leaves_as_plain_modules,
 )
 RUNNING_LAWS: tuple[Law, ...] = (  # of plans alone: a network breaks none
     runs_in_bfloat16,
@@ -107,7 +109,8 @@ COSTLY: dict[Law, int] = {  # seconds each: every order once for so many example
     runs_in_channels_last: 5,
     **dict.fromkeys(RUNTIME_LAWS, 8),
 }
-ORDERS: dict[Law, tuple[int, ...]] = {
+ORDERS: dict[Law, tuple[int, ...]] = {  # where not of all
     runs_in_channels_last: (2, 3),
+    leaves_as_plain_modules: (0, 1, 2, 3),
     **dict.fromkeys(RUNTIME_LAWS, (1, 2)),
-}  # where not of all
+}

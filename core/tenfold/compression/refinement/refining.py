@@ -53,7 +53,7 @@ def refine(
     except FAULTS as fault:
         place(parameters, start, start, 0.0)
         reason = str(fault).partition("\n")[0]
-        return made, _not_refined(f"gradients do not reach its layers ({reason})")
+        return made, _not_refined(f"its layers cannot be trained ({reason})")
     better, share = best(made, parameters, start, judge)
     after = gaps(subject, made.model, found)
     rows = zip(found, before, after, strict=True)
