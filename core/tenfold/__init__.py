@@ -21,6 +21,7 @@ from .compression import (
     save,
 )
 from .compression import measure_layers as survey
+from .deployment import Exported, export
 from .layer import (
     Decomposition,
     FactorizedConv,
@@ -69,6 +70,7 @@ __all__ = [
     "Decomposition",
     "Energy",
     "Error",
+    "Exported",
     "Factorization",
     "FactorizedConv",
     "FactorizedEmbedding",
@@ -90,6 +92,7 @@ __all__ = [
     "decompose",
     "decoupled_decay",
     "distill",
+    "export",
     "factorizations",
     "factorize",
     "frobenius_decay",
