@@ -147,5 +147,5 @@ def test_tensor_lasso(factorization):
     ],
 )
 def test_joint_layers_are_refused(make):
-    with pytest.raises(ValueError, match="n_layers=2 must be 1"):
+    with pytest.raises(ValueError, match="n_layers=2 must be 1 here"):
         make()
