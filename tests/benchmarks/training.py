@@ -111,14 +111,14 @@ def table(rows: Rows) -> Table:
         together.items(), key=lambda one: (one[0][0], -float(one[0][1]))
     ):
         ends = [100 * row["scores"][-1] for row in found]
-        error = statistics.stdev(ends) / len(ends) ** 0.5 if len(ends) > 1 else float("nan")
+        error = f" ± {statistics.stdev(ends) / len(ends) ** 0.5:.2f}" if len(ends) > 1 else ""
         whole = together[name, "1", DENSE][0]
         seconds = statistics.mean(statistics.mean(row["seconds"]) for row in found)
         shown.add_row(
             name,
             f"{found[0]['parameters'] / whole['parameters']:.3f}",
             how,
-            f"{statistics.mean(ends):.2f} ± {error:.2f}",
+            f"{statistics.mean(ends):.2f}{error}",
             f"{found[0]['macs'] / whole['macs']:.3f}",
             f"{seconds:.1f}",
         )

@@ -151,7 +151,8 @@ class Stuck(nn.Sequential):
 
 def test_a_network_without_gradients_stays_as_it_is():
     before, _, made, gained = refined(Opaque(*network()))
-    assert gained.share == 0
+    assert (gained.share, gained.blocks) == (0, ())
+    assert "no gradient" in gained.reason
     assert torch.equal(before(X), made.model(X))
 
 

@@ -1,6 +1,7 @@
 """Decay, groups and changes of rank under what networks are trained with."""
 
 import copy
+import importlib
 import os
 import subprocess
 import sys
@@ -133,6 +134,13 @@ def test_a_run_goes_on_from_its_checkpoint(decoupled):
         one.load_state_dict(state)
     step(*second)
     assert near(first[0], second[0])
+
+
+def test_without_lightning_its_callbacks_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    monkeypatch.delitem(sys.modules, "tenfold.training.lightning", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'tenfold\[lightning\]'"):
+        importlib.import_module("tenfold.training.lightning")
 
 
 def share(rank: int, count: int) -> list[torch.Tensor]:

@@ -26,11 +26,12 @@ def set_rank(layer: FactorizedConv, rank: Any, optimizer: Optimizer | None = Non
     that become smaller are truncated from the factors, as `FactorizedKernel.round` does it; terms
     of a sum are decomposed together. Bonds that become larger leave the kernel as it is: of the new
     slices one factor has zeros, the others numbers of their own size, so that all are trained from
-    there. The factors are new parameters; `optimizer` trains them in the place of the old. Its
-    momentum and Adam's moments follow a truncation by projection (the least gradient of the kernel
-    that explains them, through the chain rule of the new factors), and stay as they are for what
-    grows. What else holds the old parameters (`DistributedDataParallel`, an average of
-    weights, a compiled module) is to be made anew.
+    there (function-preserving growth, Chen et al. 2016, arXiv 1511.05641). The factors are new
+    parameters; `optimizer` trains them in the place of the old. Its momentum and Adam's moments
+    follow a truncation by projection (the least gradient of the kernel that explains them, through
+    the chain rule of the new factors), and stay as they are for what grows. What else holds the old
+    parameters (`DistributedDataParallel`, an average of weights, a compiled module) is to be made
+    anew.
 
     Raises `ValueError` or `TypeError`, before anything is changed, for a bad argument, a rank that
     the layer's implementation cannot run, an optimizer whose state is not known, a layer on the

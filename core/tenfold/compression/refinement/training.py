@@ -58,7 +58,10 @@ class Towards:
     def epochs(
         self, model: nn.Module, parameters: Sequence[nn.Parameter], count: int, seed: int
     ) -> Iterator[int]:
-        """Go through the batches so many times, in another order each; yield after each time."""
+        """Go through the batches so many times, in another order each; yield after each time.
+
+        Raises `ValueError` where no gradient reaches the parameters.
+        """
         steps = Rotated(parameters, count * len(self.batches))
         generator = torch.Generator().manual_seed(seed)
         for epoch in range(count):
@@ -68,6 +71,8 @@ class Towards:
                     if loss is not None:
                         loss.backward()
                         steps.step()
+            if not steps.steps:
+                raise ValueError("no gradient reaches them")
             yield epoch
 
 
