@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tenfold import factorizations, implementations
+from tenfold import factorizations, implementations, runtimes
 from tenfold.plugin.hooks import forget_plugins
 from tenfold.tuning import cache
 
@@ -64,7 +64,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     `install("acme", {group: {name: target}}, acme="the source of the module acme")`. The registries
     and the plugin manager start with nothing loaded, and forget what they load.
     """
-    for registry in (factorizations, implementations):
+    for registry in (factorizations, implementations, runtimes):
         monkeypatch.setattr(registry, "_loaded", {})
         monkeypatch.setattr(registry, "_registered", {})
     forget_plugins()

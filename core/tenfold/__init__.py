@@ -21,27 +21,31 @@ from .compression import (
     save,
 )
 from .compression import measure_layers as survey
+from .deployment import Exported, export
 from .layer import (
     Decomposition,
     FactorizedConv,
     FactorizedEmbedding,
     FactorizedKernel,
     FactorizedLinear,
+    JointConv,
     Moment,
     TensorContraction,
     TensorRegression,
     decompose,
 )
-from .model import measure_moments, to_plain, tune
+from .model import measure_moments, to_onnx, to_plain, tune
 from .network import Energy, Error, Multiple
 from .plugin import (
     Factorization,
     Fixed,
     Implementation,
     PluginError,
+    Runtime,
     factorizations,
     hookimpl,
     implementations,
+    runtimes,
 )
 from .solve import relative_error
 from .tensor import FactorizedTensor
@@ -66,6 +70,7 @@ __all__ = [
     "Decomposition",
     "Energy",
     "Error",
+    "Exported",
     "Factorization",
     "FactorizedConv",
     "FactorizedEmbedding",
@@ -74,10 +79,12 @@ __all__ = [
     "FactorizedTensor",
     "Fixed",
     "Implementation",
+    "JointConv",
     "Moment",
     "Multiple",
     "PluginError",
     "RankSchedule",
+    "Runtime",
     "Sensitivity",
     "TensorContraction",
     "TensorRegression",
@@ -85,6 +92,7 @@ __all__ = [
     "decompose",
     "decoupled_decay",
     "distill",
+    "export",
     "factorizations",
     "factorize",
     "frobenius_decay",
@@ -94,9 +102,11 @@ __all__ = [
     "measure_moments",
     "parameter_groups",
     "relative_error",
+    "runtimes",
     "save",
     "set_rank",
     "survey",
+    "to_onnx",
     "to_plain",
     "tune",
 ]

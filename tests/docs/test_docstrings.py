@@ -155,6 +155,7 @@ OURS = {
         "relative_error",
         "roles",
         "save",
+        "to_onnx",
         "to_plain",
         "tune",
     ),

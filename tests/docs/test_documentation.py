@@ -29,7 +29,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture
 def _registered_names_are_forgotten(monkeypatch):
-    for registry in (tenfold.factorizations, tenfold.implementations):
+    for registry in (tenfold.factorizations, tenfold.implementations, tenfold.runtimes):
         monkeypatch.setattr(registry, "_registered", {})
 
 
@@ -90,6 +90,7 @@ def test_the_page_of_plugins_has_every_law():
     kinds = {law: ["both"] for law in laws.LAYER_LAWS}
     kinds |= {law: ["implementations"] for law in laws.RUNNING_LAWS}
     kinds |= {law: ["formats"] for law in laws.KERNEL_LAWS}
+    kinds |= {law: ["runtimes"] for law in laws.RUNTIME_LAWS}
     for hook, several in laws.HOOK_LAWS.items():
         for law in several:
             kinds.setdefault(law, []).append(f"`{hook}`")

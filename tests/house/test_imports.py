@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 CORE = sorted((ROOT / "core").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-UNWANTED = {"tensorly", "matplotlib", "hypothesis", "pytest"}
+UNWANTED = {"tensorly", "matplotlib", "hypothesis", "pytest", "onnx", "onnxruntime", "openvino"}
 ENTRY_POINTS = [
     point
     for point in distribution("tenfold").entry_points

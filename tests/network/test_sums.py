@@ -14,6 +14,7 @@ from torch import nn
 
 from tenfold import (
     Error,
+    Factorization,
     FactorizedConv,
     FactorizedKernel,
     Moment,
@@ -35,6 +36,18 @@ SUMS = ("tucker+depthwise_separable", "channel_svd+spatial_svd", "cp+kronecker+t
 
 @conformance(factorization=SUMS[0], max_examples=4)
 class TestSum:
+    pass
+
+
+class Own(Factorization):
+    """A matrix, of a class that has no installed name."""
+
+    def factors(self, order, rank):
+        return [("in", "r"), ("r", "out", *(f"k{axis}" for axis in range(order)))]
+
+
+@conformance(factorization=Sum(terms=(Own, factorizations["depthwise_separable"])), max_examples=1)
+class TestSumOfClasses:
     pass
 
 

@@ -15,12 +15,14 @@ from tenfold import (
     compress,
     hookimpl,
 )
+from tenfold.compression.running import prepared
 from tenfold.plugin import Plan
 from tenfold.plugin.hooks import plugin_manager
 
 FORMATS, WAYS = "tenfold.factorizations", "tenfold.implementations"
+PLACES = "tenfold.runtimes"
 FAULTY = """
-from tenfold import Factorization, Implementation
+from tenfold import Factorization, Implementation, Runtime
 
 class Faulty(Factorization):
     def factors(self, order, rank):
@@ -39,6 +41,10 @@ class Faulty(Factorization):
 class Stuck(Implementation):
     def plan(self, network, geometry):
         raise OSError("no kernel was built")
+
+class Far(Runtime):
+    def prepare(self, module, example):
+        raise ConnectionError("no phone is there")
 """
 SAYS = "This is from the plugin acme-tools 0.7: {} = acme:{}"
 CALLS = {
@@ -59,6 +65,11 @@ CALLS = {
         OSError,
         SAYS.format("stuck", "Stuck"),
     ),
+    "prepare": (
+        lambda: prepared("far", nn.Conv2d(4, 8, 3), torch.ones(1, 4, 5, 5)),
+        ConnectionError,
+        SAYS.format("far", "Far"),
+    ),
 }
 
 
@@ -75,7 +86,11 @@ def raised(call, error):
 
 @pytest.fixture
 def _faulty(install):
-    points = {FORMATS: {"faulty": "acme:Faulty"}, WAYS: {"stuck": "acme:Stuck"}}
+    points = {
+        FORMATS: {"faulty": "acme:Faulty"},
+        WAYS: {"stuck": "acme:Stuck"},
+        PLACES: {"far": "acme:Far"},
+    }
     install("acme-tools", points, "0.7", acme=FAULTY)
 
 
@@ -119,6 +134,40 @@ NAMES = {
 def test_factors_that_are_no_tuples_of_names_are_refused(message):
     faulty = type("Faulty", (Factorization,), {"factors": lambda *given: NAMES[message]})
     with pytest.raises((TypeError, ValueError), match=rf"Faulty\.factors\(\) {message}"):
+        FactorizedConv(4, 8, (3, 3), rank=2, factorization=faulty)
+
+
+MEANS = {
+    r"widths\(\) gave \{'s': 2\}: it must map some of its bonds \('r',\)": {"widths": {"s": 2}},
+    r"widths\(\) gave \{'r': 0\}": {"widths": {"r": 0}},
+    r"widths\(\) gave \['r'\]": {"widths": ["r"]},
+    r"splits\(\) gave \{'r': \(1, 2\)\}: it must map some of": {"splits": {"r": (1, 2)}},
+    r"splits\(\) gave \{'k2': \(1, 3\)\}": {"splits": {"k2": (1, 3)}},
+    r"splits\(\) gave \(2, 2\) for 'k0'.* product is 3": {"splits": {"k0": (2, 2)}},
+    r"splits\(\) gave \(1.5, 2\) for 'k0'": {"splits": {"k0": (1.5, 2)}},
+    r"splits\(\) gave 'in' for": {"splits": {"in": "in"}},
+    r"factors\(\) names 'k0', which its splits\(\) part: the modes are k0.0, k0.1": {
+        "splits": {"k0": (1, 3)}
+    },
+    r"constant\(\) for \('out', 'r'\) must give values of shape \(8, 2\), not \(1,\)": {
+        "constant": torch.ones(1)
+    },
+    r"constant\(\) for \('out', 'r'\) must give values .* not 1": {"constant": 1},
+    r"factors\(\) gave .*: every factor is constant": {"constant": torch.ones(8, 2), "every": True},
+}
+
+
+@pytest.mark.parametrize("message", MEANS)
+def test_what_the_other_methods_give_is_checked_and_told(message):
+    given = dict(MEANS[message])
+    every = given.pop("every", False)
+    [(name, value)] = given.items()
+
+    def answer(self, *arguments):
+        return value if name != "constant" or every or "out" in arguments[0] else None
+
+    faulty = type("Faulty", (Factorization,), {"factors": matrix, name: answer})
+    with pytest.raises(ValueError, match=rf"Faulty\.{message}"):
         FactorizedConv(4, 8, (3, 3), rank=2, factorization=faulty)
 
 

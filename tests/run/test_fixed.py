@@ -12,10 +12,10 @@ from tenfold.run.convolve import is_channels_last
 from tenfold.run.fixed import FixedConvolution
 from tenfold.testing import dense_convolution, requests
 
-ROUTES = {  # the two thresholds, in multiply-accumulates, that send all small layers one way
-    "oneDNN": {"SMALL": 0, "TINY": 0},
-    "matrix products": {"SMALL": 10**12, "TINY": 0},
-    "PyTorch": {"SMALL": 0, "TINY": 10**12},
+ROUTES = {  # the thresholds, in multiply-accumulates, that send all small layers one way
+    "oneDNN": {"SMALL": 0, "TINY": 0, "SINGLE": 0},
+    "matrix products": {"SMALL": 10**12, "TINY": 0, "SINGLE": 0},
+    "PyTorch": {"SMALL": 0, "TINY": 10**12, "SINGLE": 10**12},
     "as by default": {},
 }
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 from hypothesis import Phase, settings
+from torch import nn
 from torch.nn import functional as F
 
 from tenfold import Factorization, Implementation, factorizations
-from tenfold.network import Geometry, KernelNetwork
+from tenfold.network import Geometry, KernelNetwork, balanced
 from tenfold.plugin import Plan
 from tenfold.testing import LawError, conformance
 
@@ -122,7 +123,60 @@ class Operator(Dense):
         return super().convolve(x + 0 * doubled(x.detach()), kernel, bias)
 
 
+class Spelled(Dense):
+    """It spells the convolution that it is."""
+
+    def to_modules(self, factors, bias):
+        kernel, g = self.network.to_tensor(factors), self.geometry
+        groups = self.network.groups
+        conv = nn.Conv2d(
+            groups * kernel.shape[1],
+            *(len(kernel), kernel.shape[2:], g.stride, g.padding, g.dilation, groups),
+            bias=bias is not None,
+        )
+        conv.weight = nn.Parameter(kernel)
+        conv.bias = None if bias is None else nn.Parameter(bias)
+        return [conv]
+
+
+class WithoutBias(Spelled):
+    def to_modules(self, factors, bias):
+        return super().to_modules(factors, None)
+
+
+class WithoutStride(Spelled):
+    def to_modules(self, factors, bias):
+        [conv] = super().to_modules(factors, bias)
+        conv.stride = (1, 1)
+        return [conv]
+
+
+class OwnModules(Spelled):
+    class Conv(nn.Conv2d):
+        pass
+
+    def to_modules(self, factors, bias):
+        [conv] = super().to_modules(factors, bias)
+        conv.__class__ = self.Conv
+        return [conv]
+
+
+class CountsNothing(Spelled):
+    def macs(self, size):
+        return 0
+
+
+class CountsByHalves(Spelled):
+    def macs(self, size):
+        return 1.5 * size[0]
+
+
 PLANS = {
+    WithoutBias: "leaves_as_plain_modules",
+    WithoutStride: "leaves_as_plain_modules",
+    OwnModules: "leaves_as_plain_modules",
+    CountsNothing: "leaves_as_plain_modules",
+    CountsByHalves: "leaves_as_plain_modules",
     CachedOutput: "follows_its_parameters",
     FixedDtype: "runs_in_bfloat16",
     Widened: "runs_in_bfloat16",
@@ -190,6 +244,63 @@ class Shrunk(Matrix):
         return (min(2, *super().ranks(shape, rank, kernel)),)
 
 
+class Masked(Matrix):
+    """The taps of a mask alone, which is a constant."""
+
+    def factors(self, order, rank):
+        space = [f"k{axis}" for axis in range(order)]
+        return [("in", *space, "r"), ("r", "out"), tuple(space)]
+
+    def constant(self, modes, sizes):
+        if "r" in modes:
+            return None
+        return self.mask(tuple(sizes[mode] for mode in modes))
+
+    def mask(self, shape):
+        return torch.ones(shape)
+
+
+class DrawnMask(Masked):
+    """Other values each time."""
+
+    def mask(self, shape):
+        return torch.rand(shape) + 0.5
+
+
+class BlindMask(Masked):
+    """Some taps are nothing: not every kernel can be held."""
+
+    def mask(self, shape):
+        return (torch.arange(torch.Size(shape).numel()) > 0).float().reshape(shape)
+
+
+class BrokenMask(Masked):
+    def mask(self, shape):
+        return torch.full(shape, float("nan"))
+
+
+class Halved(Matrix):
+    """An axis in two parts, which one factor has."""
+
+    def factors(self, order, rank):
+        space = [f"k{axis}" for axis in range(1, order)]
+        return [("in", "k0.0", "k0.1", *space, "r"), ("r", "out")]
+
+    def splits(self, shape):
+        return {"k0": balanced(shape[2], 2)}
+
+
+class NarrowHalf(Halved):
+    """A bond of one element between the parts, whatever is asked."""
+
+    def factors(self, order, rank):
+        space = [f"k{axis}" for axis in range(1, order)]
+        return [("in", "k0.0", "r"), ("r", "w"), ("w", "k0.1", *space, "out")]
+
+    def widths(self, sizes):
+        return {"w": 1}
+
+
 class Spends(Matrix):
     def ranks(self, shape, rank, kernel=None):
         return super().ranks(shape, 1.3 * rank if isinstance(rank, float) else rank, kernel)
@@ -203,6 +314,10 @@ FORMATS = {
     OneKernel: "full_rank_is_exact",
     Shrunk: "full_rank_is_exact",
     Spends: "the_budget_is_kept",
+    DrawnMask: "the_same_request_gives_the_same_layer",
+    BlindMask: "full_rank_is_exact",
+    BrokenMask: "full_rank_is_exact",
+    NarrowHalf: "full_rank_is_exact",
 }
 
 
@@ -226,7 +341,8 @@ def way(made: type[Plan]) -> Implementation:
 
 @pytest.mark.parametrize("law", sorted({*PLANS.values(), "runs_as_the_dense_convolution"}))
 def test_a_plan_without_a_fault_keeps_the_law(law):
-    judge(law, implementation=Whole, factorization="tt")
+    for made in (Dense, Spelled):
+        judge(law, implementation=way(made), factorization="tt")
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.__name__)
@@ -237,7 +353,8 @@ def test_a_faulty_plan_is_caught_by_the_law_that_is_meant(plan):
 
 @pytest.mark.parametrize("law", sorted(set(FORMATS.values())))
 def test_a_format_without_a_fault_keeps_the_law(law):
-    judge(law, factorization=Matrix)
+    for format_ in (Matrix, Masked, Halved):
+        judge(law, factorization=format_, implementation="factorized")
 
 
 @pytest.mark.parametrize("format_", FORMATS, ids=lambda one: one.__name__)

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from tenfold import Cuttlefish, FactorizedConv, frobenius_decay, parameter_groups, relative_error
+from tenfold import (
+    Cuttlefish,
+    FactorizedConv,
+    factorizations,
+    frobenius_decay,
+    parameter_groups,
+    relative_error,
+)
 from tenfold.network import KernelNetwork
 from tenfold.training.stable import full_ranks, stable_ranks
 
@@ -57,6 +64,33 @@ def test_the_stable_rank_of_a_kernel_is_that_of_its_unfoldings():
     kernel = (left * torch.tensor([2.0, 1.0])) @ right.T  # singular values 2 and 1
     assert stable_ranks(kernel.reshape(6, 4, 3), network) == pytest.approx((1.25,))
     assert full_ranks(network) == (6,)
+
+
+@pytest.mark.parametrize("factorization", [*factorizations.names(), "cp+depthwise_separable"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_stable_ranks_are_from_one_to_the_full_rank_in_every_format(factorization, groups):
+    plugin = factorizations.choose(factorization).plugin
+    network = plugin.network((8, 6, 3, 3), 1, groups)
+    full = full_ranks(network)
+    found = stable_ranks(torch.randn(8, 6, 3, 3), network)
+    assert len(found) == len(full) == len(network.bonds)
+    assert all(1 <= one <= most for one, most in zip(found, full, strict=True))
+    assert stable_ranks(torch.ones(8, 6, 3, 3), network) == pytest.approx([1] * len(full))
+
+
+@pytest.mark.parametrize("factorization", ["cp", "tt", "kronecker", "tucker+depthwise_separable"])
+def test_it_switches_to_any_format_at_the_ranks_it_found(factorization):
+    model = nn.Sequential(nn.Conv2d(16, 16, 3))
+    with torch.no_grad():
+        model[0].weight.fill_(0.1).add_(1e-6 * torch.randn(16, 16, 3, 3))
+    watch = Cuttlefish(model, None, factorization=factorization)
+    watch.step()
+    bonds = len(watch.ranks[0]["0"])  # from here as if training had come to few directions
+    before = {"ranks": [{"0": (1.05,) * bonds}], "scales": {"0": (1.0,) * bonds}, "switched": None}
+    watch.load_state_dict(before)
+    assert watch.step()
+    assert isinstance(model[0], FactorizedConv)
+    assert watch.switched["0"] == model[0].rank
 
 
 def test_it_is_dense_until_the_ranks_settle():

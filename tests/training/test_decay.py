@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from torch import nn
 
 from tenfold import (
+    Cuttlefish,
     FactorizedConv,
     FactorizedKernel,
     decoupled_decay,
@@ -105,6 +106,19 @@ def test_the_decoupled_form_leaves_factors_that_are_not_trained():
     optimizer.step()
     assert torch.equal(still, before[0])
     assert not torch.equal(others[0], before[1])
+
+
+def test_the_decoupled_form_decays_factors_that_come_later():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3))
+    optimizer = torch.optim.SGD(parameter_groups(model, 0.0), lr=0.1)
+    decoupled_decay(optimizer, model, 0.5)
+    optimizer.step()
+    watch = Cuttlefish(model, optimizer, rank=0.5)
+    watch.step()
+    watch.step()
+    before = model[0].weight.to_tensor().detach().norm()
+    optimizer.step()
+    assert float(model[0].weight.to_tensor().detach().norm()) < float(before)
 
 
 def test_the_decoupled_form_needs_a_factor_to_train():

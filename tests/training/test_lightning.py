@@ -28,6 +28,11 @@ class Module(LightningModule):
         )
         self.net = factorize(net, rank=0.7, include=["2"]) if low_rank else net
 
+        self.seen = []
+
+    def on_load_checkpoint(self, checkpoint):
+        self.seen.append(checkpoint["epoch"])
+
     def training_step(self, batch):
         x, y = batch
         return nn.functional.cross_entropy(self.net(x), y)
@@ -91,5 +96,7 @@ def test_ranks_change_after_epochs_and_a_run_resumes_after_that(name, tmp_path):
     second = Module(low_rank)
     trained(second, [make(), FrobeniusDecay(DECAY)], tmp_path, epochs=4, ckpt_path=kept)
     assert second.net[2].rank == first.net[2].rank
+    assert second.seen == [2]  # the module's own hook is called, too
+    assert second.on_load_checkpoint.__func__ is Module.on_load_checkpoint
     for mine, theirs in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-6)

@@ -317,7 +317,7 @@ class TestFixing:
     @pytest.mark.parametrize(
         ("data", "words"),
         [
-            ({}, "partition: Field required"),
+            ({}, "decision: give a partition"),
             ({"partition": [[1], [2, 3]]}, "must hold each of the 4 factors once"),
             ({"partition": [[1], [2, 3], [0]], "memory_format": "blocked"}, "memory_format"),
             ({"partition": "banana"}, "partition"),

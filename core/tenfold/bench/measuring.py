@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..compression.running import placed
 from ..layer import FactorizedConv, read_config, read_kernel, rerun
 from ..model import Seen
 from ..run import LAID_OUT, channels_last, is_channels_last
 from ..solve import relative_error
-from ..tuning import in_turn
+from ..tuning import Timing, in_turn
 from .results import Row
 
 
@@ -31,11 +32,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Requests:
-    """The pairs and the ranks to measure."""
+    """The pairs and the ranks to measure, and where they run."""
 
     factorizations: Sequence[str]
     implementations: Sequence[str]
     ranks: Sequence[Any]
+    runtime: str = "eager"
 
 
 @torch.no_grad()
@@ -49,7 +51,7 @@ def measure(task: Task, requests: Requests) -> Iterator[Row | str]:
     kernel = read_kernel(conv) if task.trained else None
     macs = dense_macs(conv, x)
     parameters = sum(one.numel() for one in conv.parameters())
-    taken = in_turn([partial(conv, x)], x.device)[0].milliseconds
+    taken = _in_turn([conv], x, requests.runtime)[0].milliseconds
     yield Row(
         layer=task.name,
         factorization=None,
@@ -67,11 +69,18 @@ def measure(task: Task, requests: Requests) -> Iterator[Row | str]:
         for rank in requests.ranks:
             yield f"{task.name} {factorization} {rank}"
             layers = _layers(task, conv, x, factorization, rank, requests.implementations)
-            runs = [partial(conv, x), *(partial(layer, x) for layer in layers)]
             if layers:
-                dense, *timings = in_turn(runs, x.device, hopeless=inf)
+                dense, *timings = _in_turn([conv, *layers], x, requests.runtime)
                 for layer, timing in zip(layers, timings, strict=True):
                     yield _row(task, layer, x, str(rank), timing.milliseconds, dense.milliseconds)
+
+
+def _in_turn(modules: Sequence[nn.Module], x: Tensor, runtime: str) -> list[Timing]:
+    """Each of them run on an input: as it is called here, or in another runtime."""
+    if runtime == "eager":
+        return in_turn([partial(one, x) for one in modules], x.device, hopeless=inf)
+    runs = [placed(runtime, one, x) for one in modules]
+    return in_turn(runs, x.device, hopeless=inf, elsewhere=True)
 
 
 def in_best_format(task: Task) -> tuple[nn.Module, Tensor]:

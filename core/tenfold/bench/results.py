@@ -45,6 +45,7 @@ class Results(BaseModel):
     device: str
     threads: int
     dtype: str
+    runtime: str = "eager"
     versions: dict[str, str]
     inputs: dict[str, tuple[int, ...]]  # of each layer
     rows: tuple[Row, ...]

@@ -52,9 +52,10 @@ def results_table(results: Results, layer: str) -> Table:
 
 
 def where(results: Results) -> str:
-    """The device, the threads and the dtype."""
+    """The device, the threads, the dtype, and the runtime where it is another."""
     threads = f"{results.threads} thread{'s' if results.threads > 1 else ''}"
-    return f"{results.device}, {threads}, {results.dtype}"
+    place = "" if results.runtime == "eager" else f", in {results.runtime}"
+    return f"{results.device}, {threads}, {results.dtype}{place}"
 
 
 def _cells(row: Row) -> list[str]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..bench import Requests, Results, Row, Task, draw_results, measure, results_table
 from ..layer import PLAIN, TRANSPOSED, read_config
 from ..model import Seen, seen_inputs
-from ..plugin import factorizations, implementations
+from ..plugin import factorizations, implementations, runtimes
 from ..tuning import device_name
 from . import options as read
 
@@ -37,6 +37,7 @@ def bench(
     ways: Annotated[
         list[str] | None, typer.Option("--implementation", help="Only this one; may be repeated.")
     ] = None,
+    runtime: read.Runtime = "eager",
     weights: Annotated[
         Path | None, typer.Option(help="A safetensors file with the kernel to decompose.")
     ] = None,
@@ -65,6 +66,7 @@ def bench(
         read.read_names(formats, factorizations, "--factorization"),
         read.read_names(ways, implementations, "--implementation"),
         read.read_ranks(ranks, align, ("0.25", "0.5")),
+        read.read_names([runtime], runtimes, "--runtime")[0],
     )
     if model is not None:
         tasks = _of_a_model(model, read.read_inputs(inputs, where, dtype.dtype), only)
@@ -72,7 +74,12 @@ def bench(
         conv, input_shape = read.read_shape(shape, size, batch, stride, groups)
         seen = Seen(input_shape, dtype.dtype, where)
         tasks = [_of_a_shape(conv.to(where, dtype.dtype), seen, weights, name)]
-    results = _measured(tasks, requests)
+    try:
+        results = _measured(tasks, requests)
+    except ValueError as refusal:
+        if requests.runtime == "eager":
+            raise
+        raise typer.BadParameter(str(refusal), param_hint="--runtime") from None
     console = Console()
     for layer in results.inputs:
         console.print(results_table(results, layer))
@@ -99,6 +106,7 @@ def _measured(tasks: list[Task], requests: Requests) -> Results:
         device=device_name(tasks[0].seen.device),
         threads=torch.get_num_threads(),
         dtype=str(tasks[0].seen.dtype).removeprefix("torch."),
+        runtime=requests.runtime,
         versions={"torch": torch.__version__, "tenfold": version("tenfold")},
         inputs={task.name: task.seen.shape for task in tasks},
         rows=tuple(rows),

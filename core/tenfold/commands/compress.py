@@ -65,6 +65,9 @@ def compress(
     metric: Annotated[
         str | None, Option("--metric", help="parameters, macs (by default) or latency.")
     ] = None,
+    runtime: Annotated[
+        str | None, Option("--runtime", help="Where milliseconds are measured, as onnxruntime.")
+    ] = None,
     objective: Annotated[
         str | None, Option("--objective", help="measured (by default), energy or uniform.")
     ] = None,

@@ -27,7 +27,10 @@ REQUIRED = (
     *("tenfold", "torch", "numpy", "opt_einsum", "pluggy", "pydantic"),
     *("rich", "safetensors", "typer", "platformdirs"),
 )
-OPTIONAL = ("tensorly", "tensorly-torch", "matplotlib", "hypothesis")
+OPTIONAL = (
+    *("tensorly", "tensorly-torch", "matplotlib", "hypothesis"),
+    *("onnx", "onnxruntime", "openvino"),
+)
 VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",

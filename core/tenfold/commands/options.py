@@ -159,6 +159,7 @@ Align = Annotated[
 Formats = Annotated[
     list[str] | None, typer.Option("--factorization", help="Only this one; may be repeated.")
 ]
+Runtime = Annotated[str, typer.Option("--runtime", help="Where it runs, as onnxruntime.")]
 Device = Annotated[str, typer.Option("--device", help="As cpu or cuda.")]
 Dtype = Annotated[Precision, typer.Option("--dtype")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="PyTorch's by default.")]

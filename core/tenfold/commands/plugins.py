@@ -24,7 +24,7 @@ def plugins(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the installed factorizations, implementations and hooks."""
+    """List the installed factorizations, implementations, runtimes and hooks."""
     listed = list_plugins(load)
     if as_json:
         typer.echo(json.dumps([one.as_dict() for one in listed], indent=2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -15,7 +15,7 @@ from .candidates import Speed, Table
 from .choice import Choices, Plan, Quick, fast, quick, refined, smallest
 from .correction import Finisher, Made
 from .groundwork import lay
-from .measurement import Evaluate, time_in_place
+from .measurement import EAGER, Evaluate, time_elsewhere, time_in_place
 from .measurement import score as measure_score
 from .refinement import refine
 from .reporting import (
@@ -186,10 +186,16 @@ class _Recipe:
     def timed(self, choices: Choices) -> Speed:
         """How fast the network of some choices is here: measured once."""
         subject = self.subject
+        runtime = self.config.runtime
         place = f"{device_name(self.device)}, {torch.get_num_threads()} threads"
-        measure: Callable[[], Speed] = lambda: time_in_place(  # noqa: E731
-            subject.model, self.maker.assembled(choices), subject.layers, subject.example
-        )
+
+        def measure() -> Speed:
+            pair = (subject.model, self.maker.assembled(choices))
+            if runtime == EAGER:
+                return time_in_place(*pair, subject.layers, subject.example)
+            return time_elsewhere(runtime, *pair, subject.layers, subject.example)
+
+        place = place if runtime == EAGER else f"{place}, {runtime}"
         return self.maker.table.timed(choices, place, measure)
 
     def point(

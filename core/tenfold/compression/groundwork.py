@@ -12,10 +12,10 @@ from torch import nn
 
 from .candidates import Table, fingerprint, reject
 from .choice import Plan
-from .measurement import Evaluate, Judges, measured, time_networks
+from .measurement import EAGER, Evaluate, Judges, measured, time_networks
 from .moments import Importance, weighed
 from .request import CompressionConfig
-from .running import Batch, Part, Progress, Runs
+from .running import Batch, Part, Progress, Runs, prepared
 from .survey import Subject, staying, surveyed
 
 
@@ -45,6 +45,8 @@ def lay(
     Raises `ValueError` or `TypeError`, naming the argument, before anything is measured.
     """
     subject = surveyed(model, config, given, evaluate is not None)
+    if config.runtime != EAGER:
+        prepared(config.runtime, subject.model, subject.example)
     reject(subject.model, subject.layers, subject.example, config)
     judges = Judges(subject, config, evaluate)
     judges.check_score()
@@ -66,6 +68,6 @@ def _fixed(subject: Subject, table: Table, config: CompressionConfig) -> float:
     if config.metric == "macs":
         kept = sum(layer.macs for layer in subject.every if layer.reason is not None)
         return float(kept + subject.outside)
-    (whole,) = time_networks([subject.model], subject.example)
+    (whole,) = time_networks([subject.model], subject.example, config.runtime)
     tables = (table.layers[layer.name] for layer in subject.layers)
     return max(0.0, whole - sum(one.candidates[0].milliseconds or 0.0 for one in tables))

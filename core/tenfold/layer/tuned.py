@@ -115,5 +115,6 @@ def parse_decision(data: Decision | Mapping[str, Any]) -> Decision:
         return Decision.model_validate(data)
     except ValidationError as fault:
         first = fault.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"decision: {place}: {first['msg']}") from None
+        place = "".join(f"{one}: " for one in [".".join(map(str, first["loc"]))] if one)
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"decision: {place}{reason}") from None

@@ -1,4 +1,4 @@
-"""What a format, an implementation and a hook are; how they are found, named and blamed.
+"""What a format, an implementation, a runtime and a hook are; how they are found, named and blamed.
 
 Imports `network` and `algebra`. Used by whatever asks a plugin, and by the plugins themselves.
 """
@@ -11,7 +11,8 @@ from .hooks import ask_hooks, hookimpl, installed_hook, only_hooks, plugin_hooks
 from .implementation import Convolution, Fixed, Implementation, MemoryFormat, Way
 from .listing import BAD, Listed, list_plugins
 from .plan import Plan, Prepared
-from .registry import Choice, Registry, factorizations, implementations
+from .registry import Choice, Registry, factorizations, implementations, runtimes
+from .runtime import Ready, Runtime
 
 __all__ = [
     "BAD",
@@ -26,7 +27,9 @@ __all__ = [
     "Plan",
     "PluginError",
     "Prepared",
+    "Ready",
     "Registry",
+    "Runtime",
     "Sum",
     "Way",
     "ask",
@@ -40,4 +43,5 @@ __all__ = [
     "list_plugins",
     "only_hooks",
     "plugin_hooks",
+    "runtimes",
 ]

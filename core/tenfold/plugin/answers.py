@@ -61,6 +61,17 @@ def checked_sizes(plugin: object, shape: Sequence[int], splits: Any) -> dict[str
     return sizes
 
 
+def check_opens(plugin: object, factors: Sequence[Modes], sizes: Mapping[str, int]) -> None:
+    """Refuse an open mode that is split, and not named by its parts, with a `ValueError`."""
+    for mode in (mode for factor in factors for mode in factor):
+        parts = [part for part in sizes if part.startswith(f"{mode}.")]
+        if parts and is_open(mode):
+            raise ValueError(
+                f"{label(plugin, 'factors')} names {mode!r}, which its splits() part: "
+                f"the modes are {', '.join(parts)}"
+            )
+
+
 def checked_widths(plugin: object, bonds: Modes, widths: Any) -> dict[str, int]:
     """The bonds of a fixed size; raises `ValueError`."""
     good = isinstance(widths, Mapping) and set(bonds).issuperset(widths)

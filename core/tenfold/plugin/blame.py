@@ -12,7 +12,7 @@ from torch import Tensor
 from .catalogue import Entry, describe, found
 from .trace import is_tracing, traced
 
-GROUPS = ("tenfold.factorizations", "tenfold.implementations")
+GROUPS = ("tenfold.factorizations", "tenfold.implementations", "tenfold.runtimes")
 OURS = "tenfold"  # whose errors are refusals, and need no blame
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,6 +14,7 @@ from ..algebra import alternating_least_squares, in_real, tails
 from ..network import GROUP, KernelNetwork, Modes, is_budget, spend
 from .answers import (
     bonds_of,
+    check_opens,
     checked_constant,
     checked_factors,
     checked_ranks,
@@ -235,6 +236,7 @@ class Factorization(Options, ABC):
         factors = checked_factors(self, order, ask(self.factors, order, rank))
         bonds = bonds_of(factors, order)
         sizes = self._opens(inner)
+        check_opens(self, factors, sizes)
         if kernel is not None:
             kernel = kernel.reshape(len(kernel), *sizes.values()).clone()  # it may be a view
             if type(self).ranks is not Factorization.ranks:

@@ -78,6 +78,7 @@ class Implementation(ABC):
 class Fixed(Implementation):
     """Run by exactly this partition, an ordered tuple of groups of the factors' indices.
 
+    Of a sum it is of the factors of all terms, a group of those of one term, or all in one group.
     `memory_format` is `"contiguous"`, `"channels_last"` or None, for that of the input; without
     `packed` it is PyTorch's own convolutions that run in eval, on unpacked weights. Raises
     `TypeError` for no partition, `ValueError` for another memory format.

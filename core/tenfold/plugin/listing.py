@@ -45,7 +45,7 @@ class Listed:
 
 
 def list_plugins(load: bool = False) -> list[Listed]:
-    """List every entry point of the three groups; import each where `load`."""
+    """List every entry point of the four groups; import each where `load`."""
     kinds = [(registry.kind, registry.group) for registry in REGISTRIES]
     listed = []
     for kind, group in [*kinds, ("hook", HOOKS_GROUP)]:

@@ -13,8 +13,9 @@ from .blame import OURS
 from .catalogue import DISABLE, Entry, PluginError, describe, found, remedy
 from .factorization import Factorization
 from .implementation import Implementation
+from .runtime import Runtime
 
-T = TypeVar("T", bound=Factorization | Implementation)
+T = TypeVar("T", bound=Factorization | Implementation | Runtime)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Choice(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """The formats, or the implementations, by name.
+    """The formats, the implementations or the runtimes, by name.
 
     Names come from the entry points of the installed distributions and from `register`; they are
     lower-case, and looking one up folds case. A class is imported when its name is first asked for.
@@ -222,7 +223,14 @@ implementations: Registry[Implementation] = Registry(
     Implementation,  # type: ignore[type-abstract]
 )
 """The ways of running by name, likewise."""
-REGISTRIES: tuple[Registry[Factorization], Registry[Implementation]] = (
+runtimes: Registry[Runtime] = Registry(
+    "runtime",
+    "tenfold.runtimes",
+    Runtime,  # type: ignore[type-abstract]
+)
+"""Where networks run, and are timed, by name, likewise."""
+REGISTRIES: tuple[Registry[Factorization], Registry[Implementation], Registry[Runtime]] = (
     factorizations,
     implementations,
+    runtimes,
 )

@@ -18,8 +18,10 @@ Way = Callable[[Tensor], Tensor]
 # oneDNN starts 10 µs later than PyTorch's own kernels and BLAS do, and computes faster. So below
 # this many multiply-accumulates a 1×1 convolution is one matrix product of BLAS,
 SMALL = 6_000_000
-# and below this many a linear layer, or any other convolution of a single image, is PyTorch's own.
-TINY = 1_000_000
+# below this many a linear layer is PyTorch's own, and below this many any other convolution of a
+# single image, or one with the channels apart. In a network, where the caches hold other layers'
+# data, oneDNN starts 70 µs later yet, which running one layer again and again does not show.
+TINY, SINGLE = 1_000_000, 5_000_000
 
 
 class FixedConvolution:
@@ -74,9 +76,9 @@ class FixedConvolution:
             if self._linear and (rows or together) and x.movedim(1, -1).is_contiguous():
                 return self._product(x, macs if x.dim() > 2 else SMALL)
             several = self.groups > 1 or x.shape[0] > 1
-            if together and (macs >= TINY or several):
+            if together and (macs >= SINGLE or several):
                 return self._packed(x)
-            if x.dim() == 4 and not together and self._is_wide(x):
+            if x.dim() == 4 and not together and macs >= SINGLE and self._is_wide(x):
                 packed = self._packed(x)
                 return lambda x: packed(x).contiguous()
         weight = self.weight

@@ -3,7 +3,7 @@
 Imports `network`, `plugin` and `solve`. Used by whatever holds a tensor that is no kernel.
 """
 
-from .making import keep_whole
+from .making import format_of, keep_whole
 from .tensor import FactorizedTensor, TensorParameters
 
-__all__ = ["FactorizedTensor", "TensorParameters", "keep_whole"]
+__all__ = ["FactorizedTensor", "TensorParameters", "format_of", "keep_whole"]

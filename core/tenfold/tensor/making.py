@@ -37,6 +37,11 @@ def chosen(factorization: Any) -> Choice[Factorization]:
     return Choice(found.name, found.spelled, found.plugin.for_tensors())
 
 
+def format_of(factorization: Any) -> Factorization:
+    """The format that is meant, for tensors; raises as a registry does."""
+    return chosen(factorization).plugin
+
+
 def structured(shape: Sequence[int], rank: Any, factorization: Any, fixed: Any) -> Made:
     """The format, its network and the name of each axis there, for a tensor of `shape`."""
     sizes, choice = checked_shape(shape), chosen(factorization)

@@ -10,15 +10,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import FlakyFailure, HypothesisException, Unsatisfiable
 
-from .. import Factorization, Implementation
+from .. import Factorization, Implementation, Runtime
 from ..plugin import only_hooks
 from .example import Example
 from .hook_subject import HookSubject
-from .laws import COSTLY, FORMAT_LAWS, HOOK_LAWS, ORDERS, RUNNER_LAWS, Law
+from .laws import COSTLY, FORMAT_LAWS, HOOK_LAWS, ORDERS, RUNNER_LAWS, RUNTIME_LAWS, Law
+from .laws_of_runtimes import RuntimeSubject
 from .strategies import Request
 from .subject import NoneTakenError, Subject
 
 C = TypeVar("C", bound=type)
+Judged = Subject | HookSubject | RuntimeSubject
 FINDING = (Phase.explicit, Phase.reuse, Phase.generate)  # without making the example smaller
 EVERY = (0, 1, 2, 3)  # orders
 
@@ -35,6 +37,7 @@ def conformance(
     *,
     factorization: str | Factorization | type[Factorization] | None = None,
     implementation: str | Implementation | type[Implementation] | None = None,
+    runtime: str | Runtime | type[Runtime] | None = None,
     hook: object = None,
     asks: Sequence[Any] = (),
     orders: Sequence[int] = EVERY,
@@ -48,7 +51,8 @@ def conformance(
     With `factorization`, the laws of a format, run by every implementation of tenfold's that takes
     it (or by `implementation` alone). With only `implementation`, the laws of a way of running, for
     every format of tenfold's that it takes. Other packages' hooks are off meanwhile; with `foreign`
-    those, and what else is installed of others, take part. With `hook`, a module, an object or an
+    those, and what else is installed of others, take part. With `runtime`, the laws of a place
+    where networks run, on small ones of orders 1 and 2. With `hook`, a module, an object or an
     installed name, the laws of each hook that it has; `asks` are the requests that a rank rule
     answers, or names of layers that a selector answers.
 
@@ -58,8 +62,8 @@ def conformance(
     of each law, over all orders; costly ones have fewer. `fails` maps the name of a law that the
     plugin is known to break to the reason: that law must then fail, and holding it is an error.
 
-    A broken law raises `LawError`. Raises `ValueError` where no plugin is given, or a hook and
-    another, where `fails` names no law, and for a hook plugin without hooks.
+    A broken law raises `LawError`. Raises `ValueError` where no plugin is given, or a hook or
+    runtime and another, where `fails` names no law, and for a hook plugin without hooks.
 
     >>> @conformance(factorization="cp")
     ... class TestCP:
@@ -67,16 +71,21 @@ def conformance(
     >>> sorted(name for name in dir(TestCP) if name.startswith("test_"))[0]
     'test_a_moment_lowers_the_error_of_the_output'
     """
-    subject: Subject | HookSubject
-    if hook is not None and factorization is None and implementation is None:
+    subject: Judged
+    pair = factorization is not None or implementation is not None
+    if runtime is not None and hook is None and not pair:
+        subject, laws = RuntimeSubject(runtime, tuple(orders)), [*RUNTIME_LAWS]
+    elif hook is not None and runtime is None and not pair:
         subject = HookSubject.named(hook, asks, orders)
         laws = [law for name in sorted(subject.hooks) for law in HOOK_LAWS[name]]
-    elif hook is None and (factorization is not None or implementation is not None):
+    elif hook is None and runtime is None and pair:
         subject = Subject(factorization, implementation, tuple(orders), requests, foreign)
         laws = [] if factorization is None else [*FORMAT_LAWS]
         laws += [] if implementation is None else [law for law in RUNNER_LAWS if law not in laws]
     else:
-        raise ValueError("conformance() needs factorization=, implementation= or both, or hook=")
+        raise ValueError(
+            "conformance() needs factorization=, implementation= or both, or runtime=, or hook="
+        )
     known, declared = list(dict.fromkeys(law.__name__ for law in laws)), dict(fails or {})
     for name in declared:
         if name not in known:
@@ -101,7 +110,7 @@ def conformance(
 
 def _test(
     law: Law,
-    subject: Subject | HookSubject,
+    subject: Judged,
     orders: Sequence[int],
     max_examples: int,
     foreign: bool,
@@ -123,7 +132,7 @@ def _test(
     return test
 
 
-def _try(law: Law, subject: Subject | HookSubject, max_examples: int, shrink: bool) -> None:
+def _try(law: Law, subject: Judged, max_examples: int, shrink: bool) -> None:
     """Try a law on so many examples of one order."""
     wanted = (*FINDING, Phase.shrink) if shrink else FINDING
     phases = [phase for phase in settings().phases if phase in wanted]
@@ -166,7 +175,7 @@ def _try(law: Law, subject: Subject | HookSubject, max_examples: int, shrink: bo
 
 
 def _failing(
-    test: Callable[..., None], law: Law, subject: Subject | HookSubject, reason: str
+    test: Callable[..., None], law: Law, subject: Judged, reason: str
 ) -> Callable[..., None]:
     def declared(self: Any) -> None:
         try:
@@ -181,7 +190,7 @@ def _failing(
     return declared
 
 
-def _words(law: Law, subject: Subject | HookSubject, example: Example, fault: Exception) -> str:
+def _words(law: Law, subject: Judged, example: Example, fault: Exception) -> str:
     said = str(fault) if isinstance(fault, AssertionError) else f"{type(fault).__name__}: {fault}"
     title = (law.__doc__ or "").strip().splitlines()[0]
     return (

@@ -29,6 +29,7 @@ from .laws_of_hooks import (
 from .laws_of_layers import (
     follows_its_parameters,
     it_survives_the_ways_layers_travel,
+    leaves_as_plain_modules,
     owns_factors_and_bias_alone,
     runs_as_the_dense_convolution,
 )
@@ -40,6 +41,11 @@ from .laws_of_running import (
     runs_in_channels_last,
     runs_under_autocast,
 )
+from .laws_of_runtimes import (
+    it_gives_what_the_network_gives,
+    it_leaves_the_network_and_its_input_alone,
+    it_repeats_itself,
+)
 
 Law = Callable[[Any, Example], None]  # of what is judged, and one example
 
@@ -48,6 +54,7 @@ LAYER_LAWS: tuple[Law, ...] = (
     follows_its_parameters,
     owns_factors_and_bias_alone,
     it_survives_the_ways_layers_travel,
+    leaves_as_plain_modules,
 )
 RUNNING_LAWS: tuple[Law, ...] = (  # of plans alone: a network breaks none
     runs_in_bfloat16,
@@ -86,6 +93,11 @@ HOOK_LAWS: dict[str, tuple[Law, ...]] = {
         it_leaves_the_kernel_alone,
     ),
 }
+RUNTIME_LAWS: tuple[Law, ...] = (
+    it_gives_what_the_network_gives,
+    it_repeats_itself,
+    it_leaves_the_network_and_its_input_alone,
+)
 COSTLY: dict[Law, int] = {  # seconds each: every order once for so many examples of others
     compiles_in_one_graph: 15,
     exports_with_open_sizes: 15,
@@ -95,5 +107,10 @@ COSTLY: dict[Law, int] = {  # seconds each: every order once for so many example
     runs_in_bfloat16: 5,
     runs_under_autocast: 5,
     runs_in_channels_last: 5,
+    **dict.fromkeys(RUNTIME_LAWS, 8),
 }
-ORDERS: dict[Law, tuple[int, ...]] = {runs_in_channels_last: (2, 3)}  # where not of all
+ORDERS: dict[Law, tuple[int, ...]] = {  # where not of all
+    runs_in_channels_last: (2, 3),
+    leaves_as_plain_modules: (0, 1, 2, 3),
+    **dict.fromkeys(RUNTIME_LAWS, (1, 2)),
+}

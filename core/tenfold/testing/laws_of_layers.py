@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 import tenfold
 
 from .. import FactorizedConv
+from ..plugin import Plan, Sum
 from .example import Example
 from .subject import Subject
 
@@ -101,7 +103,9 @@ def it_survives_the_ways_layers_travel(subject: Subject, example: Example) -> No
     saved = io.BytesIO()
     torch.save(layer, saved)
     saved.seek(0)
-    plugins = [type(layer.weight.choice.plugin), type(layer.runner.plugin)]
+    format_ = layer.weight.choice.plugin
+    parts = format_.terms if isinstance(format_, Sum) else ()
+    plugins = [type(one) for one in (format_, *parts, layer.runner.plugin)]
     scope = {**vars(tenfold), "torch": torch, **{cls.__name__: cls for cls in plugins}}
     remade = eval(repr(layer), scope)
     remade.load_state_dict(layer.state_dict())
@@ -119,6 +123,26 @@ def it_survives_the_ways_layers_travel(subject: Subject, example: Example) -> No
     assert single.dtype == torch.float32, f"{layer!r} gives {single.dtype} after .float()"
     gap = gap_between(single.double(), y)
     assert gap < 1e-4, f"{layer!r} is off by {gap:.1e} after .float()"
+
+
+@torch.no_grad()
+def leaves_as_plain_modules(subject: Subject, example: Example) -> None:
+    """What a layer is spelled as in PyTorch's own modules does the same; MACs counted are ints."""
+    request, pairs = subject.draw(example)
+    x = request.input()
+    for pair in pairs:
+        layer = request.layer(**pair, dtype=torch.float64).eval()
+        y, plain = layer(x), tenfold.to_plain(layer)
+        foreign = {type(one).__module__ for one in plain.modules()}
+        foreign = {module for module in foreign if not module.startswith("torch.")}
+        assert not foreign, f"{layer!r} is spelled with modules of {', '.join(sorted(foreign))}"
+        with warnings.catch_warnings():  # PyTorch's, of a copy that it makes
+            warnings.filterwarnings("ignore", message="Using padding='same'")
+            gap = gap_between(plain(x), y)
+        assert gap < 1e-12, f"{layer!r}: its plain modules are off by {gap:.1e} of its size"
+        counted = layer.plan.macs(request.size) if isinstance(layer.plan, Plan) else None
+        whole = isinstance(counted, int) and counted > 0
+        assert counted is None or whole, f"{layer!r} counts {counted!r} multiply-accumulates"
 
 
 def gap_between(a: Tensor, b: Tensor) -> float:

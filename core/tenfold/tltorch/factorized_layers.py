@@ -1,6 +1,6 @@
 """TensorLy-Torch's room of layers."""
 
 from .layers import FactorizedConv
-from .refused import TCL, TRL, FactorizedEmbedding, FactorizedLinear
+from .linear import TCL, TRL, FactorizedEmbedding, FactorizedLinear
 
 __all__ = ["TCL", "TRL", "FactorizedConv", "FactorizedEmbedding", "FactorizedLinear"]

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..plugin import factorizations
+from ..solve import with_options
+
 OPTIONS = {"n_iter_max": "sweeps", "tol": "tolerance"}
 STARTS = ("random", "svd")
+MATRICES = {"cp": "cp_matrix", "tucker": "tucker_matrix", "blocktt": "tt_matrix"}
 
 
 def spelled(factorization: Any) -> tuple[Any, bool]:
@@ -17,6 +21,14 @@ def spelled(factorization: Any) -> tuple[Any, bool]:
         return factorization, False
     name = factorization.lower()
     return name.removeprefix("complex"), name.startswith("complex")
+
+
+def matrix(factorization: Any, **parts: Any) -> Any:
+    """The format here of a matrix whose sides are products of `parts`."""
+    name, _ = spelled(factorization)
+    if not isinstance(name, str) or name == "dense":
+        return name
+    return with_options(factorizations.choose(MATRICES.get(name, name)).plugin, parts)
 
 
 def options_of(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,13 +1,7 @@
 """TensorLy-Torch's room of hooks."""
 
-from .refused import (
-    TensorDropout,
-    TensorLasso,
-    remove_tensor_dropout,
-    remove_tensor_lasso,
-    tensor_dropout,
-    tensor_lasso,
-)
+from .hooks import TensorLasso, remove_tensor_dropout, tensor_dropout, tensor_lasso
+from .refused import TensorDropout, remove_tensor_lasso
 
 __all__ = [
     "TensorDropout",

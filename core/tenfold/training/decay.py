@@ -47,7 +47,8 @@ def decoupled_decay(optimizer: Optimizer, model: nn.Module, weight_decay: float)
 
     The decoupled form of `frobenius_decay`, as AdamW's decay is of SGD's (Loshchilov and Hutter
     2019, arXiv 1711.05101): it does not go through the moments. `lr` is that of the factor's group.
-    Factors that `optimizer` does not train stay. Returns a handle: `.remove()` ends it.
+    Factors that `optimizer` does not train stay; those that come later, as by `Cuttlefish`, are
+    decayed from then. Returns a handle: `.remove()` ends it.
 
     Raises `ValueError` or `TypeError` for a bad argument, and where `optimizer` trains none of the
     factors.
@@ -59,12 +60,16 @@ def decoupled_decay(optimizer: Optimizer, model: nn.Module, weight_decay: float)
     check_decay(weight_decay)
     check_kind("optimizer", optimizer, Optimizer)
     trained = {id(one) for group in optimizer.param_groups for one in group["params"]}
-    if not any(id(one) in trained for kernel in kernels_of(model) for one in kernel.parameters()):
+    factors = [one for kernel in kernels_of(model) for one in kernel.parameters()]
+    if factors and not any(id(one) in trained for one in factors):
         raise ValueError("optimizer trains no factor of model: make it of parameter_groups(model)")
 
     def shrink(optimizer: Optimizer, *_: Any) -> None:
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-        factors = [p for k in kernels_of(model) for p in k.parameters() if id(p) in rates]
+        held = [p for kernel in kernels_of(model) for p in kernel.parameters()]
+        factors = [p for p in held if id(p) in rates and p.requires_grad]
+        if not factors:
+            return
         with torch.enable_grad():
             slopes = torch.autograd.grad(frobenius_decay(model, weight_decay), factors)
         with torch.no_grad():

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from ..arguments import check_kind
 from ..layer import FactorizedConv, FactorizedKernel, evened, exchange
-from ..network import KernelNetwork
+from ..network import KernelNetwork, KernelSum
 from ..solve import fit, structure
 from .moments import carry, check_optimizer
 from .structure import needs_values
@@ -22,15 +22,16 @@ from .tangent import Tangent, explained, spread
 def set_rank(layer: FactorizedConv, rank: Any, optimizer: Optimizer | None = None) -> None:
     """Give a layer another rank, in its place: truncated, or grown.
 
-    `rank` is any that `FactorizedConv.from_conv` takes; it gives the ranks that it gives a new
-    layer. Bonds that become smaller are truncated by decomposing the kernel in its format, as
-    `FactorizedKernel.from_tensor` does. Bonds that become larger leave the kernel as it is: of the
-    new slices one factor has zeros, the others numbers of their own size, so that all are trained
-    from there. The factors are new parameters; `optimizer` trains them in the place of the old.
-    Its momentum and Adam's moments follow a truncation by projection (the least gradient of the
-    kernel that explains them, through the chain rule of the new factors), and stay as they are for
-    what grows. What else holds the old parameters (`DistributedDataParallel`, an average of
-    weights, a compiled module) is to be made anew.
+    `rank` is any that `FactorizedConv.from_conv` takes, and gives the ranks of a new layer. Bonds
+    that become smaller are truncated from the factors, as `FactorizedKernel.round` does it; terms
+    of a sum are decomposed together. Bonds that become larger leave the kernel as it is: of the new
+    slices one factor has zeros, the others numbers of their own size, so that all are trained from
+    there (function-preserving growth, Chen et al. 2016, arXiv 1511.05641). The factors are new
+    parameters; `optimizer` trains them in the place of the old. Its momentum and Adam's moments
+    follow a truncation by projection (the least gradient of the kernel that explains them, through
+    the chain rule of the new factors), and stay as they are for what grows. What else holds the old
+    parameters (`DistributedDataParallel`, an average of weights, a compiled module) is to be made
+    anew.
 
     Raises `ValueError` or `TypeError`, before anything is changed, for a bad argument, a rank that
     the layer's implementation cannot run, an optimizer whose state is not known, a layer on the
@@ -94,15 +95,22 @@ def _grows(old: KernelNetwork, new: KernelNetwork) -> bool:
 
 
 def _truncated(kernel: FactorizedKernel, network: KernelNetwork) -> FactorizedKernel:
-    """Decomposed at the ranks that both have, then grown to the wanted."""
-    asked = network
-    if network.factors == kernel.network.factors:
-        sizes = {m: min(size, kernel.network.sizes[m]) for m, size in network.sizes.items()}
-        asked = kernel.choice.plugin.network(
-            network.shape, tuple(sizes[bond] for bond in network.bonds), network.groups
-        )
-    ranks = tuple(asked.sizes[bond] for bond in asked.bonds)
-    found, factors = fit(kernel.choice.plugin, kernel.to_tensor(), ranks, network.groups)
+    """Rounded to the ranks that both have, then grown to the wanted.
+
+    Decomposed where the factors are others, and of a sum, whose terms make up for each other.
+    """
+    old = kernel.network.sizes
+    same = network.factors == kernel.network.factors
+    ranks = tuple(
+        min(network.sizes[b], old[b]) if same else network.sizes[b] for b in network.bonds
+    )
+    factors: Sequence[Tensor]
+    if same and not isinstance(network, KernelSum):
+        small = kernel.round(ranks)
+        found, factors = small.network, list(small.factors)
+    else:
+        plugin = kernel.choice.plugin
+        found, factors = fit(plugin, kernel.to_tensor(), ranks, network.groups)
     made = FactorizedKernel(found, evened(found, factors), kernel.choice)
     return made if found == network else _grown(made, network)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..algebra import bond_matrix, by_group
-from ..network import KernelNetwork
+from ..network import GROUP, KernelNetwork, terms_of
 
 
 @torch.no_grad()
@@ -16,40 +16,40 @@ def stable_ranks(kernel: Tensor, network: KernelNetwork) -> tuple[float, ...]:
     """`‖A‖_F² / ‖A‖₂²` of a kernel `(out, in/groups, *k)` unfolded at each bond, in their order.
 
     A bond that does not part the network, as CP's, has the largest of the modes' own. Of groups the
-    largest counts (Rudelson and Vershynin 2007, doi:10.1145/1255443.1255449).
+    largest counts (Rudelson and Vershynin 2007, doi:10.1145/1255443.1255449). Each term of a sum
+    has those of the whole kernel.
     """
-    opens = [network.sizes[mode] for mode in _opens(network)]
-    cube = by_group(kernel, network.groups).reshape(network.groups, *opens)
-    inner = tuple(tuple(m for m in modes if m != "group") for modes in network.factors)
-    largest = max(_stable(_unfolded(cube, axis)) for axis in range(1, cube.dim()))
-    found = []
-    for bond in network.bonds:
-        matrix = bond_matrix(cube, inner, bond)
-        found.append(largest if matrix is None else _stable(matrix))
-    return tuple(found)
+    work = by_group(kernel, network.groups)
+    return tuple(_stable(one) for term in terms_of(network) for one in _unfoldings(work, term))
 
 
 def full_ranks(network: KernelNetwork) -> tuple[int, ...]:
     """The most that each bond can be of use for: the smaller side of its unfolding."""
-    cube = torch.empty(network.groups, *(network.sizes[m] for m in _opens(network)), device="meta")
-    inner = tuple(tuple(m for m in modes if m != "group") for modes in network.factors)
-    largest = max(min(_unfolded(cube, axis).shape[1:]) for axis in range(1, cube.dim()))
-    found = []
-    for bond in network.bonds:
-        matrix = bond_matrix(cube, inner, bond)
-        found.append(largest if matrix is None else min(matrix.shape[1:]))
-    return tuple(found)
+    groups, shape = network.groups, network.shape
+    work = torch.empty(groups, shape[0] // groups, *shape[1:], device="meta")
+    found = [one for term in terms_of(network) for one in _unfoldings(work, term)]
+    return tuple(max(min(matrix.shape[1:]) for matrix in one) for one in found)
 
 
-def _opens(network: KernelNetwork) -> tuple[str, ...]:
-    return (*network.outs, *network.ins, *network.spatial)
+def _unfoldings(kernel: Tensor, network: KernelNetwork) -> list[list[Tensor]]:
+    """For each bond the unfolding at it, `(groups, side, other side)`, or those at every mode."""
+    opens = [mode for mode in network.open_modes if mode != GROUP]
+    cube = kernel.reshape(len(kernel), *(network.sizes[mode] for mode in opens))
+    modes = [tuple(mode for mode in factor if mode != GROUP) for factor in network.factors]
+    alone = [_at(cube, axis) for axis in range(1, cube.dim())]
+    parted = [bond_matrix(cube, modes, bond) for bond in network.bonds]
+    return [alone if matrix is None else [matrix] for matrix in parted]
 
 
-def _unfolded(cube: Tensor, axis: int) -> Tensor:
+def _at(cube: Tensor, axis: int) -> Tensor:
     moved = cube.movedim(axis, 1)
     return moved.reshape(len(cube), moved.shape[1], prod(moved.shape[2:]))
 
 
-def _stable(matrix: Tensor) -> float:
-    squares = torch.linalg.svdvals(matrix).square()
-    return float((squares.sum(1) / squares[:, 0].clamp_min(torch.finfo(squares.dtype).tiny)).max())
+def _stable(unfoldings: list[Tensor]) -> float:
+    found = []
+    for matrix in unfoldings:
+        squares = torch.linalg.svdvals(matrix).square()
+        tiny = torch.finfo(squares.dtype).tiny
+        found.append(float((squares.sum(1) / squares[:, 0].clamp_min(tiny)).max()))
+    return max(found)

@@ -5,13 +5,14 @@ Imports `network`, `plugin` and `run`. Used by layers, and by all that times som
 
 from .cache import CACHE, cache_folder, clear
 from .decision import Decision, way_in_words
-from .timing import in_turn
+from .timing import Timing, in_turn
 from .tuner import Subject, decide, device_name, may_measure
 
 __all__ = [
     "CACHE",
     "Decision",
     "Subject",
+    "Timing",
     "cache_folder",
     "clear",
     "decide",

@@ -36,14 +36,16 @@ def in_turn(
     device: torch.device,
     seconds: float = SECONDS,
     hopeless: float = HOPELESS,
+    elsewhere: bool = False,
 ) -> list[Timing]:
     """Time each of `runs`: one sample of each a round, so that what slows the machine slows all.
 
     Each round has an order of its own, for what one leaves in the caches helps or hurts the next.
     What is `hopeless` times slower than the fastest is dropped on the way, by the best samples, as
     another process only ever adds time. `seconds` bounds the rounds, but for the first few.
+    `elsewhere` is for work that is done outside of PyTorch, maybe by threads of its own.
     """
-    samples = [[sample] for sample in _first_samples(runs, device)]
+    samples = [[sample] for sample in _first_samples(runs, device, elsewhere)]
     best = min(times[0] for times in samples)
     calls = max(1, min(50, ceil(SAMPLE / best)))
     left = [i for i, times in enumerate(samples) if times[0] <= 2 * hopeless * best]
@@ -54,7 +56,7 @@ def in_turn(
         if turn >= ROUNDS[0] and time.perf_counter() > ends:
             break
         for i in Random(turn).sample(left, len(left)):
-            samples[i].append(_sample(runs[i], device, calls))
+            samples[i].append(_sample(runs[i], device, calls, elsewhere))
         if turn in DROPS:
             best = min(min(samples[i]) for i in left)
             left = [i for i in left if min(samples[i]) <= hopeless * best]
@@ -76,7 +78,7 @@ def simplest_of_the_fastest(timings: Sequence[Timing], levels: Sequence[int]) ->
     return min(good, key=lambda index: (levels[index], timings[index].milliseconds))
 
 
-def _first_samples(runs: Sequence[Run], device: torch.device) -> list[float]:
+def _first_samples(runs: Sequence[Run], device: torch.device, elsewhere: bool) -> list[float]:
     """The best of a few calls after a first one, which does what is done once.
 
     The best, since another process may have had the machine meanwhile: nothing is dropped for that.
@@ -84,16 +86,16 @@ def _first_samples(runs: Sequence[Run], device: torch.device) -> list[float]:
     found = []
     for run in runs:
         run()
-        times = [_sample(run, device, 1)]
+        times = [_sample(run, device, 1, elsewhere)]
         while len(times) < 5 and sum(times) < LONG:
-            times.append(_sample(run, device, 1))
+            times.append(_sample(run, device, 1, elsewhere))
         found.append(min(times))
     return found
 
 
-def _sample(run: Run, device: torch.device, calls: int) -> float:
+def _sample(run: Run, device: torch.device, calls: int, elsewhere: bool) -> float:
     """Seconds of one call, the mean of `calls` ones."""
-    clock = _clock(device)
+    clock = time.perf_counter if elsewhere else _clock(device)
     _wait(device)
     started = clock()
     for _ in range(calls):

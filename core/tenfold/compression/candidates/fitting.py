@@ -21,6 +21,7 @@ from .turned_sum import TurnedSum, turned_for
 
 Rank = int | tuple[int, ...]
 FRACTIONS = tuple(0.9 * 0.84**step for step in range(22))  # of the dense parameters
+COARSE = 3e-3  # the tolerance of a decomposition that is truncated afterwards
 FEW_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))  # where each is a decomposition
 
 
@@ -115,7 +116,7 @@ def _nested(
     largest = turned.network(most, weighed=False)
     middle = centre(largest)
     assert middle is not None
-    factors = ordered(largest, turned.solve(largest, generator), middle)
+    factors = ordered(largest, turned.solve(largest, generator, COARSE), middle)
     keeps = kept(largest, factors, middle).cpu().numpy()
     source = turned.restore(factors)
     chosen = set()

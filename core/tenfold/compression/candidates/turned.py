@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...algebra import by_group, weighted_least_squares
+from ...algebra import by_group, weighted_least_squares, work_dtype
 from ...network import KernelNetwork, with_group
 from ...plugin import Factorization
 from ...solve import decompose, fit, unfolded
 from ..moments import Norm
 
 SWEEPS = 8  # of weighted least squares, at most
+LARGE = 2**17  # elements of a kernel, from which float32 is worth it
 
 
 class Turned:
@@ -43,6 +44,8 @@ class Turned:
         work = unfolded(by_group(kernel, self.groups), named)
         for turning in self.whitenings:
             work = turning.turned(work, named.open_modes)
+        if kernel.numel() >= LARGE and kernel.dtype == torch.float32:
+            work = work.float()
         return work.reshape(len(work), -1, *kernel.shape[1:])
 
     def network(self, rank: Any, weighed: bool = True) -> KernelNetwork:
@@ -55,13 +58,17 @@ class Turned:
         kernel = self.turned.flatten(0, 1)
         return fit(self.format, kernel, rank, self.groups, generator)[0]
 
-    def solve(self, network: KernelNetwork, generator: torch.Generator) -> list[Tensor]:
-        """Factors of the turned kernel."""
-        return decompose(self.format, self.turned, network, self.turned.dtype, generator)
+    def solve(
+        self, network: KernelNetwork, generator: torch.Generator, tolerance: float = 0.0
+    ) -> list[Tensor]:
+        """Factors of the turned kernel, by a `tolerance` of that at least."""
+        format_ = replace(self.format, tolerance=max(tolerance, self.format.tolerance))
+        return decompose(format_, self.turned, network, self.turned.dtype, generator)
 
     def restore(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Factors of the kernel from those of the turned one, in the kernel's dtype."""
         grouped = [factor if self.groups > 1 else factor[None] for factor in factors]
+        grouped = [factor.to(work_dtype(factor)) for factor in grouped]
         for turning in self.whitenings:
             grouped = turning.restored(grouped)
         found = [factor if self.groups > 1 else factor[0] for factor in grouped]
@@ -100,10 +107,12 @@ class Turned:
             return None
         grouped = with_group(network)
         pairs = zip(factors, grouped.shapes, strict=True)
-        found = [factor.to(self.turned).reshape(shape) for factor, shape in pairs]
+        wide = work_dtype(self.turned)
+        found = [factor.to(self.turned.device, wide).reshape(shape) for factor, shape in pairs]
         for turning in self.whitenings:
             found = replace(turning, inverses=turning.roots).restored(found)
-        kernel = unfolded(self.turned, grouped)
+        found = [factor.to(self.seen) for factor in found]
+        kernel = unfolded(self.turned.to(self.seen), grouped)
         found = weighted_least_squares(kernel, grouped, found, self.seen, sweeps)
         pairs = zip(found, network.shapes, strict=True)
         return self.restore([factor.reshape(shape) for factor, shape in pairs])

@@ -22,7 +22,7 @@ from .regression import features, offset, refit, regress, solved
 from .response import Answer, Response, responses
 
 TOWARDS = 0.1  # of the mean diagonal: the pull to the original kernel
-WORK = 2**35  # multiply-accumulates, roughly, of weighted least squares
+WORK = 2**34  # multiply-accumulates, roughly, of weighted least squares
 Fit = list[tuple[nn.Parameter, Tensor]]  # parameters, and new values for them
 
 
@@ -180,10 +180,11 @@ def nearer(
     network, groups = made.weight.network, made.config.groups
     norm = Norm.of(Seen(response.seen, count=response.count), worth, kernel)
     target = regress(by_group(kernel, groups), response, TOWARDS).flatten(0, 1)
-    turned = turned_for(made.weight.choice.plugin, target, norm, groups)
+    turned = turned_for(made.weight.choice.plugin, target.to(kernel.dtype), norm, groups)
     found = turned.refined(network, present(made), WORK)
     if found is None:
         found = turned.factors(network, torch.Generator().manual_seed(seed))
+    found = [factor.to(target.dtype) for factor in found]
     if is_refitted(network):
         return refit(network, found, response)
     return found, offset(by_group(network.to_tensor(found), groups), response)

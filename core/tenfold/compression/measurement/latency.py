@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import inf
 
 import torch
@@ -11,13 +10,15 @@ from torch import Tensor, nn
 from torch.backends import mha
 
 from ...run import channels_last, is_channels_last
-from ...tuning import in_turn
+from ...tuning import Timing, in_turn
 from ..candidates import LayerTable, build
-from ..running import Batch, call, counted, evaluating
+from ..running import Batch, counted, evaluating, placed
 from ..survey import Layer
 
+EAGER = "eager"  # the runtime that PyTorch itself is
 
-def time_layer(model: nn.Module, layer: Layer, table: LayerTable) -> None:
+
+def time_layer(model: nn.Module, layer: Layer, table: LayerTable, runtime: str = EAGER) -> None:
     """Give every candidate of a layer the milliseconds of all its calls.
 
     All are run in turn, so that what disturbs one disturbs all.
@@ -26,35 +27,46 @@ def time_layer(model: nn.Module, layer: Layer, table: LayerTable) -> None:
     modules = [conv] + [
         build(conv, layer, one, table.factors[one.key]) for one in table.candidates[1:]
     ]
-    weight = conv.get_parameter("weight")
-    inputs = [_input(shape, weight) for shape in layer.shapes]
-    runs = [_runner(module, inputs) for module in modules]
-    with evaluating(nn.ModuleList(modules)):
-        found = in_turn(runs, weight.device, hopeless=inf)
-    for index, one in enumerate(found):
+    for index, one in enumerate(time_modules(modules, layer, runtime)):
         update = {"milliseconds": one.milliseconds}
         table.candidates[index] = table.candidates[index].model_copy(update=update)
 
 
-def time_networks(models: Sequence[nn.Module], batch: Batch) -> list[float]:
+def time_modules(modules: Sequence[nn.Module], layer: Layer, runtime: str = EAGER) -> list[Timing]:
+    """What the calls of a layer take together, with each of some modules in its place.
+
+    The first is the layer itself. Raises `ValueError` for what the runtime cannot run.
+    """
+    weight = modules[0].get_parameter("weight")
+    inputs = [_input(shape, weight) for shape in layer.shapes]
+    with evaluating(nn.ModuleList(modules)):
+        runs = [_runner(module, inputs, runtime) for module in modules]
+        return in_turn(runs, weight.device, hopeless=inf, elsewhere=runtime != EAGER)
+
+
+def time_networks(models: Sequence[nn.Module], batch: Batch, runtime: str = EAGER) -> list[float]:
     """Milliseconds of each network on a batch, run in turn.
 
-    As the user runs them: `nn.TransformerEncoderLayer` may do its steps at once.
+    As the user runs them: `nn.TransformerEncoderLayer` may do its steps at once. Raises
+    `ValueError` for what the runtime cannot run.
     """
     device = next((p.device for p in models[0].parameters()), torch.device("cpu"))
     together = mha.get_fastpath_enabled()
     try:
         mha.set_fastpath_enabled(True)
         with counted(), evaluating(nn.ModuleList(models)):  # no runs over the calibration
-            runs = [partial(call, model, batch) for model in models]
-            found = in_turn(runs, device, hopeless=inf)
+            runs = [placed(runtime, model, batch) for model in models]
+            found = in_turn(runs, device, hopeless=inf, elsewhere=runtime != EAGER)
     finally:
         mha.set_fastpath_enabled(together)
     return [one.milliseconds for one in found]
 
 
-def _runner(module: nn.Module, inputs: Sequence[Tensor]) -> Callable[[], object]:
-    return lambda: [module(x) for x in inputs]
+def _runner(module: nn.Module, inputs: Sequence[Tensor], runtime: str) -> Callable[[], object]:
+    if runtime == EAGER:
+        return lambda: [module(x) for x in inputs]
+    runs = [placed(runtime, module, x) for x in inputs]
+    return lambda: [run() for run in runs]
 
 
 def _input(shape: Sequence[int], weight: Tensor) -> Tensor:

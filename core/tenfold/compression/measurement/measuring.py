@@ -42,7 +42,7 @@ def measured(
         judges.single.replay = None
     if config.metric == "latency":
         for layer in progress.over(subject.layers, "latency", name=lambda one: one.name):
-            time_layer(subject.model, layer, table.layers[layer.name])
+            time_layer(subject.model, layer, table.layers[layer.name], config.runtime)
     return items
 
 

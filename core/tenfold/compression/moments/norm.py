@@ -12,7 +12,7 @@ from torch import Tensor
 from ...algebra import RIDGE, Whitening, square_root, whiten, work_dtype
 from ...network import IN, OUT, Modes, spatial_modes
 
-SKETCH = 256  # columns
+SKETCH = 128  # columns
 LARGE = 1024  # rows
 WORTH_RIDGE = 0.03  # of the mean diagonal: what a first-order gradient does not know
 

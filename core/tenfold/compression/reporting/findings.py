@@ -112,7 +112,8 @@ class Findings(BaseModel):
     `error` is the relative change of the network's output on held-out inputs; `score` what the
     user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
     `warnings` say why these numbers are to be doubted, if they are. `passes`
-    says how often the network was run on the whole calibration, in all; `device` is what was timed.
+    says how often the network was run on the whole calibration, in all; `device` is what was timed,
+    in `runtime`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -133,5 +134,6 @@ class Findings(BaseModel):
     slower: Slower | None = None  # None where the network is faster, or need not be
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str
+    runtime: str = "eager"
     threads: int
     versions: dict[str, str]

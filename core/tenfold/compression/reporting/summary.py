@@ -59,6 +59,7 @@ def summarise(
         slower=slower,
         inputs=inputs,
         device=device_name(device),
+        runtime=config.runtime,
         threads=torch.get_num_threads(),
         versions={name: version(name) for name in ("tenfold", "torch")},
     )

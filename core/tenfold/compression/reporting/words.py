@@ -96,6 +96,7 @@ def place(report: Findings) -> str:
     shapes = ["×".join(map(str, shape)) or "a number" for shape in report.inputs]
     more = ", …" if len(shapes) > 3 else ""
     threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
+    threads += "" if report.runtime == "eager" else f", in {report.runtime}"
     return f"one run on {', '.join(shapes[:3])}{more}; {report.device}, {threads}"
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ...plugin import factorizations, implementations
+from ...plugin import factorizations, implementations, runtimes
 
 SINGULAR = {"factorization": "factorizations", "implementation": "implementations"}
 ARGUMENTS = ("example_inputs", "calibration", "inputs", "score", "evaluate", "executor", "table")
@@ -32,6 +32,8 @@ class CompressionConfig(BaseModel):
         min_score: likewise the least that `evaluate` may give.
         metric: what is counted: `"parameters"`, `"macs"` (without ways that trade them for as much
             more to read and write) or `"latency"`, measured on this machine.
+        runtime: where milliseconds are measured: `"eager"`, as the network is called, `"compile"`,
+            `"onnxruntime"`, `"openvino"`, or another that is installed.
         objective: how layers are weighed against each other: by the `"measured"` change of the
             network's output when one alone is compressed, by the `"energy"` of each layer's own
             output, or not (`"uniform"`: the same fraction of every layer).
@@ -67,6 +69,7 @@ class CompressionConfig(BaseModel):
     max_error: float | None = Field(None, gt=0)
     min_score: float | None = None
     metric: Metric = "macs"
+    runtime: str = "eager"
     objective: Objective = "measured"
     factorizations: tuple[str, ...] = ("spatial_svd", "tucker")
     implementations: tuple[str, ...] = ("factorized",)
@@ -138,6 +141,11 @@ class CompressionConfig(BaseModel):
     @classmethod
     def _ways(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return _installed(names, implementations)
+
+    @field_validator("runtime")
+    @classmethod
+    def _runtime(cls, name: str) -> str:
+        return _installed((name,), runtimes)[0]
 
     @field_validator("include", "exclude")
     @classmethod

@@ -1,6 +1,6 @@
 """A user's network run without disturbing it: calls, copies, outputs compared, workers, progress.
 
-Imports nothing of ours. Used by every stage of a compression.
+Imports `plugin`. Used by every stage of a compression.
 """
 
 from .batches import Part, check_call, check_part, check_runs, parted
@@ -24,11 +24,13 @@ from .inference import (
     undisturbed,
 )
 from .progress import Progress, shown
+from .ready import Flat, inputs_of, placed, prepared
 from .workers import run_all
 
 __all__ = [
     "Batch",
     "Difference",
+    "Flat",
     "Part",
     "Progress",
     "Runs",
@@ -45,9 +47,12 @@ __all__ = [
     "counted",
     "evaluating",
     "hooked",
+    "inputs_of",
     "members",
     "outputs",
     "parted",
+    "placed",
+    "prepared",
     "run_all",
     "shapes",
     "shown",

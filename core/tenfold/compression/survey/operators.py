@@ -73,6 +73,11 @@ class Operators(TorchDispatchMode):
         self.fewer = fewer
         self.computed = WeakTensorKeyDictionary()  # what layers gave, and what was made of it
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: PyTorch would import its compiler, seconds of work, to keep it away from this."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -1,6 +1,6 @@
 """TensorLy-Torch's room of tensors."""
 
-from ..refused import (
+from ..matrices import (
     BlockTT,
     ComplexBlockTT,
     ComplexCPTensorized,

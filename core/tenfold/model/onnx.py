@@ -1,0 +1,67 @@
+"""A whole model as ONNX."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..arguments import check_model
+from .plain_model import to_plain
+
+
+def to_onnx(model: nn.Module, example_inputs: Any, *, dynamic: bool = False) -> bytes:
+    """`model` in eval mode as ONNX, on the CPU: each `FactorizedConv` as its chain of convolutions.
+
+    `example_inputs` is a tensor, or a tuple of the model's arguments. The inputs are called `x`, or
+    `x0`, `x1`, …, the outputs likewise `y`. With `dynamic` the batch and the spatial sizes are open
+    (of integers every axis, else all but the second, the channels), as far as the model has no
+    fixed sizes of its own. By `torch.onnx.export`, tracing: what a model decides by its input's
+    values is decided for good.
+
+    Raises `ValueError`, saying why, where the packages are missing or the model cannot be exported,
+    and `TypeError` for what is no model or no input.
+
+    >>> found = to_onnx(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.ones(1, 3, 8, 8))
+    >>> import onnx
+    >>> [node.op_type for node in onnx.load_from_string(found).graph.node]
+    ['Conv', 'Relu']
+    """
+    given = _given(example_inputs)
+    plain = to_plain(check_model("model", model)).cpu().eval()
+    inputs = tuple(x.detach().cpu().contiguous() for x in given)
+    names = ["x"] if len(inputs) == 1 else [f"x{index}" for index in range(len(inputs))]
+    axes = {name: open_axes(x, name) for name, x in zip(names, inputs, strict=True)}
+    try:
+        import onnx  # noqa: F401 - torch asks for it at the end of its work
+    except ImportError:
+        raise ValueError("ONNX needs the package: pip install 'tenfold[onnxruntime]'") from None
+    file: Any = BytesIO()
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own deprecation, and of each fixed size
+            options: dict[str, Any] = {"dynamic_axes": axes} if dynamic else {}
+            torch.onnx.export(plain, inputs, file, input_names=names, dynamo=False, **options)
+    except Exception as fault:
+        reason = (str(fault).splitlines() or [""])[0]
+        raise ValueError(
+            f"torch.onnx cannot export it ({type(fault).__name__}: {reason})"
+        ) from fault
+    return bytes(file.getvalue())
+
+
+def open_axes(x: Tensor, name: str) -> dict[int, str]:
+    """The axes of an input that may have other sizes, each with a name."""
+    whole = range(x.dim()) if not x.is_floating_point() else (0, *range(2, x.dim()))
+    return {axis: "batch" if axis == 0 else f"{name}_{axis}" for axis in whole if axis < x.dim()}
+
+
+def _given(example_inputs: Any) -> tuple[Tensor, ...]:
+    several = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    if not isinstance(several, tuple | list) or not all(isinstance(x, Tensor) for x in several):
+        kind = type(example_inputs).__name__
+        raise TypeError(f"example_inputs={kind} must be a tensor, or a tuple of tensors")
+    return tuple(several)

@@ -1,0 +1,248 @@
+"""Ways to train a small network, each from its architecture to a row of numbers.
+
+Used by `training.py`. All have the same images, epochs, batches and cycle of learning rates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import tenfold
+from tenfold import Cuttlefish, factorize, frobenius_decay, parameter_groups
+from tenfold.compression.survey import survey
+from tenfold.demo.cnn import cnn
+from tenfold.demo.data import accuracy, channels_last
+from tenfold.demo.train import augmented
+
+DECAY, RATE = 5e-4, 0.2 / 128  # the rate is that of one image of a batch
+WATCHED = 2000  # test images that the curve is of; its end is of all
+FORMAT = "spatial_svd"
+Data = dict[str, Any]  # the images and labels of `train` and `test`, and the size of a `batch`
+
+
+class Block(nn.Module):
+    """A residual block of two 3×3 convolutions, with the shortcut of He et al. 2016, option A."""
+
+    def __init__(self, given: int, made: int, stride: int) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(given, made, 3, stride, 1, bias=False)
+        self.norm0 = nn.BatchNorm2d(made)
+        self.conv1 = nn.Conv2d(made, made, 3, 1, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(made)
+        self.stride, self.more = stride, made - given
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(self.conv1(F.relu(self.norm0(self.conv0(x)))))
+        side = F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
+        return F.relu(y + side)
+
+
+def resnet20() -> nn.Sequential:
+    """ResNet-20 for grey images (He et al. 2016, arXiv 1512.03385, section 4.2)."""
+    widths = [16] * 3 + [32] * 3 + [64] * 3
+    blocks = [
+        Block(given, made, 1 + (made > given))
+        for given, made in zip([16, *widths], widths, strict=False)
+    ]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
+    stem = [nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    return nn.Sequential(*stem, *blocks, *head)
+
+
+NETWORKS: dict[str, Callable[[], nn.Sequential]] = {"demo": cnn, "resnet20": resnet20}
+ENDS = {"demo": ["conv0", "classify"], "resnet20": ["0", "14"]}  # stay dense
+
+
+def numel(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def within(model: nn.Module, network: str, budget: float, form: str) -> float:
+    """The largest rank whose low-rank copy has at most `budget` of the whole network."""
+    most, low, high = budget * numel(model), 0.0, budget
+    for _ in range(8):
+        rank = (low + high) / 2
+        made = factorize(
+            model, rank=rank, init="variance", factorization=form, exclude=ENDS[network]
+        )
+        low, high = (rank, high) if numel(made) <= most else (low, rank)
+    return low
+
+
+def low_rank(network: str, budget: float, init: str, form: str) -> nn.Module:
+    model = NETWORKS[network]()
+    rank = within(model, network, budget, form)
+    return factorize(model, rank=rank, init=init, factorization=form, exclude=ENDS[network])
+
+
+def macs(model: nn.Module) -> int:
+    """Multiply-accumulates of all convolutions and linear layers for one image."""
+    total = 0
+    for layer in survey(model, (torch.zeros(1, 1, 28, 28),)):
+        module = model.get_submodule(layer.name)
+        if isinstance(module, tenfold.FactorizedConv):
+            total += sum(module.macs(layer.positions(shape)[1]) for shape in layer.shapes)
+        else:
+            total += layer.macs
+    return total
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    epochs: int,
+    groups: Any,
+    penalty: Callable[[nn.Module], Tensor] | None = None,
+    after_epoch: Callable[[int, torch.optim.Optimizer], None] | None = None,
+) -> dict[str, Any]:
+    """Train with SGD and one cycle of the learning rate; the accuracy after each epoch."""
+    channels_last(model)
+    images, labels = data["train"]
+    batch = data["batch"]
+    optimizer = torch.optim.SGD(groups, lr=RATE * batch / 25, momentum=0.9, nesterov=True)
+    rates = [RATE * batch * group.pop("speed", 1.0) for group in groups]
+    steps = epochs * (len(images) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
+    scores, seconds = [], []
+    for epoch in range(epochs):
+        started = time.process_time()
+        model.train()
+        for rows in torch.randperm(len(images))[: len(images) // batch * batch].split(batch):
+            loss = F.cross_entropy(
+                model(augmented(images[rows]).contiguous(memory_format=torch.channels_last)),
+                labels[rows],
+            )
+            if penalty is not None:
+                loss = loss + penalty(model)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        seconds.append(time.process_time() - started)
+        if after_epoch is not None:
+            after_epoch(epoch, optimizer)
+        part = None if epoch == epochs - 1 else WATCHED
+        scores.append(accuracy(model.eval(), *(one[:part] for one in data["test"])))
+    return {
+        "scores": scores,
+        "seconds": seconds,
+        "parameters": numel(model),
+        "macs": macs(model),
+    }
+
+
+def plain(model: nn.Module) -> Any:
+    """All parameters with the optimizer's own decay."""
+    return [{"params": list(model.parameters()), "weight_decay": DECAY}]
+
+
+def decayed(model: nn.Module) -> Tensor:
+    return frobenius_decay(model, DECAY)
+
+
+def dense(network: str, data: Data, epochs: int) -> tuple[dict[str, Any], nn.Module]:
+    model = NETWORKS[network]()
+    return fit(model, data, epochs, parameter_groups(model, DECAY)), model
+
+
+def default(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
+    """Each factor drawn, and decayed by itself."""
+    model = low_rank(network, budget, "variance", FORMAT)
+    return fit(model, data, epochs, plain(model))
+
+
+def default_frobenius(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
+    model = low_rank(network, budget, "variance", FORMAT)
+    return fit(model, data, epochs, parameter_groups(model, DECAY), decayed)
+
+
+def spectral(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
+    model = low_rank(network, budget, "spectral", FORMAT)
+    return fit(model, data, epochs, plain(model))
+
+
+def spectral_frobenius(
+    network: str, data: Data, epochs: int, budget: float, form: str = FORMAT
+) -> dict[str, Any]:
+    """Factors of a dense kernel, whose product is decayed."""
+    model = low_rank(network, budget, "spectral", form)
+    return fit(model, data, epochs, parameter_groups(model, DECAY), decayed)
+
+
+def at_rate(network: str, data: Data, epochs: int, budget: float, speed: float) -> dict[str, Any]:
+    """The factors at so many times the others' learning rate."""
+    model = low_rank(network, budget, "spectral", FORMAT)
+    dense, others = parameter_groups(model, DECAY)
+    factors = {id(p) for layer in layers_of(model) for p in layer.weight.parameters()}
+    mine = [p for p in others["params"] if id(p) in factors]
+    others["params"] = [p for p in others["params"] if id(p) not in factors]
+    groups = [dense, others, {"params": mine, "weight_decay": 0.0, "speed": speed}]
+    return fit(model, data, epochs, groups, decayed)
+
+
+def layers_of(model: nn.Module) -> list[tenfold.FactorizedConv]:
+    return [one for one in model.modules() if isinstance(one, tenfold.FactorizedConv)]
+
+
+def tucker(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
+    return spectral_frobenius(network, data, epochs, budget, "tucker")
+
+
+def cuttlefish(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
+    """Dense until its ranks settle, at the latest for half of the epochs; then at the budget."""
+    model = NETWORKS[network]()
+    rank = within(model, network, budget, FORMAT)
+    options: dict[str, Any] = {"rank": rank, "factorization": FORMAT, "exclude": ENDS[network]}
+    watch = Cuttlefish(model, None, **options)
+    when = []
+
+    def after_epoch(epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        watch.optimizer = optimizer
+        watch.settled = float("inf") if epoch + 1 >= epochs // 2 else watch.settled
+        if watch.step():
+            when.append(epoch + 1)
+
+    found = fit(model, data, epochs, parameter_groups(model, DECAY), decayed, after_epoch)
+    return {**found, "switched": when}
+
+
+def compressed(
+    network: str, data: Data, trained: nn.Module, budget: float, like: dict[str, Any]
+) -> dict[str, Any]:
+    """The trained dense network compressed to the same MACs, without fine-tuning."""
+    images, _ = data["train"]
+    started = time.process_time()
+    made = tenfold.compress(
+        trained,
+        budget=like["macs"] / macs(trained),
+        example_inputs=images[:32],
+        calibration=list(images[:512].split(64)),
+        never_slower=False,
+        progress=False,
+    ).model
+    return {
+        "scores": [accuracy(made.eval(), *data["test"])],
+        "seconds": [time.process_time() - started],
+        "parameters": numel(made),
+        "macs": macs(made),
+    }
+
+
+RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
+    "default init, plain decay": default,
+    "default init, Frobenius decay": default_frobenius,
+    "spectral init, plain decay": spectral,
+    "spectral init, Frobenius decay": spectral_frobenius,
+    "the same, factors at twice the rate": partial(at_rate, speed=2.0),
+    "the same, factors at half the rate": partial(at_rate, speed=0.5),
+    "the same in Tucker": tucker,
+    "Cuttlefish, Frobenius decay": cuttlefish,
+}
+DENSE, COMPRESSED = "dense", "dense, then compressed"
