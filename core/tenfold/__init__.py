@@ -21,12 +21,14 @@ from .compression import (
     save,
 )
 from .compression import measure_layers as survey
+from .deployment import Exported, export
 from .layer import (
     Decomposition,
     FactorizedConv,
     FactorizedEmbedding,
     FactorizedKernel,
     FactorizedLinear,
+    JointConv,
     Moment,
     TensorContraction,
     TensorRegression,
@@ -68,6 +70,7 @@ __all__ = [
     "Decomposition",
     "Energy",
     "Error",
+    "Exported",
     "Factorization",
     "FactorizedConv",
     "FactorizedEmbedding",
@@ -76,6 +79,7 @@ __all__ = [
     "FactorizedTensor",
     "Fixed",
     "Implementation",
+    "JointConv",
     "Moment",
     "Multiple",
     "PluginError",
@@ -88,6 +92,7 @@ __all__ = [
     "decompose",
     "decoupled_decay",
     "distill",
+    "export",
     "factorizations",
     "factorize",
     "frobenius_decay",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from torch import Tensor, nn
 
 from tenfold import Runtime
@@ -21,3 +24,9 @@ class Eager(Runtime):
             return outputs
 
         return run
+
+    def open(self, path: Path) -> Ready:
+        if path.suffix != ".pt2":
+            return super().open(path)
+        program: Ready = torch.export.load(path).module()
+        return program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,24 +21,36 @@ class ONNXRuntime(Runtime):
     description = "ONNX Runtime, CPU"
 
     def prepare(self, module: nn.Module, example: tuple[Tensor, ...]) -> Ready:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise ValueError("it needs ONNX Runtime: pip install 'tenfold[onnxruntime]'") from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
-        model = to_onnx(module, example)
-        try:
-            session: Any = onnxruntime.InferenceSession(model, options, providers)
-        except Exception as fault:  # of its own classes
-            raise ValueError(f"ONNX Runtime does not take it: {fault}") from fault
-        names = [one.name for one in session.get_inputs()]
+        _check_installed()
+        return _session(to_onnx(module, example))
 
-        def run(*given: Tensor) -> list[Tensor]:
-            feeds = {name: x.numpy() for name, x in zip(names, given, strict=True)}
-            return [torch.from_numpy(y) for y in session.run(None, feeds)]
+    def open(self, path: Path) -> Ready:
+        _check_installed()
+        return _session(str(path)) if path.suffix == ".onnx" else super().open(path)
 
-        return run
+
+def _check_installed() -> None:
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        raise ValueError("it needs ONNX Runtime: pip install 'tenfold[onnxruntime]'") from None
+
+
+def _session(model: bytes | str) -> Ready:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        session: Any = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
+    except Exception as fault:  # of its own classes
+        raise ValueError(f"ONNX Runtime does not take it: {fault}") from fault
+    names = [one.name for one in session.get_inputs()]
+
+    def run(*given: Tensor) -> list[Tensor]:
+        feeds = {name: x.numpy() for name, x in zip(names, given, strict=True)}
+        return [torch.from_numpy(y) for y in session.run(None, feeds)]
+
+    return run

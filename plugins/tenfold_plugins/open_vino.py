@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,24 +19,37 @@ class OpenVINO(Runtime):
     description = "OpenVINO, CPU"
 
     def prepare(self, module: nn.Module, example: tuple[Tensor, ...]) -> Ready:
-        try:
-            import openvino
-        except ImportError:
-            raise ValueError("it needs OpenVINO: pip install 'tenfold[openvino]'") from None
-        options = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        model = to_onnx(module, example)
-        try:
-            core = openvino.Core()
-            compiled: Any = core.compile_model(core.read_model(BytesIO(model)), "CPU", options)
-        except RuntimeError as fault:
-            raise ValueError(f"OpenVINO does not take it: {fault}") from fault
+        _check_installed()
+        return _compiled(BytesIO(to_onnx(module, example)))
 
-        def run(*given: Tensor) -> list[Tensor]:
-            found = compiled([x.numpy() for x in given])
-            return [torch.from_numpy(found[index].copy()) for index in range(len(found))]
+    def open(self, path: Path) -> Ready:
+        _check_installed()
+        return _compiled(path) if path.suffix in (".onnx", ".xml") else super().open(path)
 
-        return run
+
+def _check_installed() -> None:
+    try:
+        import openvino  # noqa: F401
+    except ImportError:
+        raise ValueError("it needs OpenVINO: pip install 'tenfold[openvino]'") from None
+
+
+def _compiled(model: BytesIO | Path) -> Ready:
+    import openvino
+
+    options = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    try:
+        core = openvino.Core()
+        compiled: Any = core.compile_model(core.read_model(model), "CPU", options)
+    except RuntimeError as fault:
+        raise ValueError(f"OpenVINO does not take it: {fault}") from fault
+
+    def run(*given: Tensor) -> list[Tensor]:
+        found = compiled([x.numpy() for x in given])
+        return [torch.from_numpy(found[index].copy()) for index in range(len(found))]
+
+    return run

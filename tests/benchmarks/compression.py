@@ -7,7 +7,9 @@
 All at the same multiply-accumulates, counted over every convolution and linear layer. Nothing is
 fine-tuned but where a row says so. Calibration and score are on different inputs. CPU seconds are
 those of the call, without the score. Rows are kept in `--out` and those that are there are not made
-again; `--timed` measures the speed of saved networks.
+again; `--speed` measures that of saved networks, and `--timed` how long one call takes:
+
+    python tests/benchmarks/compression.py --timed --threads 2
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import minutes
 import torch
 import typer
 from networks import NETWORKS, Network
@@ -107,7 +110,7 @@ def speed(network: Network, budget: float, out: Path, threads: int) -> dict[str,
 
 
 def main(
-    network: Annotated[list[str], typer.Option(help="By name; all by default.")] = [*NETWORKS],  # noqa: B006
+    network: Annotated[list[str], typer.Option(help="By name; all by default.")] = [],  # noqa: B006
     budget: Annotated[list[float], typer.Option(help="Of the MACs.")] = [0.25, 1 / 6],  # noqa: B006
     method: Annotated[list[str], typer.Option(help="By name; all by default.")] = [  # noqa: B006
         *RULES,
@@ -116,14 +119,21 @@ def main(
         OURS,
     ],
     distill: Annotated[bool, typer.Option("--distill", help="Then one epoch, too.")] = False,
+    faster: Annotated[
+        bool, typer.Option("--speed", help="Measure the saved networks' only.")
+    ] = False,
     timed: Annotated[
-        bool, typer.Option("--timed", help="Measure the saved networks only.")
+        bool, typer.Option("--timed", help="How long one call takes, beside how long it may.")
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="Make rows that are there anew.")] = False,
     threads: Annotated[int, typer.Option()] = 1,
     out: Annotated[Path, typer.Option(help="Where rows and networks go.")] = Path("compressed"),
 ) -> None:
     torch.set_num_threads(threads)
+    if timed:
+        Console(width=100).print(minutes.table(network or [*minutes.BARS], threads))
+        return
+    network = network or [*NETWORKS]
     out.mkdir(parents=True, exist_ok=True)
     path = out / "rows.json"
     rows: Rows = json.loads(path.read_text()) if path.exists() else {}
@@ -132,7 +142,7 @@ def main(
         if f"{name}|dense" not in rows:
             rows[f"{name}|dense"] = {"macs": 1.0, "score": loaded.score(loaded.model)}
         for one in track(budget, description=name, console=Console(stderr=True), transient=True):
-            methods = [] if timed else [*method, *([DISTILLED] if distill else [])]
+            methods = [] if faster else [*method, *([DISTILLED] if distill else [])]
             for how in methods:
                 key = f"{name}|{one:g}|{how}"
                 if key in rows and not again:
@@ -145,7 +155,7 @@ def main(
                 else:
                     rows[key] = peer(loaded, how, one)
                 path.write_text(json.dumps(rows, indent=1))
-            if timed:
+            if faster:
                 rows[f"{name}|{one:g}|{OURS}"] |= speed(loaded, one, out, threads)
                 path.write_text(json.dumps(rows, indent=1))
     path.write_text(json.dumps(rows, indent=1))

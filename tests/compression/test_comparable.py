@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from tenfold import compress, distill, relative_error
 from tenfold.compression.correction.response import answers, responses
+from tenfold.compression.measurement import Replay
 from tenfold.compression.moments import Importance
 from tenfold.compression.running import tensors
 from tenfold.compression.survey import filled, observe, survey
@@ -139,7 +140,7 @@ def test_an_output_whose_size_depends_on_its_values_is_refused_unless_scored(kin
 @pytest.mark.parametrize("kind", [Routed, Windowed])
 def test_picking_that_leaves_the_size_alone_is_no_matter(kind):
     model = kind().eval()
-    assert observe(model, X, survey(model, X)) == 0
+    assert observe(model, X, survey(model, X)) == (0, ())
 
 
 def test_whole_numbers_alone_are_refused_unless_scored():
@@ -199,5 +200,6 @@ def test_a_layer_is_not_fitted_to_answers_about_other_items():
     x = torch.randn(6, 8, 6, 6)
     layers = survey(model, x[:4])
     found = answers(model, layers, [x[:4]], {"0": 1000}, Importance(), 0)
-    assert set(responses(model, layers, [x[:4]], found, {"0": None})) == {"0"}
-    assert responses(model, layers, [x], found, {"0": None}) == {}
+    replay = Replay(["0"], [x], 2**20)
+    assert set(responses(model, layers, [x[:4]], found, {"0": None}, replay)) == {"0"}
+    assert responses(model, layers, [x], found, {"0": None}, replay) == {}

@@ -20,6 +20,7 @@ QUICK = {
     "progress": False,
     "factorizations": "spatial_svd",
     "correct": False,
+    "refine": "off",
     "never_slower": False,
 }
 

@@ -18,7 +18,7 @@ from tenfold.compression import engine, groundwork
 from tenfold.compression.candidates import Speed
 from tenfold.compression.correction.normalisation import recalibrate
 from tenfold.compression.correction.response import answers, responses
-from tenfold.compression.measurement import measuring
+from tenfold.compression.measurement import Replay, measuring
 from tenfold.compression.measurement.task import Judge
 from tenfold.compression.moments.importance import importances
 from tenfold.compression.moments.norm import Norm, Seen, shrinkage
@@ -308,7 +308,8 @@ def test_a_transposed_convolution_with_an_output_size_is_fitted_to_its_own_posit
     (layer,) = survey(model, x)
     worth = importances(model, [layer], [x], 0, 2**20)
     found = answers(model, [layer], [x], {layer.name: 10**6}, worth, 0)
-    response = responses(model, [layer], [x], found, {layer.name: None})[layer.name]
+    replay = Replay([layer.name], [x], 2**20)
+    response = responses(model, [layer], [x], found, {layer.name: None}, replay)[layer.name]
     kernel = read_kernel(model.up).flatten(1)[None]
     torch.testing.assert_close(kernel @ response.seen, response.cross, rtol=1e-5, atol=1e-5)
 

@@ -32,6 +32,7 @@ ROOMS = (  # each may import those before it
     "compression.storage",
     "compression.distillation",
     "compression",
+    "deployment",
     "training",
     "bench",
     "demo",

@@ -15,12 +15,14 @@ from tenfold import (
     compress,
     hookimpl,
 )
+from tenfold.compression.running import prepared
 from tenfold.plugin import Plan
 from tenfold.plugin.hooks import plugin_manager
 
 FORMATS, WAYS = "tenfold.factorizations", "tenfold.implementations"
+PLACES = "tenfold.runtimes"
 FAULTY = """
-from tenfold import Factorization, Implementation
+from tenfold import Factorization, Implementation, Runtime
 
 class Faulty(Factorization):
     def factors(self, order, rank):
@@ -39,6 +41,10 @@ class Faulty(Factorization):
 class Stuck(Implementation):
     def plan(self, network, geometry):
         raise OSError("no kernel was built")
+
+class Far(Runtime):
+    def prepare(self, module, example):
+        raise ConnectionError("no phone is there")
 """
 SAYS = "This is from the plugin acme-tools 0.7: {} = acme:{}"
 CALLS = {
@@ -59,6 +65,11 @@ CALLS = {
         OSError,
         SAYS.format("stuck", "Stuck"),
     ),
+    "prepare": (
+        lambda: prepared("far", nn.Conv2d(4, 8, 3), torch.ones(1, 4, 5, 5)),
+        ConnectionError,
+        SAYS.format("far", "Far"),
+    ),
 }
 
 
@@ -75,7 +86,11 @@ def raised(call, error):
 
 @pytest.fixture
 def _faulty(install):
-    points = {FORMATS: {"faulty": "acme:Faulty"}, WAYS: {"stuck": "acme:Stuck"}}
+    points = {
+        FORMATS: {"faulty": "acme:Faulty"},
+        WAYS: {"stuck": "acme:Stuck"},
+        PLACES: {"far": "acme:Far"},
+    }
     install("acme-tools", points, "0.7", acme=FAULTY)
 
 

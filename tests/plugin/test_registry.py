@@ -12,6 +12,7 @@ from tenfold import (
     PluginError,
     factorizations,
     implementations,
+    runtimes,
 )
 
 FORMATS, WAYS = "tenfold.factorizations", "tenfold.implementations"
@@ -95,12 +96,12 @@ class TestNames:
 
     def test_names_are_sorted_and_lower_case(self, install):
         install("acme", {FORMATS: {"zeta": "acme:Matrix", "alpha": "acme:Matrix"}}, acme=MATRIX)
-        for registry in (factorizations, implementations):
+        for registry in (factorizations, implementations, runtimes):
             assert registry.names() == sorted({name.lower() for name in registry.names()})
 
 
 class TestUnknownNames:
-    @pytest.mark.parametrize("registry", [factorizations, implementations])
+    @pytest.mark.parametrize("registry", [factorizations, implementations, runtimes])
     def test_an_unknown_name_is_refused_with_the_installed_ones(self, registry):
         with pytest.raises(ValueError, match="'no-such-plugin' is not installed") as refusal:
             registry["no-such-plugin"]

@@ -123,3 +123,26 @@ def test_what_writes_into_another_reads_it():
     sums += tensor
     sums.add_(tensor)
     torch.testing.assert_close(sums, 2 * tensor.to_tensor())
+
+
+class Spectral(nn.Module):
+    """The lowest frequencies of an input by a factorized weight."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.weight = FactorizedTensor.new(
+            (4, 6, 8, 5), rank=0.5, factorization=name, dtype=torch.cfloat
+        )
+
+    def forward(self, x):
+        part = self.weight[:, :, 1:-1]
+        return torch.einsum("bixy,ioxy->boxy", x, part) + x.sum() * part.to_tensor().mean()
+
+
+@pytest.mark.parametrize("name", ["cp", "tucker", "tt", "dense"])
+def test_it_is_compiled_as_one_graph(name):
+    layer = Spectral(name)
+    x = torch.randn(2, 4, 6, 5, dtype=torch.cfloat)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), layer(x))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arguments import check_number
-from ..layer import FactorizedKernel, Forward, exchange
+from ..layer import FactorizedKernel, Forward, JointConv, exchange
 from ..network import KernelNetwork, KernelSum
 from ..solve import rounded
 from .attached import attached, kernels_of, original
@@ -54,7 +54,7 @@ def prune_ranks(module: T, threshold: float | None = None) -> T:
 
 
 def _replace(owner: nn.Module, kernel: FactorizedKernel) -> None:
-    if isinstance(owner, Forward):
+    if isinstance(owner, Forward | JointConv):
         exchange(owner, kernel)
     else:
         owner.weight = kernel  # of a layer that reads its factors anew each time

@@ -11,6 +11,7 @@ from .bench import bench
 from .compress import compress
 from .demo import demo
 from .doctor import doctor
+from .export import export
 from .new_plugin import new_plugin
 from .plugins import plugins
 from .report import report
@@ -18,7 +19,18 @@ from .sensitivity import sensitivity
 from .tune import tune
 
 main = typer.Typer(no_args_is_help=True, add_completion=False)
-for command in (demo, compress, sensitivity, report, bench, tune, plugins, new_plugin, doctor):
+for command in (
+    demo,
+    compress,
+    sensitivity,
+    report,
+    export,
+    bench,
+    tune,
+    plugins,
+    new_plugin,
+    doctor,
+):
     main.command()(command)
 
 

@@ -10,9 +10,11 @@ from .embedding import FactorizedEmbedding
 from .forward import Forward
 from .heads import TensorContraction, TensorRegression
 from .holding import exchange
+from .joining import Joined
+from .joint import JointConv
 from .kernel import FactorizedKernel
 from .linear import FactorizedLinear
-from .moment import Moment, products, unfold
+from .moment import Moment, unfold
 from .plain import plain_form
 from .rerunning import rerun
 from .reshaping import Reshaping
@@ -29,6 +31,8 @@ __all__ = [
     "FactorizedKernel",
     "FactorizedLinear",
     "Forward",
+    "Joined",
+    "JointConv",
     "Moment",
     "Reshaping",
     "TensorContraction",
@@ -39,7 +43,6 @@ __all__ = [
     "evened",
     "exchange",
     "plain_form",
-    "products",
     "read_config",
     "read_kernel",
     "rerun",

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from ..arguments import check_sizes
 from ..plugin import Factorization, Implementation, Plan
 from ..tuning import Decision
-from . import assembly, plain
+from . import assembly, joining, plain
 from .assembly import Assembly
 from .config import ConvConfig
 from .holding import hold
 from .inputs import check_input
+from .joining import Joined
 from .kernel import FactorizedKernel
 from .moment import Moment
 from .reshaping import Reshaping
@@ -29,7 +30,7 @@ from .tuned import adopt, parse_decision, tune
 from .words import refuse_unknown
 
 
-class FactorizedConv(Reshaping):
+class FactorizedConv(Joined, Reshaping):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as
@@ -45,6 +46,8 @@ class FactorizedConv(Reshaping):
         factorization: the format: an installed name (case does not matter), a class or an instance.
         implementation: the way of running it, likewise.
         transposed, output_padding: as `nn.ConvTransposeNd`.
+        n_layers: a number, or several, makes a `JointConv` of as many convolutions; a list of
+            strides, paddings, dilations, biases or padding modes has one for each.
         init: `"variance"`, or `"spectral"`: the balanced decomposition of a dense kernel drawn as
             `nn.ConvNd` draws it (Khodak et al. 2021, arXiv 2105.01029).
         generator: draws the numbers; `torch.manual_seed` decides them without it.
@@ -82,6 +85,7 @@ class FactorizedConv(Reshaping):
         implementation: str | Implementation | type[Implementation] = "factorized",
         transposed: bool = False,
         output_padding: int | Sequence[int] = 0,
+        n_layers: None = None,  # a number makes a JointConv, by `Joined`
         init: str = "variance",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -151,7 +155,7 @@ class FactorizedConv(Reshaping):
         FactorizedConv(16, 32, (3, 3), stride=(2, 1), rank=4, factorization='cp')
         """
         refuse_unknown("FactorizedConv.from_conv", unknown)
-        layer = cls.__new__(cls)
+        layer: FactorizedConv = cls.__new__(cls)
         layer._take(
             assembly.converted(
                 conv,
@@ -180,30 +184,32 @@ class FactorizedConv(Reshaping):
         padding_mode: str = "zeros",
         transposed: bool = False,
         output_padding: int | Sequence[int] = 0,
+        n_layers: int | Sequence[int] | None = None,
     ) -> FactorizedConv:
         """Build a layer around `kernel`, which becomes its `weight` and is not copied.
 
-        `bias` is `(out,)` and is copied; the other arguments are those of `FactorizedConv`. Raises
-        `ValueError` or `TypeError` for a bad one.
+        `bias` is `(out,)` and is copied; with `n_layers` a `JointConv` is made, and it may be a
+        list. The others are those of `FactorizedConv`. Raises `ValueError` or `TypeError` for a bad
+        one.
 
         >>> kernel = FactorizedKernel.new((32, 16, 3, 3), rank=8)
         >>> FactorizedConv.from_factorization(kernel, padding=1).weight is kernel
         True
         """
-        layer = cls.__new__(cls)
-        layer._take(
-            assembly.around(
-                kernel,
-                implementation=implementation,
-                bias=bias,
-                stride=stride,
-                padding=padding,
-                dilation=dilation,
-                padding_mode=padding_mode,
-                transposed=transposed,
-                output_padding=output_padding,
-            )
-        )
+        geometry: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "padding_mode": padding_mode,
+            "transposed": transposed,
+            "output_padding": output_padding,
+        }
+        if n_layers is not None:
+            made = joining.around(kernel, n_layers, implementation, bias, **geometry)
+            return made  # type: ignore[return-value]
+        layer: FactorizedConv = cls.__new__(cls)
+        around = assembly.around(kernel, implementation=implementation, bias=bias, **geometry)
+        layer._take(around)
         return layer
 
     def _take(self, parts: Assembly) -> None:

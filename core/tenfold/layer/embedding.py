@@ -132,7 +132,7 @@ class FactorizedEmbedding(nn.Module):
                                  f"{self.num_embeddings} rows")  # fmt: skip
         flat = indices.flatten()
         network = self.weight.network
-        parts = parts_of(network, tuple(self.weight.factors))
+        parts = parts_of(network, self.weight.current())
         rows = [rows_of(t, f, flat) for t, f in zip(terms_of(network), parts, strict=True)]
         found = rows[0]
         for one in rows[1:]:

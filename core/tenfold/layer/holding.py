@@ -6,6 +6,7 @@ from ..plugin import Convolution
 from ..run import EvalCache, make_plan, ways
 from .config import ConvConfig
 from .forward import Forward
+from .joint import JointConv
 from .kernel import FactorizedKernel
 
 
@@ -21,12 +22,16 @@ def hold(layer: Forward, kernel: FactorizedKernel, plan: Convolution) -> None:
     layer.eval_cache = EvalCache()
 
 
-def exchange(layer: Forward, kernel: FactorizedKernel, config: ConvConfig | None = None) -> None:
+def exchange(
+    layer: Forward | JointConv, kernel: FactorizedKernel, config: ConvConfig | None = None
+) -> None:
     """Put another kernel into a layer, with the arguments `config` where they change; a plan that
     was fixed is forgotten.
 
     Raises, before anything is changed, as the layer's implementation does for that kernel.
     """
+    if isinstance(layer, JointConv):
+        return layer._rebuild(kernel, [member.config for member in layer])
     config = config or layer.config
     plan = make_plan(kernel.choice, kernel.network, layer.runner, config.geometry)
     layer.config, layer.sides = config, config.sides

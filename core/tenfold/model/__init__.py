@@ -4,7 +4,7 @@ Imports `layer` and what is below it. Used by compression and the commands.
 """
 
 from .moments import measure_moments
-from .onnx import to_onnx
+from .onnx import open_axes, to_onnx
 from .plain_model import to_plain
 from .replace import replace_convolutions, substitute
 from .tuning import open_layers, seen_by, tune
@@ -13,6 +13,7 @@ from .workload import Seen, seen_inputs
 __all__ = [
     "Seen",
     "measure_moments",
+    "open_axes",
     "open_layers",
     "replace_convolutions",
     "seen_by",

@@ -12,6 +12,7 @@ from .inner import inner_product, squared_norm
 from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes, with_group
 from .partition import Partition, Roles, cheapest_partition, is_partition, partition_macs, roles
 from .rank import WANTED, Energy, Error, Multiple, check_size, is_budget, spend
+from .slicing import Slice, slice_layers
 from .split import balanced
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Multiple",
     "Partition",
     "Roles",
+    "Slice",
     "balanced",
     "cheapest_partition",
     "check_modes",
@@ -45,6 +47,7 @@ __all__ = [
     "parts_of",
     "plan_contraction",
     "roles",
+    "slice_layers",
     "spatial_modes",
     "spend",
     "squared_norm",

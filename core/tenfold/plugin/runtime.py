@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ class Runtime(ABC):
     ...     def prepare(self, module, example):
     ...         wide = copy.deepcopy(module).double()
     ...         return lambda *given: [y.float() for y in wide(*(x.double() for x in given))]
+    ...
+    ...     def open(self, path):
+    ...         return torch.export.load(path).module()
     >>> runtimes.register("double", Double)
     >>> "double" in runtimes
     True
@@ -44,6 +48,14 @@ class Runtime(ABC):
 
         Raises `ValueError` for a network that it cannot run; the message says why and what to do.
         """
+
+    def open(self, path: Path) -> Ready:
+        """Make ready a file that `tenfold.export` wrote, by its suffix; it may go once it is open.
+
+        Law: as that of `prepare`, with any batch. Raises `ValueError`, saying why, for one that it
+        cannot run; here for all.
+        """
+        raise ValueError(f"{type(self).__name__} opens no {path.suffix} file")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from ..network import Modes, plan_contraction
+from ..network import Modes
+from .planning import contracted
 from .term import Term
 
 T = TypeVar("T")
@@ -53,9 +54,8 @@ def _contracted(
     named = [_named(one, some, splits, f"{place}:") for place, (some, one) in enumerate(pairs)]
     modes = [some for term in named for some in term.modes]
     tensors = [one for term in named for one in term.tensors]
-    every = {mode: size for term in named for mode, size in term.sizes.items()}
     whole = tuple(part for name in output for part in _parts(name, splits))
-    return plan_contraction(modes, whole, every)(tensors).reshape([sizes[name] for name in output])
+    return contracted(modes, tensors, whole).reshape([sizes[name] for name in output])
 
 
 def _agreed(pairs: Iterable[tuple[str, T]]) -> dict[str, T] | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import torch
 from torch import Tensor
 
-from ..network import Modes, plan_contraction
+from ..network import Modes
+from .planning import contracted
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Term:
     """One product of `tensors`, each with its modes; `axes` are the modes that stay.
 
@@ -25,17 +25,13 @@ class Term:
     tensors: tuple[Tensor, ...]
     axes: tuple[Modes, ...]
 
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        """The size of each mode."""
-        pairs = zip(self.modes, self.tensors, strict=True)
-        return {mode: size for some, one in pairs for mode, size in zip(some, one.shape)}  # noqa: B905
+    sizes: dict[str, int] = field(init=False)  # of each mode
+    shape: tuple[int, ...] = field(init=False)  # the size of each axis
 
-    @cached_property
-    def shape(self) -> tuple[int, ...]:
-        """The size of each axis."""
-        sizes = self.sizes
-        return tuple(prod([sizes[mode] for mode in axis]) for axis in self.axes)
+    def __post_init__(self) -> None:
+        pairs = zip(self.modes, self.tensors, strict=True)
+        self.sizes = {mode: n for some, one in pairs for mode, n in zip(some, one.shape)}  # noqa: B905
+        self.shape = tuple([prod([self.sizes[mode] for mode in axis]) for axis in self.axes])
 
     def whole(self) -> Tensor:
         """The dense tensor, of shape `shape`."""
@@ -46,7 +42,7 @@ class Term:
         """What the tensors contract to, with the modes `output`."""
         if self.modes == (output,):
             return self.tensors[0]
-        return plan_contraction(self.modes, output, self.sizes)(self.tensors)
+        return contracted(self.modes, self.tensors, output)
 
     def scaled(self, by: Tensor | complex) -> Term:
         """So many times this one."""

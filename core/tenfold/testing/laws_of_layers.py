@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import warnings
 from dataclasses import replace
 
 import torch
@@ -135,7 +136,9 @@ def leaves_as_plain_modules(subject: Subject, example: Example) -> None:
         foreign = {type(one).__module__ for one in plain.modules()}
         foreign = {module for module in foreign if not module.startswith("torch.")}
         assert not foreign, f"{layer!r} is spelled with modules of {', '.join(sorted(foreign))}"
-        gap = gap_between(plain(x), y)
+        with warnings.catch_warnings():  # PyTorch's, of a copy that it makes
+            warnings.filterwarnings("ignore", message="Using padding='same'")
+            gap = gap_between(plain(x), y)
         assert gap < 1e-12, f"{layer!r}: its plain modules are off by {gap:.1e} of its size"
         counted = layer.plan.macs(request.size) if isinstance(layer.plan, Plan) else None
         whole = isinstance(counted, int) and counted > 0

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import tensor as ours
+from .named import Name
 from .spelling import matrix, options_of, spelled
 
 Sides = Sequence[Sequence[int]]  # the parts of the rows, and of the columns
@@ -30,40 +31,24 @@ class TensorizedParameters(ours.TensorParameters):
         return self.to_tensor()
 
 
-class Named(type):
+class Named(Name):
     """A name for matrices of one format, complex ones where the name says so."""
 
-    format: str  # of any, where it is empty
-    complex: bool
-
-    def __new__(
-        cls,
-        name: str,
-        bases: tuple[type, ...],
-        body: dict[str, Any],
-        format: str = "",  # noqa: A002
-        complex: bool = False,  # noqa: A002
-    ) -> Named:
-        return super().__new__(cls, name, bases, {**body, "format": format, "complex": complex})
-
-    def __init__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any], **_: Any) -> None:
-        super().__init__(name, bases, body)
-
-    def __instancecheck__(cls, instance: Any) -> bool:
+    def __instancecheck__(self, instance: Any) -> bool:
         if not isinstance(instance, TensorizedParameters):
             return False
         kind = type(instance.choice.plugin)
-        right = not cls.format or kind is type(ours.format_of(matrix(cls.format)))
-        return right and (instance.dtype.is_complex or not cls.complex)
+        right = not self.format or kind is type(ours.format_of(matrix(self.format)))
+        return right and (instance.dtype.is_complex or not self.complex)
 
     def new(
-        cls, tensorized_shape: Sides, rank: Any, factorization: Any = None, **kwargs: Any
+        self, tensorized_shape: Sides, rank: Any, factorization: Any = None, **kwargs: Any
     ) -> TensorizedParameters:
         """Draw a matrix whose sides have these parts; raises as `FactorizedTensor.new`.
 
         Several matrices in one are refused with a `ValueError`.
         """
-        sides, format_, number = cls._asked(tensorized_shape, factorization)
+        sides, format_, number = self._asked(tensorized_shape, factorization)
         if number:
             kwargs.setdefault("dtype", torch.complex64)
         shape = [prod(side) for side in sides]
@@ -71,10 +56,10 @@ class Named(type):
         return _held(made, sides)
 
     def from_tensor(
-        cls, tensor: Tensor, shape: Sides, rank: Any, factorization: Any = None, **kwargs: Any
+        self, tensor: Tensor, shape: Sides, rank: Any, factorization: Any = None, **kwargs: Any
     ) -> TensorizedParameters:
         """Decompose a tensor that is such a matrix, `(rows, columns)`, whatever its shape."""
-        sides, format_, number = cls._asked(shape, factorization)
+        sides, format_, number = self._asked(shape, factorization)
         whole = tensor.reshape([prod(side) for side in sides])
         if number and not whole.is_complex():
             whole = whole.to(torch.promote_types(whole.dtype, torch.complex64))
@@ -84,7 +69,7 @@ class Named(type):
         return _held(made, sides)
 
     def from_matrix(
-        cls,
+        self,
         matrix: Tensor,
         tensorized_row_shape: Sequence[int],
         tensorized_column_shape: Sequence[int],
@@ -94,16 +79,16 @@ class Named(type):
     ) -> TensorizedParameters:
         """Decompose a matrix `(rows, columns)`."""
         sides = (tensorized_row_shape, tensorized_column_shape)
-        return cls.from_tensor(matrix, sides, rank, factorization, **kwargs)
+        return self.from_tensor(matrix, sides, rank, factorization, **kwargs)
 
-    def _asked(cls, shape: Sides, factorization: Any) -> tuple[Sides, Any, bool]:
+    def _asked(self, shape: Sides, factorization: Any) -> tuple[Sides, Any, bool]:
         if len(shape) != 2 or not all(isinstance(side, Sequence) for side in shape):
             raise ValueError(f"shape={shape!r} must be of one matrix: make several of them apart")
-        name = cls.format or factorization or "cp"
+        name = self.format or factorization or "cp"
         rows, columns = (tuple(side) for side in shape)
         if len(rows) != len(columns):
             raise ValueError(f"shape={shape!r} must have as many parts on both sides: add ones")
-        number = spelled(name)[1] or cls.complex
+        number = spelled(name)[1] or self.complex
         format_ = matrix(name)
         if format_ != "dense":  # whose factors name the columns' modes after the rows'
             format_ = matrix(name, parts=len(rows), ins=rows, outs=columns)

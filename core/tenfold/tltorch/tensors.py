@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import tensor as ours
+from .named import Name
 from .spelling import options_of, spelled
 
 
@@ -52,60 +53,38 @@ class TensorParameters(ours.TensorParameters):
         return self
 
 
-class Named(type):
+class Named(Name):
     """A name for the factorized tensors of one format, complex ones where the name says so.
 
     What it makes are `tenfold.FactorizedTensor`s; whether something is an instance is read off its
     format.
     """
 
-    format: str  # of any, where it is empty
-    complex: bool
-
-    def __new__(
-        cls,
-        name: str,
-        bases: tuple[type, ...],
-        body: dict[str, Any],
-        format: str = "",  # noqa: A002
-        complex: bool = False,  # noqa: A002
-    ) -> Named:
-        return super().__new__(cls, name, bases, {**body, "format": format, "complex": complex})
-
-    def __init__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any], **_: Any) -> None:
-        super().__init__(name, bases, body)
-
-    def __instancecheck__(cls, instance: Any) -> bool:
+    def __instancecheck__(self, instance: Any) -> bool:
         return (
             isinstance(instance, ours.FactorizedTensor)
-            and cls.format in ("", instance.name)
-            and (instance.dtype.is_complex or not cls.complex)
-        )
-
-    def __call__(cls, *parts: Any) -> Any:
-        raise TypeError(
-            f"{cls.__name__}(…) took ready factors: draw one by {cls.__name__}.new(shape, rank), "
-            f"decompose one by {cls.__name__}.from_tensor(tensor, rank)"
+            and self.format in ("", instance.name)
+            and (instance.dtype.is_complex or not self.complex)
         )
 
     def new(
-        cls, shape: Sequence[int], rank: Any = "same", factorization: Any = None, **kwargs: Any
+        self, shape: Sequence[int], rank: Any = "same", factorization: Any = None, **kwargs: Any
     ) -> TensorParameters:
         """Draw one of `shape`; by default a Tucker, as there. Raises as `FactorizedTensor.new`.
 
         The format `"ComplexCP"` is `"cp"` of complex numbers, and so on.
         """
-        name, number = spelled(cls.format or factorization or "tucker")
-        if number or cls.complex:
+        name, number = spelled(self.format or factorization or "tucker")
+        if number or self.complex:
             kwargs.setdefault("dtype", torch.complex64)
         return _held(ours.FactorizedTensor.new(shape, **asked(name, rank, kwargs)))
 
     def from_tensor(
-        cls, tensor: Tensor, rank: Any = "same", factorization: Any = None, **kwargs: Any
+        self, tensor: Tensor, rank: Any = "same", factorization: Any = None, **kwargs: Any
     ) -> TensorParameters:
         """Decompose a tensor `(…, …)`; by default as a CP, as there. Raises as here."""
-        name, number = spelled(cls.format or factorization or "cp")
-        if (number or cls.complex) and not tensor.is_complex():
+        name, number = spelled(self.format or factorization or "cp")
+        if (number or self.complex) and not tensor.is_complex():
             tensor = tensor.to(torch.promote_types(tensor.dtype, torch.complex64))
         given = asked(name, rank, {"fixed_rank_modes": kwargs.pop("fixed_rank_modes", None)})
         options = options_of(kwargs)

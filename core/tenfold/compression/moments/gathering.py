@@ -125,8 +125,9 @@ class Whole(Gathered):
         if self.middle is None:
             self.middle = patches.mean(2, keepdim=True)
             groups, rows, _ = patches.shape
-            self.sum = patches.new_zeros(groups, rows, rows, dtype=torch.float64)
-            self.away = patches.new_zeros(groups, rows, dtype=torch.float64)
+            with torch.inference_mode(False):  # they outlive the mode that a model may be in
+                self.sum = patches.new_zeros(groups, rows, rows, dtype=torch.float64)
+                self.away = patches.new_zeros(groups, rows, dtype=torch.float64)
         apart = patches - self.middle
         self.sum += symmetric_product(apart * weights.sqrt())
         self.away += apart @ weights

@@ -24,12 +24,13 @@ from .inference import (
     undisturbed,
 )
 from .progress import Progress, shown
-from .ready import inputs_of, placed, prepared
+from .ready import Flat, inputs_of, placed, prepared
 from .workers import run_all
 
 __all__ = [
     "Batch",
     "Difference",
+    "Flat",
     "Part",
     "Progress",
     "Runs",

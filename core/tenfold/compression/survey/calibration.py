@@ -111,8 +111,8 @@ def _joined(pieces: Sequence[Batch]) -> Batch:
 
 def _alike(model: nn.Module, whole: Batch, pieces: Sequence[Batch]) -> bool:
     """Whether the model gives for the pieces, together, what it gives for the whole."""
-    (wanted,) = outputs(model, [whole])
     try:
+        (wanted,) = outputs(model, [whole])
         found = outputs(model, pieces)
         joined = [torch.cat(parts) for parts in zip(*found, strict=True)]
     except (RuntimeError, ValueError, TypeError, IndexError):

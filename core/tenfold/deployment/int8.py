@@ -1,0 +1,66 @@
+"""A network in eight bits, by ONNX Runtime's own quantizer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from .files import Inputs
+
+
+def quantized(model: bytes, batches: Sequence[Inputs]) -> bytes:
+    """Static quantization: the ranges of activations are those on the batches.
+
+    Weights have a scale for each output channel; weights and activations are rounded in the graph
+    (QDQ), by the least and the largest value (Jacob et al. 2018, arXiv 1712.05877). Raises
+    `ValueError` without the package, and for what it cannot quantize.
+    """
+    try:
+        from onnxruntime import quantization
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+    except ImportError:
+        raise ValueError(
+            "int8=True needs ONNX Runtime: pip install 'tenfold[onnxruntime]'"
+        ) from None
+    with TemporaryDirectory() as folder, _silent():
+        given, made = Path(folder, "given.onnx"), Path(folder, "made.onnx")
+        given.write_bytes(model)
+        try:
+            quant_pre_process(given, given, skip_symbolic_shape=True)
+            quantization.quantize_static(
+                given,
+                made,
+                _reader(quantization.CalibrationDataReader, given, batches),
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+            )
+        except Exception as fault:  # of many classes
+            raise ValueError(
+                f"int8=True: ONNX Runtime's quantizer does not take the network ({fault})"
+            ) from fault
+        return made.read_bytes()
+
+
+def _reader(interface: Any, path: Path, batches: Sequence[Inputs]) -> Any:
+    import onnx
+
+    names = [one.name for one in onnx.load(path, load_external_data=False).graph.input]
+    feeds = iter([{n: x.numpy() for n, x in zip(names, one, strict=True)} for one in batches])
+    kind = type("Reader", (interface,), {"get_next": lambda self: next(feeds, None)})
+    return kind()
+
+
+class _silent:  # noqa: N801 - used as a function
+    """Without the quantizer's advice on the log, which was followed."""
+
+    def __enter__(self) -> None:
+        self.before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        logging.disable(self.before)

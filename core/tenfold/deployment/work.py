@@ -1,0 +1,97 @@
+"""The files of one export: each written, made ready, checked, and all timed in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from pathlib import Path
+
+import torch
+
+from ..compression.running import Flat
+from ..model import to_onnx
+from ..plugin import Ready
+from ..tuning import in_turn
+from .checking import CLOSE, change
+from .dense import is_factorized, to_dense
+from .exported import Variant
+from .files import Inputs, opened, size_of, write, write_onnx
+from .int8 import quantized
+
+DENSE, FACTORIZED, INT8 = "dense", "factorized", "int8"
+
+
+class Work:
+    """A network in its variants, each in a folder of its own under `folder`.
+
+    `batches` are what it is checked on, the first what it is timed on.
+    """
+
+    def __init__(
+        self, network: Flat, batches: list[Inputs], folder: Path, name: str, runtime: str
+    ) -> None:
+        self.network, self.batches, self.runtime = network, batches, runtime
+        self.folder, self.name = folder, name
+        self.own = FACTORIZED if is_factorized(network) else DENSE
+        self.wanted = [network(*inputs) for inputs in batches]
+        self.files: dict[str, Path] = {}
+        self.runs: dict[str, Ready] = {}
+        self.errors: dict[str, float] = {}
+
+    def write(self) -> None:
+        """The network, and what it would be without factorized layers.
+
+        Raises `ValueError` where it cannot be written, or the file gives something else.
+        """
+        example = self.batches[0]
+        if self.own == FACTORIZED:
+            self._add(DENSE, partial(write, to_dense(self.network), example))
+        self._add(self.own, partial(write, self.network, example))
+        error = self._check(self.own)
+        if not error < CLOSE:
+            raise ValueError(
+                f"in {self.runtime} the file changes the output by {error:.2g} of its size: the "
+                "network decides by its input, or does what exporting does not know"
+            )
+
+    def quantize(self, most: float | None) -> None:
+        """The network in int8; raises `ValueError` where that changes the output by more."""
+        model = quantized(to_onnx(self.network, self.batches[0], dynamic=True), self.batches)
+        self._add(INT8, partial(write_onnx, model))
+        error = self._check(INT8)
+        if most is not None and not error <= most:
+            raise ValueError(
+                f"int8=True changes the output by {error:.2g} of its size, more than "
+                f"max_error={most:g}: ask for {error:.2g}, give more calibration, or leave it out"
+            )
+
+    def variants(self) -> tuple[Variant, ...]:
+        """All of them, timed; raises `ValueError` where int8 makes the network slower."""
+        times = self.times()
+        if INT8 in times and times[INT8] > times[self.own]:
+            raise ValueError(
+                f"int8=True is slower in {self.runtime}: {times[INT8]:.3f} ms for "
+                f"{times[self.own]:.3f}; leave it out"
+            )
+        return tuple(
+            Variant(name, size_of(path), times[name], self.errors.get(name))
+            for name, path in self.files.items()
+        )
+
+    def times(self) -> dict[str, float]:
+        """Milliseconds of a run on the example, of each, in turn."""
+        runs = [partial(run, *self.batches[0]) for run in self.runs.values()]
+        found = in_turn(runs, torch.device("cpu"), hopeless=inf, elsewhere=self.runtime != "eager")
+        return {name: one.milliseconds for name, one in zip(self.runs, found, strict=True)}
+
+    def _add(self, name: str, write: Callable[[Path], None]) -> None:
+        place = self.folder / name
+        place.mkdir()
+        self.files[name] = place / self.name
+        write(self.files[name])
+        self.runs[name] = opened(self.runtime, self.files[name])
+
+    def _check(self, name: str) -> float:
+        self.errors[name] = change(self.runs[name], self.batches, self.wanted)
+        return self.errors[name]

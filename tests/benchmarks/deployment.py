@@ -1,0 +1,184 @@
+"""Layers here beside ONNX Runtime on the same chains; and a network in float32 and int8, exported.
+
+    pip install -e '.[onnxruntime]'
+    python tests/benchmarks/deployment.py layers [--threads 1] [--seconds 2]
+    python tests/benchmarks/deployment.py four [--threads 1] [--budget 0.25]
+
+`layers`: C×C×3×3 at a quarter of the parameters, ranks in multiples of 16. Ours run here in eval
+with channels last, ONNX Runtime has the chain of `to_onnx`; each side is a process of its own, and
+they run in turn, so that no two pools of threads fight. On one thread the time is that of the
+thread itself, which other processes do not count in; else that of the clock. A speed is over the
+fastest dense convolution of both sides; the last column is ours over ONNX Runtime's.
+
+`four`: the demonstration's network, dense and compressed, in float32 and in int8, each exported,
+all in turn in one process: milliseconds, bytes, and the accuracy on its 2,000 test images.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable
+from functools import partial
+from math import exp, inf, log
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import quantiles
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from tenfold import FactorizedConv, Multiple, compress, export, runtimes
+from tenfold.demo import load_cnn, load_images
+from tenfold.tuning import in_turn
+
+LAYERS = ((64, 56), (128, 28), (256, 14), (512, 7))  # channels, height and width
+PAIRS = {
+    "Tucker": ("tucker", "factorized"),
+    "CP mobilenet": ("cp", "mobilenet"),
+    "spatial SVD": ("spatial_svd", "factorized"),
+    "channel SVD": ("channel_svd", "factorized"),
+}
+SIDES = ("ours", "onnxruntime")
+Threads = Annotated[int, typer.Option("--threads")]
+app = typer.Typer()
+
+
+def made(side: str, channels: int, size: int, batch: int) -> dict[str, Callable[[], object]]:
+    """What one side runs: the dense convolution, and a layer of each pair."""
+    torch.manual_seed(0)
+    modules: dict[str, nn.Module] = {"dense": nn.Conv2d(channels, channels, 3, padding=1)}
+    for name, (factorization, implementation) in PAIRS.items():
+        modules[name] = FactorizedConv(
+            channels,
+            channels,
+            (3, 3),
+            padding=1,
+            rank=Multiple(16, of=0.25),
+            factorization=factorization,
+            implementation=implementation,
+        )
+    x = torch.randn(batch, channels, size, size)
+    if side == "onnxruntime":
+        runtime = runtimes[side]()
+        return {
+            name: partial(runtime.prepare(one.eval(), (x,)), x) for name, one in modules.items()
+        }
+    last = x.contiguous(memory_format=torch.channels_last)
+    work = {name: partial(one.eval(), last) for name, one in modules.items()}
+    return {**work, "dense, contiguous": partial(modules["dense"], x)}
+
+
+@torch.no_grad()
+def serve(pipe: Connection, side: str, threads: int) -> None:
+    """One side: make what is asked for, and time a few calls when asked to."""
+    torch.set_num_threads(threads)
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    work: dict[str, Callable[[], object]] = {}
+    while (asked := pipe.recv()) is not None:
+        if isinstance(asked, tuple):
+            work = made(side, *asked)
+            pipe.send(list(work))
+            continue
+        work[asked]()  # the caches as it leaves them itself
+        started = clock()
+        for _ in range(3):
+            work[asked]()
+        pipe.send(1000 * (clock() - started) / 3)
+
+
+def measured(
+    pipes: dict[str, Connection], layer: tuple[int, int, int], seconds: float
+) -> dict[tuple[str, str], float]:
+    """The lower quartile of the milliseconds of each side's each module, in turn."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for side, pipe in pipes.items():
+        pipe.send(layer)
+        times |= {(side, name): [] for name in pipe.recv()}
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends or len(next(iter(times.values()))) < 7:
+        for (side, name), found in times.items():
+            pipes[side].send(name)
+            found.append(pipes[side].recv())
+    return {key: quantiles(found, n=4)[0] for key, found in times.items()}
+
+
+@app.command()
+def layers(threads: Threads = 1, seconds: float = 2.0, batch: list[int] | None = None) -> None:
+    """Ours beside ONNX Runtime, layer by layer."""
+    context = multiprocessing.get_context("spawn")
+    pipes, workers = {}, []
+    for side in SIDES:
+        pipes[side], there = context.Pipe()
+        workers.append(context.Process(target=serve, args=(there, side, threads), daemon=True))
+        workers[-1].start()
+    title = f"speed over the best dense convolution, ours / ONNX Runtime, threads: {threads}"
+    shown = Table("layer, batch", "dense ms", *PAIRS, "ours over theirs", title=title)
+    every: list[float] = []
+    for several in batch or (1, 8):
+        for channels, size in LAYERS:
+            found = measured(pipes, (channels, size, several), seconds)
+            dense = {side: found[side, "dense"] for side in SIDES}
+            dense["ours"] = min(dense["ours"], found["ours", "dense, contiguous"])
+            best = min(dense.values())
+            speeds = {n: [best / found[side, n] for side in SIDES] for n in PAIRS}
+            ratios = [ours / theirs for ours, theirs in speeds.values()]
+            every += ratios
+            shown.add_row(
+                f"{channels}, {size}², {several}",
+                " / ".join(f"{one:.2f}" for one in dense.values()),
+                *(f"{ours:.1f} / {theirs:.1f}" for ours, theirs in speeds.values()),
+                f"{exp(sum(map(log, ratios)) / len(ratios)):.2f}, worst {min(ratios):.2f}",
+            )
+    for pipe in pipes.values():
+        pipe.send(None)
+    Console(width=120).print(shown)
+    mean = exp(sum(map(log, every)) / len(every))
+    print(f"ours over ONNX Runtime's speed: {mean:.2f} (geometric mean), worst {min(every):.2f}")
+
+
+@app.command()
+def four(threads: Threads = 1, budget: float = 0.25, batch: int = 1) -> None:
+    """The demonstration's network: dense and factorized, float32 and int8."""
+    torch.set_num_threads(threads)
+    network, (images, labels) = load_cnn(), load_images()
+    calibration = list(load_images("train")[0][:416].split(32))
+    given: dict[str, Any] = {"example_inputs": images[:batch], "calibration": calibration}
+    small = compress(network, budget=budget, runtime="onnxruntime", progress=False, **given)
+    rows, runs = {}, []
+    with TemporaryDirectory() as folder:
+        for name, model in (("dense", network), ("factorized", small)):
+            for int8 in (False, True):
+                title = f"{name} {'int8' if int8 else 'float32'}"
+                path = Path(folder, f"{title}.onnx")
+                started = time.perf_counter()
+                try:
+                    export(model, path, int8=int8, **given)
+                except ValueError as refusal:
+                    print(f"{title}: {refusal}")
+                    continue
+                took = time.perf_counter() - started
+                run = runtimes["onnxruntime"]().open(path)
+                right = sum(int((run(x)[0].argmax(1) == y).sum()) for x, y in parts(images, labels))
+                rows[title] = (path.stat().st_size, right / len(labels), took)
+                runs.append(partial(run, images[:batch]))
+        found = in_turn(runs, torch.device("cpu"), seconds=3.0, hopeless=inf, elsewhere=threads > 1)
+    shown = Table("network", "ms", "speed", "kB", "accuracy", "export took s")
+    for (title, (size, score, took)), one in zip(rows.items(), found, strict=True):
+        speed = found[0].milliseconds / one.milliseconds
+        cells = (f"{one.milliseconds:.3f}", f"{speed:.2f}×", f"{size / 1e3:.0f}", f"{score:.4f}")
+        shown.add_row(title, *cells, f"{took:.1f}")
+    Console(width=100).print(shown)
+
+
+def parts(images: torch.Tensor, labels: torch.Tensor) -> Any:
+    return zip(images.split(100), labels.split(100), strict=True)
+
+
+if __name__ == "__main__":
+    app()
