@@ -75,6 +75,31 @@ def test_has_bias_asks_for_a_bias():
         tltorch.FactorizedConv.from_conv(CONV, rank=4, has_bias=False)
 
 
+def test_joint_layers_are_made_by_their_number():
+    joint = tltorch.FactorizedConv(
+        8, 8, 3, order=2, padding=1, n_layers=2, bias=True, rank=0.5, factorization="Tucker"
+    )
+    assert isinstance(joint, tenfold.layer.JointConv)
+    assert joint(X, 1).shape == joint[1](X).shape == X.shape
+    single = tltorch.FactorizedConv(8, 8, 3, order=2, n_layers=1, rank=4)
+    assert isinstance(single, tltorch.FactorizedConv)
+    convs = [nn.Conv2d(8, 8, 3, stride=stride) for stride in (1, 2)]
+    joint = tltorch.FactorizedConv.from_conv_list(convs, rank=10**6, factorization="tucker")
+    for place, conv in enumerate(convs):
+        torch.testing.assert_close(joint(X, place), conv(X), rtol=1e-3, atol=1e-3)
+    drawn = tltorch.FactorizedConv.from_conv_list(convs, rank=4, decompose_weights=False)
+    assert drawn(X, 0).shape == convs[0](X).shape
+
+
+def test_a_layer_is_transduced_with_the_rest_frozen():
+    layer = tltorch.FactorizedConv.from_conv(CONV, rank=4, factorization="tt")
+    frames = torch.stack([X, 2 * X], 2)
+    wanted = torch.stack([layer(X), layer(2 * X)], 2)
+    assert layer.transduct(3, padding=1) is layer
+    torch.testing.assert_close(layer(frames), wanted, rtol=1e-3, atol=1e-3)
+    assert 0 < sum(one.requires_grad for one in layer.parameters()) < 5
+
+
 def test_fixed_channels_keep_their_rank():
     layer = tltorch.FactorizedConv.from_conv(
         CONV, rank=0.5, factorization="tucker", fixed_rank_modes=[1, 2]
@@ -95,7 +120,7 @@ def test_fixed_channels_keep_their_rank():
         ({"rank": None}, ValueError, "rank=None is not understood: it must be 'same', a float"),
         ({"implementation": "banana"}, ValueError, "implementation='banana' is not installed"),
         ({"factorization": "banana"}, ValueError, "factorization='banana' is not installed"),
-        ({"n_layers": 2}, ValueError, "n_layers=2 must be 1"),
+        ({"n_layers": 2}, ValueError, "n_layers=2 must be 1 here: join by from_conv_list"),
         ({"decomposition_kwargs": {"l2_reg": 1}}, ValueError, "'l2_reg', which CP does not take"),
         ({"decomposition_kwargs": {"init": "zero"}}, ValueError, "init='zero' must be 'svd' or"),
     ],

@@ -48,7 +48,7 @@ def test_several_matrices_in_one_are_refused():
 def test_factorized_linear(factorization, implementation):
     x = torch.rand(2, 9)
     layer = tltorch.FactorizedLinear(
-        (3, 3), (4, 4), True, factorization, implementation=implementation
+        (3, 3), (4, 4), True, factorization, implementation=implementation, n_layers=1
     )
     assert isinstance(layer, tenfold.FactorizedLinear)
     wanted = nn.functional.linear(x, layer.weight.to_tensor(), layer.bias)
@@ -147,5 +147,5 @@ def test_tensor_lasso(factorization):
     ],
 )
 def test_joint_layers_are_refused(make):
-    with pytest.raises(ValueError, match="n_layers=2 must be 1"):
+    with pytest.raises(ValueError, match="n_layers=2 must be 1 here"):
         make()

@@ -22,7 +22,8 @@ from tenfold import (
     set_rank,
 )
 
-X, Y = torch.randn(8, 3, 8, 8), torch.arange(8) % 4
+X = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(8) % 4
 DECAY = 0.05
 
 
@@ -161,11 +162,12 @@ def share(rank: int, count: int) -> list[torch.Tensor]:
         if watch.step():
             run = wrap(model)  # it holds the parameters: made anew
     assert isinstance(model[2], FactorizedConv)
-    return [parameter.detach() for parameter in model.parameters()]
+    others = [p for name, p in model.named_parameters() if "factors" not in name]
+    return [one.detach() for one in (model[2].weight.to_tensor(), *others)]
 
 
 def test_two_processes_train_as_one_does(tmp_path):
-    torch.save((X, Y), tmp_path / "data.pt")
+    torch.save((X, Y), tmp_path / "data.pt")  # every process has all of it
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -179,7 +181,8 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert all(map(torch.equal, *parts))
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(parts[0], share(0, 1), strict=True))
+    alone = share(0, 1)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(parts[0], alone, strict=True))
 
 
 if __name__ == "__main__":  # under torchrun

@@ -14,7 +14,7 @@ from .joining import Joined
 from .joint import JointConv
 from .kernel import FactorizedKernel
 from .linear import FactorizedLinear
-from .moment import Moment, products, unfold
+from .moment import Moment, unfold
 from .plain import plain_form
 from .rerunning import rerun
 from .reshaping import Reshaping
@@ -43,7 +43,6 @@ __all__ = [
     "evened",
     "exchange",
     "plain_form",
-    "products",
     "read_config",
     "read_kernel",
     "rerun",

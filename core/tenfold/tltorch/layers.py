@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -21,17 +22,24 @@ class FactorizedConv(ours.FactorizedConv):
     full rank; `"spatial"` ones do in any case. Raises as `tenfold.FactorizedConv`.
     """
 
+    def __new__(cls, *given: Any, n_layers: Any = 1, **named: Any) -> Any:
+        if n_layers in (None, 1):
+            return super().__new__(cls)
+        bound = signature(cls.__init__).bind(None, *given, **named).arguments
+        bound.pop("self")
+        return ours.FactorizedConv(**arguments(**bound), n_layers=n_layers)
+
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: int | Sequence[int],
         order: int | None = None,
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] | str = 0,
-        dilation: int | Sequence[int] = 1,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
         bias: bool = False,
-        has_bias: bool = False,
+        has_bias: Any = False,
         n_layers: int = 1,
         factorization: Any = "cp",
         rank: Any = "same",
@@ -41,25 +49,60 @@ class FactorizedConv(ours.FactorizedConv):
         dtype: torch.dtype | None = None,
     ) -> None:
         check_single(n_layers)
-        name, _ = spelled(factorization)
-        if not isinstance(kernel_size, int):
-            shape = (out_channels, in_channels, *kernel_size)
-        else:
-            shape = (out_channels, in_channels, *(kernel_size,) * (order or 0))
-        super().__init__(
+        given = arguments(
             in_channels,
             out_channels,
             kernel_size,
+            order,
             stride,
             padding,
             dilation,
-            bias=bool(bias or has_bias),
-            order=order,
-            rank=fixed(name, shape, rank, fixed_rank_modes),
-            factorization=name,
+            bias,
+            has_bias,
+            factorization,
+            rank,
+            implementation,
+            fixed_rank_modes,
+            device,
+            dtype,
+        )
+        super().__init__(**given)
+
+    @classmethod
+    def from_conv_list(  # type: ignore[override]
+        cls,
+        conv_list: Any,
+        rank: Any = "same",
+        implementation: Any = "reconstructed",
+        factorization: Any = "cp",
+        decompose_weights: bool = True,
+        decomposition_kwargs: Mapping[str, Any] | None = None,
+    ) -> ours.JointConv:
+        """Join convolutions of one shape. Raises as `tenfold.FactorizedConv.from_conv_list`."""
+        drawn = not decompose_weights or is_undecomposed(decomposition_kwargs)
+        made = ours.FactorizedConv.from_conv_list(
+            conv_list,
+            rank=rank,
+            factorization=spelled(factorization)[0],
             implementation=implementation,
-            device=device,
-            dtype=dtype,
+            decomposition_kwargs=None if drawn else options_of(decomposition_kwargs),
+        )
+        if drawn:
+            made.reset_parameters()
+        return made
+
+    def transduct(
+        self,
+        kernel_size: int,
+        mode: int = 0,
+        padding: int | None = 0,
+        stride: int = 1,
+        dilation: int = 1,
+        fine_tune_transduction_only: bool = True,
+    ) -> Any:
+        """One more axis, all else frozen by default; raises as `tenfold.FactorizedConv`'s."""
+        return super().transduct(
+            kernel_size, mode, padding, stride, dilation, fine_tune_transduction_only
         )
 
     @classmethod
@@ -136,10 +179,48 @@ class FactorizedConv(ours.FactorizedConv):
         return layer
 
 
+def arguments(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | Sequence[int],
+    order: int | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    bias: bool = False,
+    has_bias: Any = False,
+    factorization: Any = "cp",
+    rank: Any = "same",
+    implementation: Any = "factorized",
+    fixed_rank_modes: Any = None,
+    device: Any = None,
+    dtype: torch.dtype | None = None,
+) -> dict[str, Any]:
+    """The arguments of a layer as `tenfold.FactorizedConv` takes them."""
+    name, _ = spelled(factorization)
+    sizes = (kernel_size,) * (order or 0) if isinstance(kernel_size, int) else tuple(kernel_size)
+    shape = (out_channels, in_channels, *sizes)
+    return {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "kernel_size": kernel_size,
+        "order": order,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "bias": list(has_bias) if isinstance(has_bias, list | tuple) else bool(bias or has_bias),
+        "rank": fixed(name, shape, rank, fixed_rank_modes),
+        "factorization": name,
+        "implementation": implementation,
+        "device": device,
+        "dtype": dtype,
+    }
+
+
 def check_single(n_layers: Any) -> None:
     """Refuse joint layers, with a `ValueError`."""
     if n_layers != 1:
-        raise ValueError(f"n_layers={n_layers!r} must be 1: convert each convolution by itself")
+        raise ValueError(f"n_layers={n_layers!r} must be 1 here: join by from_conv_list")
 
 
 def fixed(name: Any, shape: tuple[int, ...], rank: Any, modes: Any) -> Any:

@@ -23,6 +23,10 @@ class FactorizedLinear(ours.FactorizedLinear):
     `torch.utils.checkpoint` around the layer.
     """
 
+    def __new__(cls, *given: Any, n_layers: int = 1, **named: Any) -> Any:
+        check_single(n_layers)
+        return super().__new__(cls)
+
     def __init__(
         self,
         in_tensorized_features: Parts,

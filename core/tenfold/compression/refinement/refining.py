@@ -20,6 +20,7 @@ from .ends import gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 8
+RATE = 0.02  # of the highest step, of each parameter's own size; the error, where that is less
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
@@ -47,7 +48,8 @@ def refine(
     towards = Towards(found, batches, wanted)
     try:
         with trainable(made.model, parameters):
-            epochs = towards.epochs(made.model, parameters, EPOCHS, config.seed)
+            rate = min(RATE, made.error)
+            epochs = towards.epochs(made.model, parameters, EPOCHS, rate, config.seed)
             for _ in progress.over(epochs, "refinement", EPOCHS):
                 pass
     except FAULTS as fault:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ...algebra import on_one_thread
 
-RATE = 0.02  # of the highest step, of each parameter's own size
 MEAN, SQUARE = 0.9, 0.95  # decays of the gradients' means, and of their squares
 DAMPING = 1e-3  # of the gradients' usual size, below which they are rounding
 WARM_UP = 0.15  # of all steps
@@ -61,14 +60,14 @@ class _State:
 
 
 class Rotated:
-    """Steps for parameters from their gradients, each relative to the parameter's own size.
+    """Steps for parameters from their gradients, the highest `rate` of the parameter's own size.
 
     SOAP (Vyas et al. 2025, arXiv 2409.11321), with Adafactor's relative steps (Shazeer and Stern
     2018, arXiv 1804.04235).
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], total: int) -> None:
-        self.parameters, self.total, self.steps = parameters, total, 0
+    def __init__(self, parameters: Sequence[nn.Parameter], total: int, rate: float) -> None:
+        self.parameters, self.total, self.rate, self.steps = parameters, total, rate, 0
         self.states = [_State.of(one.detach()) for one in parameters]
         self.sizes = [max(LEAST, float(one.detach().square().mean().sqrt())) for one in parameters]
 
@@ -77,7 +76,7 @@ class Rotated:
         """One step, and the gradients are gone. Steps rise, then fall to zero by half a cosine."""
         self.steps += 1
         part = self.steps / self.total
-        gain = RATE * min(1.0, part / WARM_UP) * (1 + math.cos(math.pi * part)) / 2
+        gain = self.rate * min(1.0, part / WARM_UP) * (1 + math.cos(math.pi * part)) / 2
         for one, state, size in zip(self.parameters, self.states, self.sizes, strict=True):
             if one.grad is None:
                 continue

@@ -56,13 +56,18 @@ class Towards:
         return torch.stack(parts).sum() if parts else None
 
     def epochs(
-        self, model: nn.Module, parameters: Sequence[nn.Parameter], count: int, seed: int
+        self,
+        model: nn.Module,
+        parameters: Sequence[nn.Parameter],
+        count: int,
+        rate: float,
+        seed: int,
     ) -> Iterator[int]:
         """Go through the batches so many times, in another order each; yield after each time.
 
         Raises `ValueError` where no gradient reaches the parameters.
         """
-        steps = Rotated(parameters, count * len(self.batches))
+        steps = Rotated(parameters, count * len(self.batches), rate)
         generator = torch.Generator().manual_seed(seed)
         for epoch in range(count):
             with evaluating(model), torch.enable_grad():
