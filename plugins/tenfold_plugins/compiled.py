@@ -13,6 +13,7 @@ class Compiled(Runtime):
     """`torch.compile` with its own defaults, for fixed sizes; on the inputs' device."""
 
     description = "torch.compile"
+    in_process = True
 
     def prepare(self, module: nn.Module, example: tuple[Tensor, ...]) -> Ready:
         def run(*given: Tensor) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ class Eager(Runtime):
     """PyTorch, call by call; on the inputs' device."""
 
     description = "PyTorch, eager"
+    in_process = True
 
     def prepare(self, module: nn.Module, example: tuple[Tensor, ...]) -> Ready:
         def run(*given: Tensor) -> tuple[Tensor, ...]:

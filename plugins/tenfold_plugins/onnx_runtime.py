@@ -19,6 +19,7 @@ class ONNXRuntime(Runtime):
     """
 
     description = "ONNX Runtime, CPU"
+    in_process = True
 
     def prepare(self, module: nn.Module, example: tuple[Tensor, ...]) -> Ready:
         _check_installed()
@@ -42,7 +43,7 @@ def _session(model: bytes | str) -> Ready:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors are raised
     try:
         session: Any = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
     except Exception as fault:  # of its own classes

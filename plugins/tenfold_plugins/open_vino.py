@@ -17,6 +17,7 @@ class OpenVINO(Runtime):
     """OpenVINO's CPU plugin in float32, on as many threads as PyTorch; <https://docs.openvino.ai>."""
 
     description = "OpenVINO, CPU"
+    in_process = True
 
     def prepare(self, module: nn.Module, example: tuple[Tensor, ...]) -> Ready:
         _check_installed()

@@ -167,7 +167,7 @@ def four(threads: Threads = 1, budget: float = 0.25, batch: int = 1) -> None:
                 right = sum(int((run(x)[0].argmax(1) == y).sum()) for x, y in parts(images, labels))
                 rows[title] = (path.stat().st_size, right / len(labels), took)
                 runs.append(partial(run, images[:batch]))
-        found = in_turn(runs, torch.device("cpu"), seconds=3.0, hopeless=inf, elsewhere=threads > 1)
+        found = in_turn(runs, torch.device("cpu"), seconds=3.0, hopeless=inf, by="process")
     shown = Table("network", "ms", "speed", "kB", "accuracy", "export took s")
     for (title, (size, score, took)), one in zip(rows.items(), found, strict=True):
         speed = found[0].milliseconds / one.milliseconds

@@ -4,6 +4,7 @@ import sys
 import time
 from functools import partial
 from math import inf
+from threading import Thread
 
 import pytest
 import torch
@@ -112,6 +113,31 @@ class TestClock:
     def test_what_other_processes_take_counts_where_several_threads_work(self, threads):
         [found] = in_turn([partial(time.sleep, 2e-3)], CPU, seconds=0.02)
         assert (found.milliseconds > 1.9) == (threads > 1 or sys.platform == "win32")
+
+    def test_of_another_machine_s_work_the_clock_on_the_wall_tells(self, threads):
+        [found] = in_turn([partial(time.sleep, 2e-3)], CPU, seconds=0.02, by="another")
+        assert found.milliseconds > 1.9
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="it knows a thread's time to 16 ms only")
+    def test_of_a_process_on_one_thread_what_its_threads_do_counts(self):
+        def work():
+            while time.thread_time() < 2e-3:  # of a new thread it begins at 0
+                pass
+
+        def run():
+            thread = Thread(target=work)
+            thread.start()
+            thread.join()
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            [mine], [all_] = (
+                in_turn([run], CPU, seconds=0.02, by=by) for by in ("thread", "process")
+            )
+        finally:
+            torch.set_num_threads(before)
+        assert mine.milliseconds < 1.9 < all_.milliseconds
 
 
 class TestSimplestOfTheFastest:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..compression.running import placed
+from ..compression.running import placed, worker
 from ..layer import FactorizedConv, read_config, read_kernel, rerun
 from ..model import Seen
 from ..run import LAID_OUT, channels_last, is_channels_last
@@ -80,7 +80,7 @@ def _in_turn(modules: Sequence[nn.Module], x: Tensor, runtime: str) -> list[Timi
     if runtime == "eager":
         return in_turn([partial(one, x) for one in modules], x.device, hopeless=inf)
     runs = [placed(runtime, one, x) for one in modules]
-    return in_turn(runs, x.device, hopeless=inf, elsewhere=True)
+    return in_turn(runs, x.device, hopeless=inf, by=worker(runtime))
 
 
 def in_best_format(task: Task) -> tuple[nn.Module, Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..compression.running import Flat
+from ..compression.running import Flat, worker
 from ..model import to_onnx
 from ..plugin import Ready
 from ..tuning import in_turn
@@ -82,7 +82,7 @@ class Work:
     def times(self) -> dict[str, float]:
         """Milliseconds of a run on the example, of each, in turn."""
         runs = [partial(run, *self.batches[0]) for run in self.runs.values()]
-        found = in_turn(runs, torch.device("cpu"), hopeless=inf, elsewhere=self.runtime != "eager")
+        found = in_turn(runs, torch.device("cpu"), hopeless=inf, by=worker(self.runtime))
         return {name: one.milliseconds for name, one in zip(self.runs, found, strict=True)}
 
     def _add(self, name: str, write: Callable[[Path], None]) -> None:

@@ -16,7 +16,8 @@ Ready = Callable[..., Sequence[Tensor]]
 class Runtime(ABC):
     """Where a network runs, and is timed: a plugin of the group `tenfold.runtimes`.
 
-    `description` is what tables call it, in a few words.
+    `description` is what tables call it, in a few words. `in_process` says that all its work is
+    done by this process: on one thread the time of the process counts then, and no other's does.
 
     >>> import copy
     >>> class Double(Runtime):
@@ -34,6 +35,7 @@ class Runtime(ABC):
     """
 
     description: ClassVar[str] = ""
+    in_process: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, module: nn.Module, example: tuple[Tensor, ...]) -> Ready:
@@ -42,7 +44,7 @@ class Runtime(ABC):
         `module` is in eval mode; it takes the tensors of `example`, as `(batch, channels, *size)`,
         and gives a tuple of tensors. It may be kept, and is not to be changed. What is returned is
         called with tensors of the same shapes and dtypes, without gradients, and gives those that
-        the module gives, in order, once they are there: it is timed by the clock on the wall.
+        the module gives, in order, once they are there.
 
         Law: it gives what the module gives, for any numbers, each time it is called.
 

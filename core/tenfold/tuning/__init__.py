@@ -5,7 +5,7 @@ Imports `network`, `plugin` and `run`. Used by layers, and by all that times som
 
 from .cache import CACHE, cache_folder, clear
 from .decision import Decision, way_in_words
-from .timing import Timing, in_turn
+from .timing import Timing, Who, in_turn
 from .tuner import Subject, decide, device_name, may_measure
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Decision",
     "Subject",
     "Timing",
+    "Who",
     "cache_folder",
     "clear",
     "decide",

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from math import ceil
 from random import Random
 from statistics import median, quantiles
+from typing import Literal
 
 import torch
 
 Run = Callable[[], object]
+Who = Literal["thread", "process", "another"]
 
 SECONDS = 0.3  # for the rounds of one comparison
 ROUNDS = 7, 40  # at least, at most; one takes one sample of each
@@ -36,16 +38,16 @@ def in_turn(
     device: torch.device,
     seconds: float = SECONDS,
     hopeless: float = HOPELESS,
-    elsewhere: bool = False,
+    by: Who = "thread",
 ) -> list[Timing]:
     """Time each of `runs`: one sample of each a round, so that what slows the machine slows all.
 
     Each round has an order of its own, for what one leaves in the caches helps or hurts the next.
     What is `hopeless` times slower than the fastest is dropped on the way, by the best samples, as
     another process only ever adds time. `seconds` bounds the rounds, but for the first few.
-    `elsewhere` is for work that is done outside of PyTorch, maybe by threads of its own.
+    `by` says who does the work: this thread and PyTorch's, any of this process, or another machine.
     """
-    samples = [[sample] for sample in _first_samples(runs, device, elsewhere)]
+    samples = [[sample] for sample in _first_samples(runs, device, by)]
     best = min(times[0] for times in samples)
     calls = max(1, min(50, ceil(SAMPLE / best)))
     left = [i for i, times in enumerate(samples) if times[0] <= 2 * hopeless * best]
@@ -56,7 +58,7 @@ def in_turn(
         if turn >= ROUNDS[0] and time.perf_counter() > ends:
             break
         for i in Random(turn).sample(left, len(left)):
-            samples[i].append(_sample(runs[i], device, calls, elsewhere))
+            samples[i].append(_sample(runs[i], device, calls, by))
         if turn in DROPS:
             best = min(min(samples[i]) for i in left)
             left = [i for i in left if min(samples[i]) <= hopeless * best]
@@ -78,7 +80,7 @@ def simplest_of_the_fastest(timings: Sequence[Timing], levels: Sequence[int]) ->
     return min(good, key=lambda index: (levels[index], timings[index].milliseconds))
 
 
-def _first_samples(runs: Sequence[Run], device: torch.device, elsewhere: bool) -> list[float]:
+def _first_samples(runs: Sequence[Run], device: torch.device, by: Who) -> list[float]:
     """The best of a few calls after a first one, which does what is done once.
 
     The best, since another process may have had the machine meanwhile: nothing is dropped for that.
@@ -86,16 +88,16 @@ def _first_samples(runs: Sequence[Run], device: torch.device, elsewhere: bool) -
     found = []
     for run in runs:
         run()
-        times = [_sample(run, device, 1, elsewhere)]
+        times = [_sample(run, device, 1, by)]
         while len(times) < 5 and sum(times) < LONG:
-            times.append(_sample(run, device, 1, elsewhere))
+            times.append(_sample(run, device, 1, by))
         found.append(min(times))
     return found
 
 
-def _sample(run: Run, device: torch.device, calls: int, elsewhere: bool) -> float:
+def _sample(run: Run, device: torch.device, calls: int, by: Who) -> float:
     """Seconds of one call, the mean of `calls` ones."""
-    clock = time.perf_counter if elsewhere else _clock(device)
+    clock = _clock(device, by)
     _wait(device)
     started = clock()
     for _ in range(calls):
@@ -104,13 +106,14 @@ def _sample(run: Run, device: torch.device, calls: int, elsewhere: bool) -> floa
     return (clock() - started) / calls
 
 
-def _clock(device: torch.device) -> Callable[[], float]:
+def _clock(device: torch.device, by: Who) -> Callable[[], float]:
     """Of what one thread does on the processor, its own time; all else by the clock on the wall.
 
     So other processes do not count. Windows knows a thread's time to 16 ms only.
     """
     alone = device.type == "cpu" and torch.get_num_threads() == 1 and sys.platform != "win32"
-    return time.thread_time if alone else time.perf_counter
+    clocks = {"thread": time.thread_time, "process": time.process_time}
+    return clocks.get(by, time.perf_counter) if alone else time.perf_counter
 
 
 def _wait(device: torch.device) -> None:

@@ -12,7 +12,7 @@ from torch.backends import mha
 from ...run import channels_last, is_channels_last
 from ...tuning import Timing, in_turn
 from ..candidates import LayerTable, build
-from ..running import Batch, counted, evaluating, placed
+from ..running import Batch, counted, evaluating, placed, worker
 from ..survey import Layer
 
 EAGER = "eager"  # the runtime that PyTorch itself is
@@ -41,7 +41,7 @@ def time_modules(modules: Sequence[nn.Module], layer: Layer, runtime: str = EAGE
     inputs = [_input(shape, weight) for shape in layer.shapes]
     with evaluating(nn.ModuleList(modules)):
         runs = [_runner(module, inputs, runtime) for module in modules]
-        return in_turn(runs, weight.device, hopeless=inf, elsewhere=runtime != EAGER)
+        return in_turn(runs, weight.device, hopeless=inf, by=worker(runtime))
 
 
 def time_networks(models: Sequence[nn.Module], batch: Batch, runtime: str = EAGER) -> list[float]:
@@ -56,7 +56,7 @@ def time_networks(models: Sequence[nn.Module], batch: Batch, runtime: str = EAGE
         mha.set_fastpath_enabled(True)
         with counted(), evaluating(nn.ModuleList(models)):  # no runs over the calibration
             runs = [placed(runtime, model, batch) for model in models]
-            found = in_turn(runs, device, hopeless=inf, elsewhere=runtime != EAGER)
+            found = in_turn(runs, device, hopeless=inf, by=worker(runtime))
     finally:
         mha.set_fastpath_enabled(together)
     return [one.milliseconds for one in found]

@@ -1,6 +1,6 @@
 """A user's network run without disturbing it: calls, copies, outputs compared, workers, progress.
 
-Imports `plugin`. Used by every stage of a compression.
+Imports `plugin` and `tuning`. Used by every stage of a compression.
 """
 
 from .batches import Part, check_call, check_part, check_runs, parted
@@ -24,7 +24,7 @@ from .inference import (
     undisturbed,
 )
 from .progress import Progress, shown
-from .ready import Flat, inputs_of, placed, prepared
+from .ready import Flat, inputs_of, placed, prepared, worker
 from .workers import run_all
 
 __all__ = [
@@ -59,4 +59,5 @@ __all__ = [
     "size",
     "tensors",
     "undisturbed",
+    "worker",
 ]
