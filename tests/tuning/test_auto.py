@@ -55,7 +55,7 @@ def pretend(monkeypatch):
         def runs(layer, x, ways, together):
             return ways
 
-        def in_turn(ways, device):
+        def in_turn(ways, device, **_):
             keys = [(way.partition, way.memory_format) for way in ways]
             return [Timing(taken.get(key, 10.0), 0.0) for key in keys]
 
@@ -156,7 +156,7 @@ class TestMeasuring:
         pretend({(((1,), (2, 3), (0,)), None): 9.0})
         once = tuner.in_turn
 
-        def in_turn(ways, device):
+        def in_turn(ways, device, **_):
             return once(ways, device) if len(ways) > 2 else [Timing(10, 0.0), Timing(again, 0.0)]
 
         monkeypatch.setattr(tuner, "in_turn", in_turn)

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..compression.running import placed, worker
+from ..compression.running import placed
 from ..layer import FactorizedConv, read_config, read_kernel, rerun
 from ..model import Seen
 from ..run import LAID_OUT, channels_last, is_channels_last
 from ..solve import relative_error
-from ..tuning import Timing, in_turn
+from ..tuning import Timing, in_turn, worker
 from .results import Row
 
 
@@ -68,7 +68,7 @@ def measure(task: Task, requests: Requests) -> Iterator[Row | str]:
     for factorization in requests.factorizations:
         for rank in requests.ranks:
             yield f"{task.name} {factorization} {rank}"
-            layers = _layers(task, conv, x, factorization, rank, requests.implementations)
+            layers = _layers(task, conv, x, factorization, rank, requests)
             if layers:
                 dense, *timings = _in_turn([conv, *layers], x, requests.runtime)
                 for layer, timing in zip(layers, timings, strict=True):
@@ -106,11 +106,11 @@ def dense_macs(conv: Any, x: Tensor) -> int:
 
 
 def _layers(
-    task: Task, conv: Any, x: Tensor, factorization: str, rank: Any, implementations: Sequence[str]
+    task: Task, conv: Any, x: Tensor, factorization: str, rank: Any, requests: Requests
 ) -> list[FactorizedConv]:
     """One kernel, run by each implementation that does not refuse it."""
     layers: list[FactorizedConv] = []
-    for implementation in implementations:
+    for implementation in requests.implementations:
         try:
             if layers:
                 layers.append(rerun(layers[0], implementation))
@@ -129,7 +129,7 @@ def _layers(
                 raise
             continue
         if layers[-1].measures:
-            layers[-1].tune(x)
+            layers[-1].tune(x, runtime=requests.runtime)
     return layers
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..layer import PLAIN, FactorizedConv
 from ..model import Seen, open_layers, seen_by
-from ..plugin import factorizations
-from ..tuning import Decision, cache_folder, device_name, in_turn, way_in_words
+from ..plugin import factorizations, runtimes
+from ..tuning import EAGER, Decision, cache_folder, device_name, in_turn, way_in_words
 from ..tuning import clear as clear_choices
 from . import options as read
 
@@ -40,6 +40,7 @@ def tune(
     device: read.Device = "cpu",
     dtype: read.Dtype = read.Precision.float32,
     threads: read.Threads = None,
+    runtime: read.Runtime = "eager",
     again: Annotated[bool, typer.Option("--again", help="Measure what is known too.")] = False,
     clear: Annotated[
         bool, typer.Option("--clear", help="Delete all kept choices, no more.")
@@ -57,6 +58,7 @@ def tune(
         return
     read.set_threads(threads)
     where = read.read_device(device)
+    runtime = read.read_names([runtime], runtimes, "--runtime")[0]
     if model is None:
         conv, input_shape = read.read_shape(shape, size, batch, stride, groups)
         seen = Seen(input_shape, dtype.dtype, where, channels_last)
@@ -65,7 +67,9 @@ def tune(
         conv.to(where, dtype.dtype)
     else:
         tasks = _of_a_model(model, read.read_inputs(inputs, where, dtype.dtype), channels_last)
-    table = Table(title=_title(where), caption=f"kept in {cache_folder() or 'memory alone'}")
+    table = Table(
+        title=_title(where, runtime), caption=f"kept in {cache_folder() or 'memory alone'}"
+    )
     for title in ("layer", "runs", "ms", "dense ms"):
         table.add_column(title, justify="right" if "ms" in title else "left", overflow="fold")
     slower: list[str] = []
@@ -73,9 +77,9 @@ def tune(
         bar = progress.add_task("", total=len(tasks))
         for name, layer, seen in tasks:
             progress.update(bar, description=name)
-            decision = layer.tune(seen.draw(), again)
+            decision = _tuned(layer, seen, again, runtime)
             table.add_row(name, *_cells(decision))
-            if not again and _lost(layer, decision, seen.draw()):
+            if runtime == EAGER and not again and _lost(layer, decision, seen.draw()):
                 slower.append(name)
             progress.advance(bar)
     Console().print(table)
@@ -83,6 +87,15 @@ def tune(
         typer.echo(
             f"slower than dense now, as kept: {', '.join(slower)}; --again measures anew", err=True
         )
+
+
+def _tuned(layer: FactorizedConv, seen: Seen, again: bool, runtime: str) -> Decision:
+    try:
+        return layer.tune(seen.draw(), again, runtime=runtime)
+    except ValueError as refusal:
+        if runtime == EAGER:
+            raise
+        raise typer.BadParameter(str(refusal), param_hint="--runtime") from None
 
 
 def _of_a_shape(
@@ -127,7 +140,8 @@ def _cells(decision: Decision) -> tuple[str, str, str]:
     return words, f"{taken:.3f}", f"{dense:.3f}"
 
 
-def _title(device: torch.device) -> str:
+def _title(device: torch.device, runtime: str) -> str:
     threads = torch.get_num_threads()
     name = device_name(device)
-    return f"{name}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}"
+    place = "" if runtime == EAGER else f", in {runtime}"
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}{place}"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from ..compression.running import Flat, worker
+from ..compression.running import Flat
 from ..model import to_onnx
 from ..plugin import Ready
-from ..tuning import in_turn
+from ..tuning import in_turn, worker
 from .checking import CLOSE, change
 from .dense import is_factorized, to_dense
 from .exported import Variant

@@ -222,13 +222,16 @@ class FactorizedConv(Joined, Reshaping):
         bias = None if parts.bias is None else nn.Parameter(parts.bias.detach().clone())
         self.register_parameter("bias", bias)
 
-    def tune(self, example_input: Tensor, again: bool = False) -> Decision:
+    def tune(
+        self, example_input: Tensor, again: bool = False, *, runtime: str = "eager"
+    ) -> Decision:
         """Choose now how this layer runs, for inputs like `example_input`, and keep the choice.
 
         What was measured before, in this process or another, is looked up; `again` measures anew.
+        `runtime` is where times count, by its name, as `"onnxruntime"` for what will be exported.
         The input is `(batch, in_channels, *size)`. Returns the decision, which is `layer.decision`
-        from then on. Raises `ValueError` where the implementation leaves nothing to choose, and
-        `ValueError` or `TypeError` for a bad input.
+        from then on. Raises `ValueError` where the implementation leaves nothing to choose or the
+        runtime cannot run the layer, and `ValueError` or `TypeError` for a bad input.
 
         >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto").eval()
         >>> decision = layer.tune(torch.randn(1, 8, 10, 10))
@@ -236,7 +239,7 @@ class FactorizedConv(Joined, Reshaping):
         True
         """
         check_input(example_input, self.config, self.weight.factors[0])
-        return tune(self, example_input, again)
+        return tune(self, example_input, again, runtime)
 
     def fix_plan(self, decision: Decision | Mapping[str, Any]) -> None:
         """Run so from now on, and never measure: by a decision, or by its JSON data.

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ..arguments import check_flag
-from ..plugin import Choice, Fixed, Implementation, Way, implementations
+from ..plugin import Choice, Fixed, Implementation, Way, implementations, runtimes
 from ..run import Chain, is_channels_last, make_plan, with_apart
-from ..tuning import Decision, Subject, decide, may_measure
+from ..tuning import EAGER, Decision, Subject, decide, may_measure
 from .parts import Tuned
 from .rerunning import rerun
 
@@ -31,7 +31,7 @@ def settle(layer: Tuned, x: Tensor, channels_last: bool) -> bool:
     return decision is not None
 
 
-def tune(layer: Tuned, x: Tensor, again: bool) -> Decision:
+def tune(layer: Tuned, x: Tensor, again: bool, runtime: str = EAGER) -> Decision:
     """Decide for inputs like `x`, batched or not; see `FactorizedConv.tune`."""
     check_flag("again", again)
     order = layer.config.order
@@ -45,7 +45,7 @@ def tune(layer: Tuned, x: Tensor, again: bool) -> Decision:
     x = x.detach()
     x = x.flatten(0, -2) if order == 0 and x.dim() > 2 else x
     x = x.unsqueeze(0) if x.dim() == order + 1 else x
-    decision = decide(subject(layer, x), x, again)
+    decision = decide(subject(layer, x), x, again, runtime=runtimes.choose(runtime).name)
     assert decision is not None  # it waits
     adopt(layer, decision)
     layer.measures = True

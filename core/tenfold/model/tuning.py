@@ -13,12 +13,15 @@ from ..tuning import Decision
 from .workload import Seen, seen_inputs
 
 
-def tune(model: nn.Module, example_inputs: Any, *, again: bool = False) -> dict[str, Decision]:
+def tune(
+    model: nn.Module, example_inputs: Any, *, again: bool = False, runtime: str = "eager"
+) -> dict[str, Decision]:
     """Choose now how each `auto` layer of `model` runs, for the inputs that it sees.
 
     `example_inputs` is a tensor, or a tuple of the model's arguments; the batch, the sizes, the
     memory format, the dtype, the device and `torch.get_num_threads()` count. What was measured
-    before is looked up; `again` measures anew. Layers with a fixed plan keep it. Returns each
+    before is looked up; `again` measures anew. `runtime` is where times count, by its name, as
+    `"onnxruntime"`. Layers with a fixed plan keep it. Returns each
     layer's decision by its name. Afterwards the model may be compiled, exported, saved or trained:
     it runs as decided.
 
@@ -32,7 +35,9 @@ def tune(model: nn.Module, example_inputs: Any, *, again: bool = False) -> dict[
     """
     layers = open_layers(check_model("model", model))
     seen = seen_by(model, layers, example_inputs)
-    return {name: layers[name].tune(one.draw(), again) for name, one in seen.items()}
+    return {
+        name: layers[name].tune(one.draw(), again, runtime=runtime) for name, one in seen.items()
+    }
 
 
 def open_layers(model: nn.Module) -> dict[str, FactorizedConv]:

@@ -5,15 +5,16 @@ Imports `network`, `plugin` and `run`. Used by layers, and by all that times som
 
 from .cache import CACHE, cache_folder, clear
 from .decision import Decision, way_in_words
-from .timing import Timing, Who, in_turn
+from .elsewhere import EAGER, worker
+from .timing import Timing, in_turn
 from .tuner import Subject, decide, device_name, may_measure
 
 __all__ = [
     "CACHE",
+    "EAGER",
     "Decision",
     "Subject",
     "Timing",
-    "Who",
     "cache_folder",
     "clear",
     "decide",
@@ -21,4 +22,5 @@ __all__ = [
     "in_turn",
     "may_measure",
     "way_in_words",
+    "worker",
 ]

@@ -28,6 +28,7 @@ class Situation(BaseModel):
     geometry: dict[str, tuple[int, ...] | bool]
     padding: str
     candidates: tuple[Way, ...]
+    runtime: str = "eager"
 
     @property
     def digest(self) -> str:
@@ -53,7 +54,7 @@ class Decision(BaseModel):
     As JSON data by `model_dump(mode="json")`; `FactorizedConv.fix_plan` takes either. Only
     `partition` must be given, or instead of it the name of an `implementation` whose own code runs;
     see `Fixed` for the other two. `measured` is what each candidate took, in the `situation` of
-    device, threads, dtype and shape. Raises `ValueError` for other data (a
+    device, threads, dtype, shape and runtime. Raises `ValueError` for other data (a
     `pydantic.ValidationError`).
 
     >>> print(Decision(partition=((1,), (2, 3), (0,))))

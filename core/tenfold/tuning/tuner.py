@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..network import Geometry, KernelNetwork
 from ..plugin import Fixed, MemoryFormat, Way
 from ..run import LAID_OUT, in_format, is_channels_last, is_transformed
 from .cache import recall, remember
 from .decision import Decision, Measured, Situation
+from .elsewhere import EAGER, alone, worker
 from .timing import Run, Timing, in_turn, simplest_of_the_fastest
 
 OWN = 99  # how complicated an implementation's own code is taken to be, in stages
@@ -41,7 +42,7 @@ class Subject:
     padding: str
     candidates: tuple[Way, ...]
     channels_last: bool
-    trial: Callable[[Fixed | str], Callable[[Tensor], Tensor]]
+    trial: Callable[[Fixed | str], nn.Module]
 
 
 def may_measure(x: Tensor) -> bool:
@@ -53,12 +54,16 @@ def may_measure(x: Tensor) -> bool:
     return not x.is_meta and x.numel() > 0
 
 
-def decide(subject: Subject, x: Tensor, again: bool = False, wait: bool = True) -> Decision | None:
+def decide(
+    subject: Subject, x: Tensor, again: bool = False, wait: bool = True, runtime: str = EAGER
+) -> Decision | None:
     """Recall or measure the fastest way of running it on `x`, `(batch, in_channels, *size)`.
 
-    `again` measures what is known too. None where another thread is measuring and `wait` is False.
+    `again` measures what is known too. In a `runtime` other than eager PyTorch partitions alone are
+    measured: it lays out and packs by itself. None where another thread is measuring and `wait` is
+    False.
     """
-    situation = describe(subject, x)
+    situation = describe(subject, x, runtime)
     known = None if again else recall(situation)
     if known is not None:
         return known
@@ -74,10 +79,17 @@ def decide(subject: Subject, x: Tensor, again: bool = False, wait: bool = True) 
 
 @torch.no_grad()
 def _measure(subject: Subject, x: Tensor, situation: Situation) -> Decision:
-    ways = _ways(subject, situation)
-    runs = _runs(subject, x, ways, situation.channels_last)
-    timings = in_turn(runs, x.device)
-    best = _choose(ways, runs, timings, x.device)
+    elsewhere = situation.runtime != EAGER
+    if elsewhere:
+        parted = (one for one in subject.candidates if not isinstance(one, str))
+        ways: list[Fixed | str] = [Fixed(partition) for partition in parted]
+        runs = [alone(situation.runtime, subject.trial(way), x) for way in ways]
+    else:
+        ways = _ways(subject, situation)
+        runs = _runs(subject, x, ways, situation.channels_last)
+    by = worker(situation.runtime)
+    timings = in_turn(runs, x.device, by=by)
+    best = _choose(ways, runs, timings, lambda pair: in_turn(pair, x.device, by=by))
     measured = [
         Measured(**_fields(way), milliseconds=round(one.milliseconds, 5))
         for way, one in zip(ways, timings, strict=True)
@@ -89,7 +101,7 @@ def _choose(
     ways: Sequence[Fixed | str],
     runs: Sequence[Run],
     timings: Sequence[Timing],
-    device: torch.device,
+    time: Callable[[Sequence[Run]], list[Timing]],
 ) -> int:
     """The fastest; where it gains little, only if it is faster than dense again, the two alone."""
     levels = [OWN if isinstance(way, str) else len(way.partition) for way in ways]
@@ -101,7 +113,7 @@ def _choose(
     gain = 1 - timings[best].milliseconds / timings[dense].milliseconds
     if levels[best] == 1 or gain > LITTLE:
         return best
-    both = in_turn([runs[dense], runs[best]], device)
+    both = time([runs[dense], runs[best]])
     return (dense, best)[simplest_of_the_fastest(both, [1, levels[best]])]
 
 
@@ -144,7 +156,7 @@ def _fields(way: Fixed | str) -> dict[str, Any]:
     return {"partition": way.partition, "memory_format": way.memory_format, "packed": way.packed}
 
 
-def describe(subject: Subject, x: Tensor) -> Situation:
+def describe(subject: Subject, x: Tensor, runtime: str = EAGER) -> Situation:
     """The situation of a convolution that sees `x`."""
     network = subject.network
     dtype = x.dtype
@@ -164,6 +176,7 @@ def describe(subject: Subject, x: Tensor) -> Situation:
         geometry=asdict(subject.geometry),
         padding=subject.padding,
         candidates=subject.candidates,
+        runtime=runtime,
     )
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.backends import mha
 
 from ...run import channels_last, is_channels_last
-from ...tuning import Timing, in_turn
+from ...tuning import Timing, in_turn, worker
 from ..candidates import LayerTable, build
-from ..running import Batch, counted, evaluating, placed, worker
+from ..running import Batch, counted, evaluating, placed
 from ..survey import Layer
 
 EAGER = "eager"  # the runtime that PyTorch itself is

@@ -24,7 +24,7 @@ from .inference import (
     undisturbed,
 )
 from .progress import Progress, shown
-from .ready import Flat, inputs_of, placed, prepared, worker
+from .ready import Flat, inputs_of, placed, prepared
 from .workers import run_all
 
 __all__ = [
@@ -59,5 +59,4 @@ __all__ = [
     "size",
     "tensors",
     "undisturbed",
-    "worker",
 ]

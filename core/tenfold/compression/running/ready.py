@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...plugin import Ready, ask, runtimes
-from ...tuning import Who
 from .inference import Batch, arguments_of, evaluating, members
 
 
@@ -60,13 +59,6 @@ def prepared(runtime: str, model: nn.Module, batch: Batch) -> Ready:
             raise ValueError(
                 f"runtime={choice.spelled} cannot run the network: {refusal}"
             ) from refusal
-
-
-def worker(runtime: str) -> Who:
-    """Who does the work of a run there, for the clock that it is timed by."""
-    if runtime == "eager":
-        return "thread"
-    return "process" if runtimes.choose(runtime).plugin.in_process else "another"
 
 
 def placed(runtime: str, model: nn.Module, batch: Batch) -> Callable[[], object]:
