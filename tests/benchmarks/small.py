@@ -115,6 +115,8 @@ def main(
     network: Annotated[list[str], typer.Option(help="By name; all by default.")] = [*SMALL],  # noqa: B006
     budget: Annotated[list[float], typer.Option()] = [0.5, 0.25],  # noqa: B006
     metric: Annotated[str, typer.Option(help="macs or latency.")] = "macs",
+    refine: Annotated[str, typer.Option(help="blocks or off.")] = "blocks",
+    never_slower: Annotated[bool, typer.Option(help="As `compress` has it.")] = True,
     threads: Annotated[int, typer.Option()] = 1,
     out: Annotated[Path, typer.Option(help="Where trained networks go.")] = Path("small"),
 ) -> None:
@@ -134,6 +136,7 @@ def main(
         dense = f"{score(model):.4f}"
         for one in budget:
             asked: dict[str, Any] = {"budget": one, "metric": metric, "progress": False}
+            asked |= {"refine": refine, "never_slower": never_slower}
             example, batches = calibration[:16], list(calibration.split(32))
             try:
                 made = tenfold.compress(model, example_inputs=example, calibration=batches, **asked)

@@ -7,9 +7,12 @@ import torch
 from torch import nn
 
 from tenfold import FactorizedConv, Moment, compress
+from tenfold.compression.candidates import turned
 from tenfold.compression.candidates.candidate import Candidate
 from tenfold.compression.candidates.fitting import fits
+from tenfold.compression.candidates.meter import Meter
 from tenfold.compression.candidates.table import LayerTable
+from tenfold.compression.correction import regression
 from tenfold.compression.correction.normalisation import recalibrate
 from tenfold.compression.correction.regression import features, owner, regress, solved
 from tenfold.compression.correction.response import Sums
@@ -17,6 +20,7 @@ from tenfold.compression.measurement.prediction import interpolated
 from tenfold.compression.measurement.replay import Replay
 from tenfold.compression.measurement.task import Judge, replaced
 from tenfold.compression.moments import gathering
+from tenfold.compression.moments import norm as norm_room
 from tenfold.compression.moments.gathering import measure
 from tenfold.compression.moments.importance import Importance, importances, scaling
 from tenfold.compression.moments.norm import SKETCH, Norm, Seen
@@ -170,6 +174,30 @@ def test_marginals_measure_by_a_root_of_their_product():
     norm = Norm(Seen(marginals=tuple(root @ root.mT + torch.eye(root.shape[1]) for root in roots)))
     gap = torch.randn(2, 7, 5, 3, 2, generator=generator, dtype=torch.float64)
     assert norm.sketched(0, gap).squared(gap) == pytest.approx(norm.squared(gap))
+
+
+def test_layers_of_many_channels_are_decomposed_in_their_norm():
+    torch.manual_seed(0)
+    whole = Seen(torch.eye(16, dtype=torch.float64)[None], count=100)
+    apart = Seen(marginals=(torch.eye(1100)[None].double(), torch.eye(1)[None].double()))
+    for channels, made, seen in ((16, 1100, whole), (1100, 16, apart)):
+        (layer,) = survey(nn.Sequential(nn.Conv1d(channels, made, 1)), torch.randn(2, channels, 4))
+        layer.request = {"rank": 4, "factorization": "channel_svd"}
+        kernel = torch.randn(made, channels, 1)
+        norm = Norm.of(seen, torch.eye(made, dtype=torch.float64)[None], kernel)
+        (found,) = fits(layer, kernel, norm, ["channel_svd"], 4, 0)
+        assert Meter(kernel, norm, 1, 0).lost(found.network.to_tensor(found.factors))[0] < 1
+
+
+def test_large_layers_are_worked_with_in_float32_to_the_same_end(monkeypatch):
+    model = network().eval()
+    options = {"example_inputs": batches()[0], "calibration": batches(), "progress": False}
+    options |= {"budget": 0.5, "refine": "off", "never_slower": False}
+    usual = compress(model, **options).report
+    for room in (norm_room, regression, turned):
+        monkeypatch.setattr(room, "LARGE", 8)
+    narrow = compress(model, **options).report
+    assert narrow.error == pytest.approx(usual.error, rel=0.05)
 
 
 def test_wide_layers_are_compressed_by_the_marginals_of_their_moment(monkeypatch):

@@ -77,6 +77,38 @@ class TestMonarch:
     pass
 
 
+class Halving(Factorization):
+    """As many factors of the output as it has factors of two."""
+
+    def factors(self, order, rank):
+        return self.factors_for((2, 2) + (1,) * order, rank)
+
+    def factors_for(self, shape, rank):
+        space = [f"k{axis}" for axis in range(len(shape) - 2)]
+        last = len(self.splits(shape)["out"]) - 1
+        cores = [(f"b{i}", f"out.{i}", f"b{i + 1}") for i in range(last)]
+        return [("in", *space, "b0"), *cores, (f"b{last}", f"out.{last}")]
+
+    def splits(self, shape):
+        twos = (shape[0] & -shape[0]).bit_length() - 1
+        return {"out": (*(2,) * twos, shape[0] >> twos)}
+
+
+@conformance(factorization=Halving, max_examples=4)
+class TestHalving:
+    pass
+
+
+@pytest.mark.parametrize(("out", "count"), [(6, 3), (8, 5), (16, 6)])
+def test_the_number_of_factors_may_depend_on_the_channels(out, count):
+    conv = nn.Conv2d(4, out, 3, padding=1)
+    layer = FactorizedConv.from_conv(conv, rank=10**6, factorization=Halving)
+    assert len(layer.weight.factors) == count
+    assert relative_error(conv.weight, layer.weight.to_tensor()) < 1e-5
+    half = FactorizedConv(4, out, 3, order=2, rank=0.5, factorization=Halving)
+    assert sum(one.numel() for one in half.weight.factors) <= out * 4 * 9 / 2
+
+
 def layer_of(asked, **pair):
     """The layer; None where the implementation refuses it."""
     try:

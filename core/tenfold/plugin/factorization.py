@@ -62,6 +62,30 @@ class Factorization(Options, ABC):
         Raises `ValueError` for an order or a request that the format has not.
         """
 
+    def factors_for(self, shape: Sequence[int], rank: Any) -> Sequence[Sequence[str]]:
+        """`factors` of a format whose factors depend on the channels too; here on the order alone.
+
+        `shape` is one group's kernel, `(out, in, *k)`. Raises as `factors` does, and obeys its law.
+
+        >>> class Halving(Factorization):
+        ...     def factors(self, order, rank):
+        ...         return self.factors_for((2, 2) + (1,) * order, rank)
+        ...
+        ...     def factors_for(self, shape, rank):
+        ...         space = [f"k{axis}" for axis in range(len(shape) - 2)]
+        ...         parts = range(len(self.splits(shape)["out"]))
+        ...         bonds = [*(f"b{part}" for part in parts), *space]
+        ...         cores = [(bonds[i], f"out.{i}", f"b{i + 1}") for i in parts[:-1]]
+        ...         return [("in", *space, "b0"), *cores, (bonds[len(cores)], f"out.{len(cores)}")]
+        ...
+        ...     def splits(self, shape):
+        ...         parts = (shape[0] & -shape[0]).bit_length()
+        ...         return {"out": (*(2,) * (parts - 1), shape[0] >> (parts - 1))}
+        >>> [len(Halving().network((out, 4, 3), 2).factors) for out in (6, 8, 16)]
+        [3, 5, 6]
+        """
+        return self.factors(len(shape) - 2, rank)
+
     def constant(self, modes: Modes, sizes: Mapping[str, int]) -> Tensor | None:
         """The values of a factor that the format fixes; None for one that is learned, as here all.
 
@@ -90,9 +114,9 @@ class Factorization(Options, ABC):
         """The sizes that `out`, `in`, `k0`, … are products of, where they are several modes each.
 
         `shape` is one group's kernel, `(out, in, *k)`. A split `out` is `out.0`, `out.1`, … among
-        the modes of the factors, the first the slowest; by default none is split. The number of
-        parts does not depend on the shape: a size that has no divisors is 1 times itself. An axis
-        of space in parts is convolved over by several convolutions, all but the last dilated.
+        the modes of the factors, the first the slowest; by default none is split. Where the
+        number of parts depends on the shape, so do the factors (`factors_for`). An axis of space
+        in parts is convolved over by several convolutions, all but the last dilated.
 
         Raises nothing: a product that is another is refused after it.
 
@@ -153,8 +177,7 @@ class Factorization(Options, ABC):
 
         Raises `ValueError` or `TypeError` for a request that is not understood.
         """
-        order = len(shape) - 2
-        factors = checked_factors(self, order, self.factors(order, rank))
+        order, factors = len(shape) - 2, self._named(shape, rank)
         bonds, sizes = bonds_of(factors, order), self._opens(shape)
         given = checked_widths(self, bonds, self.widths(sizes))
         free = tuple(bond for bond in bonds if bond not in given)
@@ -233,7 +256,7 @@ class Factorization(Options, ABC):
         """
         order = len(shape) - 2
         inner = (shape[0] // groups, *shape[1:])
-        factors = checked_factors(self, order, ask(self.factors, order, rank))
+        factors = self._named(inner, rank)
         bonds = bonds_of(factors, order)
         sizes = self._opens(inner)
         check_opens(self, factors, sizes)
@@ -252,6 +275,13 @@ class Factorization(Options, ABC):
                 return KernelNetwork(factors, sizes, constants)
             except ValueError as fault:
                 raise ValueError(f"{label(self, 'factors')} gave {factors}: {fault}") from None
+
+    def _named(self, shape: Sequence[int], rank: Any) -> tuple[Modes, ...]:
+        """The modes of each factor."""
+        order = len(shape) - 2
+        if type(self).factors_for is Factorization.factors_for:
+            return checked_factors(self, order, ask(self.factors, order, rank))
+        return checked_factors(self, order, ask(self.factors_for, shape, rank))
 
     def _opens(self, shape: Sequence[int]) -> dict[str, int]:
         """The sizes of the open modes, in their order."""

@@ -46,7 +46,7 @@ class Seen:
 
         A large one in float32, whose rounding is less than what samples leave open.
         """
-        whole = None if self.whole is None else _scaled(self.whole, like, self.count)
+        whole = None if self.whole is None else _scaled(self.whole, like, self.count, LARGE)
         marginals = tuple(_scaled(marginal, like) for marginal in self.marginals)
         return Seen(whole, marginals, count=self.count)
 
@@ -197,11 +197,14 @@ def _turning(
     )
 
 
-def _scaled(moment: Tensor, like: Tensor, count: int | None = None) -> Tensor:
-    """With a mean diagonal of 1; and of few patches, so many, shrunk."""
+def _scaled(
+    moment: Tensor, like: Tensor, count: int | None = None, large: int | None = None
+) -> Tensor:
+    """With a mean diagonal of 1; of few patches, so many, shrunk; from `large` rows in float32."""
     moment = moment.to(like.device)
     mean = moment.diagonal(dim1=1, dim2=2).mean(1)
-    dtype = torch.float32 if moment.shape[1] >= LARGE else work_dtype(like)
+    narrow = large is not None and moment.shape[1] >= large
+    dtype = torch.float32 if narrow else work_dtype(like)
     if not float(mean.mean()) > 0:
         return torch.eye(moment.shape[1]).to(like.device, dtype).expand_as(moment)
     part = shrinkage(moment, count) if count else torch.zeros_like(mean)
