@@ -101,7 +101,9 @@ class TestCompress:
         save_file(other.state_dict(), tmp_path / "w.safetensors")
         torch.save(other.state_dict(), tmp_path / "w.pt")
         for path in ("w.safetensors", "w.pt"):
-            done = compress(module, "--budget", 0.6, "--weights", path, "--no-correct")
+            done = compress(
+                module, "--budget", 0.6, "--weights", path, "--no-correct", "--refine", "off"
+            )
             assert done.exit_code == 0, done.output
             back = load("small", sys.modules[module].net())
             assert torch.equal(back[6].bias, torch.full((4,), 7.0))
@@ -171,7 +173,9 @@ class TestCompress:
         nn.init.constant_(other[6].bias, 7.0)
         state = {f"module.{name}": value for name, value in other.state_dict().items()}
         torch.save({"epoch": 3, wrap: state}, "w.pt")
-        done = compress(module, "--budget", 0.6, "--weights", "w.pt", "--no-correct")
+        done = compress(
+            module, "--budget", 0.6, "--weights", "w.pt", "--no-correct", "--refine", "off"
+        )
         assert done.exit_code == 0, done.output
         back = load("small", sys.modules[module].net())
         assert torch.equal(back[6].bias, torch.full((4,), 7.0))

@@ -106,8 +106,10 @@ class CompressionConfig(BaseModel):
         try:
             return cls(**{**given, **plural(fields)})
         except ValidationError as fault:
-            unknown = fault.errors()[0]["type"] == "extra_forbidden" and cls is CompressionConfig
-            raise (TypeError if unknown else ValueError)(_fault(fault, known)) from None
+            said = _fault(fault, known)
+            if fault.errors()[0]["type"] == "extra_forbidden" and cls is CompressionConfig:
+                raise TypeError(said) from None
+            raise ValueError(said) from None
 
     @model_validator(mode="before")
     @classmethod
