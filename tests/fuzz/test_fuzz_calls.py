@@ -90,6 +90,9 @@ CALLS = {
     tenfold.tune: {"model": nn.Sequential(layer("auto")), "example_inputs": X, "again": False},
     tune_one: {"input": X, "again": False},
     tenfold.to_plain: {"model": SMALL.model},
+    tenfold.export: {"made": SMALL, "path": "it.onnx", "example_inputs": X, "calibration": None}
+    | {"int8": False, "max_error": None, "runtime": None},
+    tenfold.to_onnx: {"model": DENSE, "example_inputs": X, "dynamic": False},
     tenfold.measure_moments: {"model": DENSE, "names": ["0"], "batches": [X]},
     tenfold.Moment: {"conv": DENSE[0]},
     update: {"input": X, "share": 1.0, "generator": None},

@@ -80,9 +80,7 @@ FAULTS = {
     "the first axis's dilation for all": Fault(
         "fft", "geometry.dilation[axis]", "geometry.dilation[0]", RUNS
     ),
-    "ignored groups": Fault(
-        "fft", "product, network.groups, channels", "product, 1, channels", RUNS
-    ),
+    "ignored groups": Fault("fft", "(network.groups, *(", "(1, *(", RUNS),
     "a convolution turned round": Fault("fft", "angles.sin()", "-angles.sin()", RUNS),
     "an odd length taken for even": Fault(
         "fft", "[cyclic[axis] for axis in self.axes], dim=dims", "dim=dims", RUNS
@@ -92,7 +90,10 @@ FAULTS = {
         "fft", "torch.promote_types(x.dtype, torch.float32)", "torch.float32", RUNS
     ),
     "an input that is written to": Fault(
-        "fft", "geometry, order =", "x.detach().mul_(1.5)\n        geometry, order =", RUNS
+        "fft",
+        "geometry, order, network =",
+        "x.detach().mul_(1.5)\n        geometry, order, network =",
+        RUNS,
     ),
     "a stale cache": Fault(
         "fft",
@@ -104,8 +105,8 @@ FAULTS = {
     ),
     "parameters uncounted": Fault(
         "fft",
-        "return fourier_convolution(network, geometry)",
-        "return Scaled(fourier_convolution(network, geometry))",
+        "return FourierConvolution.of(network, geometry)",
+        "return Scaled(FourierConvolution.of(network, geometry))",
         "owns_factors_and_bias_alone",
         "class Scaled(torch.nn.Module):\n"
         "    def __init__(self, inner):\n"
@@ -116,8 +117,8 @@ FAULTS = {
     ),
     "a plan that does not pickle": Fault(
         "fft",
-        "return fourier_convolution(network, geometry)",
-        "run = fourier_convolution(network, geometry)\n        return lambda *given: run(*given)",
+        "return FourierConvolution.of(network, geometry)",
+        "run = FourierConvolution.of(network, geometry)\n        return lambda *given: run(*given)",
         TRAVEL,
     ),
 }

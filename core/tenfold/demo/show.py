@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from .budgets import CALIBRATION
@@ -52,7 +53,7 @@ def formats_table(found: Sequence[Measured], original: Measured, rank: Any) -> T
         last = name
         shown.add_row(
             f"  {way}" if way else name,
-            ", ".join("×".join(map(str, size)) for size in one.chain),
+            _sizes(one.chain),
             _accuracy(one, original),
             f"{one.parameters / original.parameters:.0%}",
             "–" if one.macs is None else f"{one.macs / (original.macs or 1):.0%}",
@@ -77,6 +78,15 @@ def _table(title: str, caption: str, columns: Sequence[str]) -> Table:
         left = column in ("network", "format", "convolutions")
         shown.add_column(column, justify="left" if left else "right", no_wrap=True)
     return shown
+
+
+def _sizes(chain: Sequence[tuple[int, ...]]) -> str:
+    """The kernels of a chain; of more than two alike in a row their number."""
+    found = []
+    for size, alike in groupby("×".join(map(str, one)) for one in chain):
+        count = len(list(alike))
+        found += [f"{count} of {size}"] if count > 2 else [size] * count
+    return ", ".join(found)
 
 
 def _accuracy(one: Measured, original: Measured) -> str:
