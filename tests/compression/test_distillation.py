@@ -347,6 +347,8 @@ def run(tmp_path, name, *launcher, count, size):
         env=environment,
         timeout=120,
         capture_output=True,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # signals among them are theirs alone
     )
     return [torch.load(path) for path in sorted(tmp_path.glob(f"{name}.[0-9a]*"))]
 

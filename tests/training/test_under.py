@@ -175,6 +175,8 @@ def test_two_processes_train_as_one_does(tmp_path):
         env=environment,
         cwd=Path(__file__).parent.parent.parent,
         capture_output=True,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # signals among them are theirs alone
         text=True,
         timeout=300,
     )
