@@ -17,7 +17,7 @@ from tenfold.demo import budgets, data, formats, measured
 RANK, IMAGES = 0.5, 100
 PAIRED = ("cp", "depthwise_separable", "tt", "tucker", "tucker_matrix")
 SHIPPED = ("cnn.safetensors", "fashion_mnist.npz")
-QUICK = {"factorizations": "spatial_svd", "objective": "uniform", "correct": False, "refine": "off"}
+QUICK = {"factorizations": "spatial_svd", "objective": "uniform", "correct": False}
 
 
 @pytest.fixture(scope="module")

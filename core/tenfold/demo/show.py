@@ -18,7 +18,7 @@ def budgets_table(found: Sequence[Measured], setting: Setting) -> Table:
     original = found[0]
     shown = _table(
         f"A trained network, compressed: Fashion-MNIST, {JUDGED:,} test images",
-        f"By tenfold.compress, from {CALIBRATION} images without labels, no training.\n"
+        f'By tenfold.compress, refine="off", from {CALIBRATION} images without labels.\n'
         f"MACs and ms: of the whole network on a batch of {BATCH} images, on\n"
         f"{setting.place}. speed: times as fast as the\n"
         "original, measured in turn.",
