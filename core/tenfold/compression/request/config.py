@@ -44,7 +44,7 @@ class CompressionConfig(BaseModel):
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
         correct: fit the layers to the original's responses, in order, in a deep network some
             neighbours at a time: the compressed ones, and dense ones that come after these.
-        refine: train what the correction may change a little, eight times through the calibration,
+        refine: train what the correction may change a little, six times through the calibration,
             towards what the original gives after each few layers (`"blocks"`), or do not (`"off"`);
             kept as far as that brings held-out outputs nearer.
         never_slower: measure what comes out against what went in; layers that are slower than dense
