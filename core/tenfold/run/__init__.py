@@ -17,6 +17,7 @@ from .convolve import (
     tap,
 )
 from .differentiable import follow_learning
+from .eight_bits import Stored, dense_in_eight_bits, in_eight_bits
 from .eval_cache import EvalCache, Kept, is_transformed, may_keep
 from .layout import Before, lay_out, surround, surround_learning
 from .padding import Sides, pad, same
@@ -34,9 +35,12 @@ __all__ = [
     "Merged",
     "Permutation",
     "Sides",
+    "Stored",
     "ask",
     "channels_last",
+    "dense_in_eight_bits",
     "follow_learning",
+    "in_eight_bits",
     "in_format",
     "is_channels_last",
     "is_transformed",

@@ -152,10 +152,12 @@ def _stage(
 
     geometry, begun = here
     heads = (summed, new) if geometry.transposed else (new, summed)
+    modes = (*grouped, *heads[0], *heads[1], *role.spatial)
     return Stage(
         factors=tuple(group),
         roles=role,
-        contraction=network.contraction(group, (*grouped, *heads[0], *heads[1], *role.spatial)),
+        contraction=network.contraction(group, modes),
+        modes=modes,
         weight_shape=(size(grouped) * size(heads[0]), size(heads[1]), *geometry.kernel_size),
         passed=size(passed),
         groups=size(grouped),
