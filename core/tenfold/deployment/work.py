@@ -15,6 +15,7 @@ from ..plugin import Ready
 from ..tuning import in_turn, worker
 from .checking import CLOSE, change
 from .dense import is_factorized, to_dense
+from .evening import evened
 from .exported import Variant
 from .files import Inputs, opened, size_of, write, write_onnx
 from .int8 import quantized
@@ -57,7 +58,8 @@ class Work:
 
     def quantize(self, most: float | None) -> None:
         """The network in int8; raises `ValueError` where that changes the output by more."""
-        model = quantized(to_onnx(self.network, self.batches[0], dynamic=True), self.batches)
+        whole = to_onnx(evened(self.network, self.batches), self.batches[0], dynamic=True)
+        model = quantized(whole, self.batches)
         self._add(INT8, partial(write_onnx, model))
         error = self._check(INT8)
         if most is not None and not error <= most:
