@@ -8,7 +8,7 @@ from functools import partial
 from math import prod
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..network import (
     GROUP,
@@ -22,6 +22,7 @@ from ..network import (
 from ..plugin import MemoryFormat, Plan
 from .convolve import is_traced
 from .prepared import PreparedChain, fixed_stages
+from .spelling import modules_of
 from .stage import Permutation, Stage, add_bias
 
 
@@ -78,6 +79,13 @@ class Chain(Plan):
             total += stage.macs(size)
             size = stage.geometry.output_size(size)
         return total
+
+    def to_modules(self, factors: Sequence[Tensor], bias: Tensor | None) -> list[nn.Module]:
+        """PyTorch's own convolutions, up to order 3; the last has the bias."""
+        modules = list(modules_of(self.stages, self.permutation, factors).values())
+        if bias is not None:
+            modules[-1].bias = nn.Parameter(bias.detach().clone())
+        return modules
 
     def traffic(self, size: Sequence[int]) -> int:
         """Elements that its convolutions read and write for one input of spatial size `size`."""
