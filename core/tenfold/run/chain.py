@@ -110,7 +110,18 @@ def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> C
     The order of the channels between two stages is chosen by what later stages do with them, so
     that an activation is permuted only where two stages contradict each other.
 
-    Raises `ValueError` where `partition` does not hold each factor once, or splits a spatial mode.
+    What comes back is a `Plan`: an implementation whose own code is for some inputs alone may run
+    it for all others. Raises `ValueError` where `partition` does not hold each factor once, or
+    splits a spatial mode.
+
+    >>> from tenfold.network import Geometry, KernelNetwork
+    >>> sizes = {"out": 8, "in": 4, "k0": 3, "r": 2}
+    >>> network = KernelNetwork((("in", "k0", "r"), ("r", "out")), sizes)
+    >>> plan = lower(network, ((0,), (1,)), Geometry((3,), (1,), (1,), (1,), (0,), False))
+    >>> plan(torch.ones(5, 4, 9), [torch.ones(4, 3, 2), torch.ones(2, 8)], None).shape
+    torch.Size([5, 8, 9])
+    >>> plan.macs((9,)), len(plan.to_modules([torch.ones(4, 3, 2), torch.ones(2, 8)], None))
+    (360, 2)
     """
     whole = list(range(len(network.factors)))
     if not all(partition) or sorted(i for group in partition for i in group) != whole:
