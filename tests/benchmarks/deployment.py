@@ -2,7 +2,7 @@
 
     pip install -e '.[onnxruntime]'
     python tests/benchmarks/deployment.py layers [--threads 1] [--seconds 2]
-    python tests/benchmarks/deployment.py four --batch 1 [--network demo] [--budget 0.25]
+    python tests/benchmarks/deployment.py four --batch 1 [--network hed] [--budget 0.25] [--bits 8]
 
 `layers`: C×C×3×3 at a quarter of the parameters, ranks in multiples of 16. Ours run here in eval
 with channels last, ONNX Runtime has the chain of `to_onnx`; each side is a process of its own, and
@@ -161,6 +161,8 @@ def four(
     threads: Threads = 1,
     budget: float = 0.25,
     batch: int | None = None,
+    bits: Annotated[int | None, typer.Option(help="8: ranks chosen for eight bits.")] = None,
+    metric: str = "macs",
     out: Annotated[Path, typer.Option(help="Where compressed networks go.")] = Path("compressed"),
 ) -> None:
     """A network of the benchmarks: dense and factorized, float32 and int8."""
@@ -168,7 +170,7 @@ def four(
     loaded = NETWORKS[network]()
     example = tuple(x[:batch] for x in loaded.example_inputs)
     given: dict[str, Any] = {"example_inputs": example, "calibration": loaded.calibration}
-    small = compressed(loaded, budget, given, out)
+    small = compressed(loaded, {"budget": budget, "bits": bits, "metric": metric}, given, out)
     rows, runs = {}, []
     with TemporaryDirectory() as folder:
         for name, model in (("dense", loaded.model), ("factorized", small)):
@@ -194,11 +196,14 @@ def four(
     Console(width=100).print(shown)
 
 
-def compressed(loaded: Network, budget: float, given: dict[str, Any], out: Path) -> nn.Module:
-    """The network at a budget of MACs, chosen where it will run; made once."""
-    place = out / f"{loaded.name}-{budget:g}-onnxruntime"
+def compressed(
+    loaded: Network, asked: dict[str, Any], given: dict[str, Any], out: Path
+) -> nn.Module:
+    """The network at a budget, chosen where it will run; made once."""
+    words = [f"{value}" for value in asked.values() if value not in (None, "macs")]
+    place = out / "-".join([loaded.name, *words, "onnxruntime"])
     if not place.exists():
-        made = compress(loaded.model, budget=budget, runtime="onnxruntime", progress=False, **given)
+        made = compress(loaded.model, runtime="onnxruntime", progress=False, **asked, **given)
         save(made, place)
     return load(place, copy.deepcopy(loaded.model)).eval()
 
