@@ -1,6 +1,7 @@
 """The runtimes that are shipped: what they give, what they refuse, and what is measured in them."""
 
 import json
+import subprocess
 import sys
 import time
 
@@ -170,3 +171,29 @@ def test_bench_measures_in_the_runtime_that_it_is_told(tmp_path):
     assert "in onnxruntime" in done.output
     found = json.loads((tmp_path / "r.json").read_text())
     assert (found["runtime"], len(found["rows"])) == ("onnxruntime", 2)
+
+
+SIGNALLED = """
+import gc, signal, subprocess, sys
+import torch
+from torch import nn
+from tenfold import runtimes
+x = torch.randn(1, 3, 6, 6)
+runtime = runtimes[sys.argv[1]]()
+first, second = (runtime.prepare(nn.Conv2d(3, 4, 3).eval(), (x,)) for _ in range(2))
+first(x), second(x)
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: print("seen"))
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signal")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_signals_are_handled_after_networks_that_were_there_are_gone(runtime):
+    command = [sys.executable, "-W", "ignore", "-c", SIGNALLED, runtime]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "seen"), done.stderr
