@@ -2,6 +2,7 @@
 
     pip install -e '.[onnxruntime]'
     python tests/benchmarks/deployment.py layers [--threads 1] [--seconds 2]
+    python tests/benchmarks/deployment.py inside [--threads 1] [--batch 1]
     python tests/benchmarks/deployment.py four --batch 1 [--network hed] [--budget 0.25] [--bits 8]
 
 `layers`: C×C×3×3 at a quarter of the parameters, ranks in multiples of 16. Ours run here in eval
@@ -9,6 +10,9 @@ with channels last, ONNX Runtime has the chain of `to_onnx`; each side is a proc
 they run in turn, so that no two pools of threads fight. On one thread the time is that of the
 thread itself, which other processes do not count in; else that of the clock. A speed is over the
 fastest dense convolution of both sides; the last column is ours over ONNX Runtime's.
+
+`inside`: such layers in PyTorch, run by `implementation="onnxruntime"`: milliseconds with the
+channels apart, and how many times as fast that is as `factorized` with them apart, and together.
 
 `four`: a network of `compression.py` (which says what to install), dense and compressed, in float32
 and in int8, each exported, all in turn in one process: milliseconds, bytes, and the score of the
@@ -46,6 +50,7 @@ PAIRS = {
     "spatial SVD": ("spatial_svd", "factorized"),
     "channel SVD": ("channel_svd", "factorized"),
 }
+FORMATS = ("tucker", "cp", "spatial_svd", "channel_svd")
 SIDES = ("ours", "onnxruntime")
 Threads = Annotated[int, typer.Option("--threads")]
 app = typer.Typer()
@@ -142,6 +147,47 @@ def layers(threads: Threads = 1, seconds: float = 2.0, batch: list[int] | None =
     Console(width=120).print(shown)
     mean = exp(sum(map(log, every)) / len(every))
     print(f"ours over ONNX Runtime's speed: {mean:.2f} (geometric mean), worst {min(every):.2f}")
+
+
+@app.command()
+@torch.no_grad()
+def inside(threads: Threads = 1, seconds: float = 1.0, batch: int = 1) -> None:
+    """A layer that ONNX Runtime runs inside PyTorch, beside the same run by PyTorch."""
+    torch.set_num_threads(threads)
+    shown = Table("layer, batch", *FORMATS, title="apart: ms, speed by onnxruntime; last: speed")
+    every: list[tuple[float, float]] = []
+    for channels, size in LAYERS:
+        cells = []
+        for format_ in FORMATS:
+            ways = []
+            for implementation in ("factorized", "onnxruntime"):
+                torch.manual_seed(0)
+                ways.append(
+                    FactorizedConv(
+                        channels,
+                        channels,
+                        (3, 3),
+                        padding=1,
+                        rank=Multiple(16, of=0.25),
+                        factorization=format_,
+                        implementation=implementation,
+                    ).eval()
+                )
+            x = torch.randn(batch, channels, size, size)
+            last = x.contiguous(memory_format=torch.channels_last)
+            runs = [partial(ways[0], x), partial(ways[1], x), partial(ways[0], last)]
+            by = "process" if threads > 1 else "thread"
+            apart, there, together = (
+                one.milliseconds
+                for one in in_turn(runs, x.device, seconds=seconds, hopeless=inf, by=by)
+            )
+            every.append((apart / there, together / there))
+            cells.append(f"{there:.3f}: {apart / there:.2f}, {together / there:.2f}")
+        shown.add_row(f"{channels}, {size}², {batch}", *cells)
+    Console(width=120).print(shown)
+    for name, ratios in zip(("apart", "last"), zip(*every, strict=True), strict=True):
+        mean = exp(sum(map(log, ratios)) / len(ratios))
+        print(f"over PyTorch's, channels {name}: {mean:.2f}, from {min(ratios):.2f}")
 
 
 class Opened(nn.Module):
