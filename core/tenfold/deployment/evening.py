@@ -1,10 +1,5 @@
-"""What passes between the convolutions of a factorized layer, brought to one range for eight bits.
-
-All its channels are rounded in steps of one size, and they have ranges as different as singular
-values are. A channel may be divided by any number where one factor makes it, and multiplied by it
-where the next one takes it (Nagel et al. 2019, arXiv 1906.04721): here by its range on the
-calibration, less what that costs the next weight (Xiao et al. 2022, arXiv 2211.10438).
-"""
+"""What passes between the convolutions of a factorized layer, brought to one range for eight bits:
+that on the calibration."""
 
 from __future__ import annotations
 
@@ -17,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..compression.running import Flat, hooked
-from ..layer import TRANSPOSED, FactorizedConv, plain_form
+from ..layer import FactorizedConv, plain_form
+from ..run import TRANSPOSED, by_channel, part_evenly
 from .files import Inputs
-
-SHARE = 0.75  # of the way to one range; the rest of it goes to one range of the weight
-LEAST = 1e-3  # of the largest range: what is smaller may be larger elsewhere
 
 
 @torch.no_grad()
@@ -33,7 +26,7 @@ def evened(network: Flat, batches: Sequence[Inputs]) -> Flat:
     pairs = [pair for form in forms.values() for pair in joints(form)]
     found = ranges(made, [before for before, _ in pairs], batches)
     for before, after in pairs:
-        part_evenly(before, after, found[before])
+        part(before, after, found[before])
     return made
 
 
@@ -63,29 +56,15 @@ def ranges(
     return found
 
 
-def part_evenly(before: Any, after: Any, largest: Tensor) -> None:
+def part(before: Any, after: Any, largest: Tensor) -> None:
     """Divide the channels between two modules where they are made, and multiply where taken."""
-    for module in (before, after):
-        module.weight.data = module.weight.data.contiguous()
-    made, taken = by_channel(before, True), by_channel(after, False)
-    weights = taken.abs().amax((1, 3)).flatten()
-    if not bool(largest.max() > 0 and weights.max() > 0):
-        return
-    scale = _floored(largest) ** SHARE / _floored(weights) ** (1 - SHARE)
-    made.div_(scale.reshape(len(made), 1, -1, 1))
-    taken.mul_(scale.reshape(len(taken), 1, -1, 1))
+    made, taken = (_view(module, module is before) for module in (before, after))
+    scale = part_evenly(made, taken, largest)
     if before.bias is not None:
         before.bias.div_(scale)
 
 
-def by_channel(module: Any, made: bool) -> Tensor:
-    """A view of a weight, `(groups, others, channels of a group, taps)`, the channels being those
-    that it makes, or takes."""
-    groups = getattr(module, "groups", 1)
-    weight: Tensor = module.weight.data
-    view = weight.view(groups, weight.shape[0] // groups, weight.shape[1], -1)
-    return view.transpose(1, 2) if made != isinstance(module, TRANSPOSED) else view
-
-
-def _floored(sizes: Tensor) -> Tensor:
-    return sizes.clamp_min(LEAST * float(sizes.max()))
+def _view(module: Any, made: bool) -> Tensor:
+    module.weight.data = module.weight.data.contiguous()
+    groups, transposed = getattr(module, "groups", 1), isinstance(module, TRANSPOSED)
+    return by_channel(module.weight.data, groups, transposed, made)

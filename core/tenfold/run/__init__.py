@@ -19,6 +19,7 @@ from .convolve import (
 from .differentiable import follow_learning
 from .eight_bits import Stored, dense_in_eight_bits, in_eight_bits
 from .eval_cache import EvalCache, Kept, is_transformed, may_keep
+from .evening import by_channel, part_evenly
 from .layout import Before, lay_out, surround, surround_learning
 from .padding import Sides, pad, same
 from .planning import ask, make_plan
@@ -41,6 +42,7 @@ __all__ = [
     "Stored",
     "ask",
     "block_diagonal",
+    "by_channel",
     "channels_last",
     "dense_in_eight_bits",
     "follow_learning",
@@ -55,6 +57,7 @@ __all__ = [
     "memory_format_of",
     "modules_of",
     "pad",
+    "part_evenly",
     "prepare",
     "same",
     "surround",

@@ -13,6 +13,7 @@ from ..network import GROUP, KernelNetwork
 from ..plugin import Convolution
 from .added import Added, Merged
 from .chain import Chain
+from .evening import even_weights
 from .stage import Permutation
 
 LARGEST = 127
@@ -32,7 +33,8 @@ def in_eight_bits(
     """Round the weight of each convolution that a plan is exported as.
 
     As ONNX Runtime's quantizer does: to whole multiples, up to 127, of a step for each output
-    channel. Code of its own is exported as one dense convolution.
+    channel, once the channels between two of them have nearly one range, as `export` does. Code of
+    its own is exported as one dense convolution.
     """
     if isinstance(plan, Added):
         parts = zip(plan.plans, plan.terms, plan.parts(factors), strict=True)
@@ -59,8 +61,9 @@ def dense_in_eight_bits(kernel: Tensor, groups: int, transposed: bool) -> Stored
 
 def _of_chain(chain: Chain, network: KernelNetwork, factors: Sequence[Tensor]) -> Stored:
     size, weights = 0, []
-    for stage in chain.stages:
-        weight, axis = stage.weight(factors), int(stage.geometry.transposed)
+    even = even_weights(chain.stages, [stage.weight(factors) for stage in chain.stages])
+    for stage, weight in zip(chain.stages, even, strict=True):
+        axis = int(stage.geometry.transposed)
         weights.append(_rounded(weight, axis).reshape([network.sizes[m] for m in stage.modes]))
         size += stage.passed * (weight.numel() + SCALE * weight.shape[axis])
     permuted = [*(stage.permutation for stage in chain.stages), chain.permutation]
