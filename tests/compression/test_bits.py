@@ -57,10 +57,17 @@ def chosen(bits, formats, **options):
 
 def test_a_format_that_rounding_spoils_is_not_chosen():
     factorizations.register("cancelling", Cancelling)
-    blind, seeing = (chosen(bits, ("cancelling", "spatial_svd")).report for bits in (None, 8))
-    assert blind.layers[0].factorization == "cancelling"
-    assert seeing.layers[0].factorization == "spatial_svd"
-    assert blind.bytes is None
+    formats, found = ("cancelling", "spatial_svd"), {}
+    for bits, budget in (
+        (None, 0.44),
+        (8, 0.3),
+    ):  # each has room for 16 terms, and is short of dense
+        made = chosen(bits, formats, budget=budget, metric="parameters")
+        found[bits] = made.report.layers[0].factorization
+        (one,) = [c for c in made.table.layers["0"].candidates if c.rank == 16 and c.macs < 4e5]
+        assert one.factorization == "cancelling"
+        assert one.weighted < 1e-3 if bits is None else one.weighted > 0.3
+    assert found == {None: "cancelling", 8: "spatial_svd"}
 
 
 def test_what_is_measured_of_a_candidate_is_the_rounded_layer(monkeypatch):
