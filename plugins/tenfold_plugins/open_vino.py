@@ -28,6 +28,12 @@ class OpenVINO(Runtime):
         _check_installed()
         return _compiled(path) if path.suffix in (".onnx", ".xml") else super().open(path)
 
+    def version(self) -> str:
+        _check_installed()
+        import openvino
+
+        return str(openvino.__version__)
+
 
 def _check_installed() -> None:
     try:

@@ -108,6 +108,19 @@ def test_what_it_cannot_run_is_refused_with_its_name_before_anything_is_measured
         compress(Bessel(*net()), budget=0.5, example_inputs=X, runtime=name, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("metric", ["macs", "latency"])
+def test_layers_that_choose_how_they_run_choose_where_the_network_will(metric):
+    options = {"budget": 0.9, "implementation": "auto", "refine": "off", "progress": False}
+    model = nn.Sequential(nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3)).eval()
+    x = torch.randn(2, 32, 12, 12)
+    made = compress(model, example_inputs=x, metric=metric, runtime="onnxruntime", **options)
+    layers = [one for one in made.model if isinstance(one, FactorizedConv)]
+    assert layers
+    assert {one.decision.situation.runtime for one in layers} == {"onnxruntime"}
+    assert all(one.decision.situation.engine for one in layers)
+
+
 def test_an_unknown_runtime_is_refused_by_name():
     with pytest.raises(ValueError, match=r"runtime='onnxruntim': .*did you mean 'onnxruntime'"):
         compress(net(), budget=0.5, example_inputs=X, runtime="onnxruntim", progress=False)

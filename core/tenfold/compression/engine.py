@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..tuning import device_name
+from ..tuning import device_name, engine
 from .candidates import Speed, Table
 from .choice import Choices, Plan, Quick, fast, quick, refined, smallest
 from .correction import Finisher, Made
 from .groundwork import lay
-from .measurement import EAGER, Evaluate, time_elsewhere, time_in_place
+from .measurement import EAGER, Evaluate, settle, time_elsewhere, time_in_place
 from .measurement import score as measure_score
 from .refinement import refine
 from .reporting import (
@@ -138,6 +138,7 @@ class _Recipe:
         made, slow = self.corrected(budget)
         judge, progress = self.maker.judges.final, self.maker.progress
         better, gained = refine(made, self.subject, judge, self.config, progress)
+        settle(better.model, self.subject.layers, self.config.runtime)
         return better, slow, gained
 
     def corrected(self, budget: float | None) -> tuple[Made, Slower | None]:
@@ -195,7 +196,7 @@ class _Recipe:
                 return time_in_place(*pair, subject.layers, subject.example)
             return time_elsewhere(runtime, *pair, subject.layers, subject.example)
 
-        place = place if runtime == EAGER else f"{place}, {runtime}"
+        place = place if runtime == EAGER else f"{place}, {runtime} {engine(runtime)}"
         return self.maker.table.timed(choices, place, measure)
 
     def point(

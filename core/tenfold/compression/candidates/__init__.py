@@ -3,7 +3,7 @@
 Imports `survey` and `moments`. Used by `measurement` and `choice`, which build from it.
 """
 
-from .building import build, evened, put
+from .building import build, evened, put, rounded
 from .candidate import Candidate, candidates, dense
 from .fitting import Fitted, alignment, fits
 from .meter import Meter
@@ -28,5 +28,6 @@ __all__ = [
     "fits",
     "put",
     "reject",
+    "rounded",
     "turned_for",
 ]

@@ -9,10 +9,20 @@ from pydantic import BaseModel, ConfigDict
 
 from ...plugin import Plan as PluginPlan
 from ...plugin import implementations
-from ...run import Added, Chain, Merged, make_plan
+from ...run import (
+    Added,
+    Chain,
+    Merged,
+    Stored,
+    dense_in_eight_bits,
+    in_eight_bits,
+    make_plan,
+)
 from ..survey import Layer
 from .fitting import Fitted, Rank
 from .meter import Meter
+
+BIAS = 12  # bytes of a bias in 32 bits, of its scale and of its zero point
 
 
 class Candidate(BaseModel):
@@ -23,7 +33,8 @@ class Candidate(BaseModel):
     convolutions read and write. `weighted` is its relative error in the norm that it was decomposed
     in, `output_error` that of its output. `milliseconds` are measured where latency counts, and
     `error` is the relative change of the network's output, or what `evaluate` loses, where it was
-    measured.
+    measured. Where it is to be stored in eight bits, its errors are those of its rounded weights,
+    and `stored` are their bytes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +51,7 @@ class Candidate(BaseModel):
     weighted: float = 0.0
     milliseconds: float | None = None
     error: float | None = None
+    stored: int | None = None
 
     @property
     def key(self) -> str:
@@ -48,9 +60,13 @@ class Candidate(BaseModel):
         return f"{self.factorization}:{place}"
 
 
-def dense(layer: Layer) -> Candidate:
-    """The layer as it is."""
-    return Candidate(parameters=layer.parameters, macs=layer.macs, traffic=layer.traffic)
+def dense(layer: Layer, meter: Meter, bits: int | None) -> Candidate:
+    """The layer as it is, or in eight bits."""
+    made = Candidate(parameters=layer.parameters, macs=layer.macs, traffic=layer.traffic)
+    if bits is None:
+        return made
+    found = dense_in_eight_bits(meter.kernel, layer.config.groups, layer.config.transposed)
+    return made.model_copy(update=_rounded(layer, meter, found))
 
 
 def candidates(
@@ -59,10 +75,12 @@ def candidates(
     fitted: Fitted,
     ways: Sequence[str],
     refusals: dict[str, str],
+    bits: int | None,
 ) -> Iterator[Candidate]:
     """What a decomposition costs and loses, run each way that does not refuse it.
 
-    `refusals` takes in what refuses it, and why.
+    In eight `bits` each way loses something else, for it has other weights. `refusals` takes in
+    what refuses it, and why.
     """
     weighted, output, plain = meter.lost(fitted.network.to_tensor(fitted.factors))
     bias = layer.config.out_channels if layer.config.bias else 0
@@ -79,7 +97,7 @@ def candidates(
             said = "its plan counts no MACs, and is taken to have the dense layer's"
             refusals[f"{fitted.choice.name} run by {runner.name}"] = said
         macs, traffic = counted or (layer.macs, layer.traffic)
-        yield Candidate(
+        made = Candidate(
             factorization=fitted.choice.name,
             implementation=runner.name,
             rank=fitted.rank,
@@ -91,6 +109,22 @@ def candidates(
             output_error=output,
             weighted=weighted,
         )
+        yield made if bits is None else in_bits(made, layer, meter, fitted, plan)
+
+
+def in_bits(made: Candidate, layer: Layer, meter: Meter, fitted: Fitted, plan: Any) -> Candidate:
+    """The same in eight bits."""
+    transposed = layer.config.transposed
+    found = in_eight_bits(plan, fitted.network, fitted.factors, transposed)
+    return made.model_copy(update=_rounded(layer, meter, found))
+
+
+def _rounded(layer: Layer, meter: Meter, found: Stored) -> dict[str, float]:
+    """The errors of rounded weights, and the bytes of these and of the bias."""
+    weighted, output, plain = meter.lost(found.kernel)
+    bias = BIAS * layer.config.out_channels if layer.config.bias else 0
+    errors = {"weighted": weighted, "output_error": output, "kernel_error": plain}
+    return {**errors, "stored": found.bytes + bias}
 
 
 def work(layer: Layer, plan: Any) -> tuple[int, int] | None:

@@ -3,11 +3,12 @@
 Imports `candidates` and `measurement`. Used by the engine.
 """
 
-from .plan import Choices, Plan, applied, assemble
+from .plan import FLOAT, Choices, Plan, applied, assemble
 from .refinement import Trial, refined, smallest
 from .speed import Quick, fast, quick
 
 __all__ = [
+    "FLOAT",
     "Choices",
     "Plan",
     "Quick",

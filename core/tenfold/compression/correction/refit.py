@@ -112,7 +112,7 @@ def fits_of(
     wide = {one.name: is_wide(one, memory, len(batches)) for one in block}
     seeds = {name: seeds_of(made[name]) if wide[name] else None for name in wide}
     able = [one for one in block if seeds[one.name] is not None or not wide[one.name]]
-    sums = responses(compressed, able, batches, found, seeds, replay)
+    sums = responses(compressed, able, batches, found, seeds, replay) if able else {}
     return [
         fits_of_one(
             made[one.name],

@@ -23,6 +23,7 @@ from ..candidates import (
     dense,
     fits,
     put,
+    rounded,
 )
 from ..moments import Norm, Seen
 from ..request import CompressionConfig
@@ -167,11 +168,13 @@ class Task:
         layer, config = self.layer, self.config
         norm = Norm.of(self.seen, self.worth, kernel)
         meter = Meter(kernel, norm, layer.config.groups, config.seed)
-        table = LayerTable(layer.name, [dense(layer)], {}, self.sensitivity(meter.energy[0]))
+        table = LayerTable(
+            layer.name, [dense(layer, meter, config.bits)], {}, self.sensitivity(meter.energy[0])
+        )
         base = alignment(layer, config.multiple)
         ways, refusals = config.implementations, table.refusals
         for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
-            for one in candidates(layer, meter, fitted, ways, refusals):
+            for one in candidates(layer, meter, fitted, ways, refusals, config.bits):
                 table.candidates.append(one)
                 table.factors[one.key] = fitted.source or fitted.factors
         return table
@@ -190,7 +193,8 @@ class Task:
             judge.replay = Replay.whole(self.model, self.names, judge.batches, memory)
         for index in spread(table.candidates, self.config.metric, self.levels):
             one = table.candidates[index]
-            module = build(conv, self.layer, one, table.factors[one.key])
+            made = build(conv, self.layer, one, table.factors[one.key])
+            module = made if self.config.bits is None else rounded(conv, made)
             with replaced(self.model, self.layer, module):
                 table.candidates[index] = one.model_copy(
                     update={"error": judge.alone(self.model, self.layer.name)}
