@@ -14,12 +14,14 @@ from .joining import Joined
 from .joint import JointConv
 from .kernel import FactorizedKernel
 from .linear import FactorizedLinear
+from .member import Member
 from .moment import Moment, unfold
 from .plain import plain_form
 from .rerunning import rerun
 from .reshaping import Reshaping
 from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
 from .spectral import check_init, evened
+from .standing import factorized_layers
 
 __all__ = [
     "PLAIN",
@@ -33,6 +35,7 @@ __all__ = [
     "Forward",
     "Joined",
     "JointConv",
+    "Member",
     "Moment",
     "Reshaping",
     "TensorContraction",
@@ -42,6 +45,7 @@ __all__ = [
     "decompose",
     "evened",
     "exchange",
+    "factorized_layers",
     "plain_form",
     "read_config",
     "read_kernel",

@@ -4,7 +4,7 @@ Imports `survey` and `moments`. Used by `measurement` and `choice`, which build 
 """
 
 from .building import build, evened, put
-from .candidate import Candidate, candidates, dense
+from .candidate import Candidate, candidates, dense, work
 from .fitting import Fitted, alignment, fits
 from .meter import Meter
 from .speed import Speed
@@ -29,4 +29,5 @@ __all__ = [
     "put",
     "reject",
     "turned_for",
+    "work",
 ]

@@ -23,7 +23,8 @@ class Candidate(BaseModel):
     convolutions read and write. `weighted` is its relative error in the norm that it was decomposed
     in, `output_error` that of its output. `milliseconds` are measured where latency counts, and
     `error` is the relative change of the network's output, or what `evaluate` loses, where it was
-    measured.
+    measured. `joint` is the first layer of those that share the factors, which are counted in equal
+    parts, if they are shared.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,7 @@ class Candidate(BaseModel):
     weighted: float = 0.0
     milliseconds: float | None = None
     error: float | None = None
+    joint: str | None = None
 
     @property
     def key(self) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ...layer import FactorizedConv
+from ...layer import FactorizedConv, JointConv
 from ..running import Batch, call, evaluating, tensors
 from ..survey import Subject
 from .blocks import Block, Place, watched
@@ -90,7 +90,7 @@ def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[
             continue
         for name in (layer.name, layer.follower):
             module = None if name is None else model.get_submodule(name)
-            large = LARGE if not isinstance(module, FactorizedConv) else float("inf")
+            large = LARGE if not isinstance(module, FactorizedConv | JointConv) else float("inf")
             if module is not None:
                 parameters += [p for p in module.parameters() if p.numel() <= large]
     return list(dict.fromkeys(parameters))

@@ -52,6 +52,7 @@ class LayerReport(BaseModel):
     output_error: Number
     error: Number
     reason: str | None = None  # why it stays dense, where it does
+    joint: str | None = None  # the first of the layers that it shares its factors with, if it does
 
 
 class Point(BaseModel):
@@ -104,6 +105,25 @@ class Refinement(BaseModel):
     reason: str | None = None
 
 
+class Stage(BaseModel):
+    """Layers alike that were to be tied: the change of the output with them tied, and apart.
+
+    Both of as many parameters, before corrections. `error` is None where nothing was to be saved;
+    `reason` says why they are apart, where they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[str, ...]
+    error: Number | None
+    apart: Number
+    reason: str | None = None
+
+    def after_all(self, reason: str) -> Stage:
+        """The same left apart, for a reason that was seen later."""
+        return self if self.reason else self.model_copy(update={"reason": reason})
+
+
 class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 
@@ -113,7 +133,7 @@ class Findings(BaseModel):
     user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
     `warnings` say why these numbers are to be doubted, if they are. `passes`
     says how often the network was run on the whole calibration, in all; `device` is what was timed,
-    in `runtime`.
+    in `runtime`. `stages` are the layers that `joint` asked to tie, tied or not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -131,6 +151,7 @@ class Findings(BaseModel):
     warnings: tuple[str, ...] = ()
     passes: Number = 0.0
     refinement: Refinement | None = None  # None where it was not asked for
+    stages: tuple[Stage, ...] = ()
     slower: Slower | None = None  # None where the network is faster, or need not be
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str

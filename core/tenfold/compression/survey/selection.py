@@ -22,7 +22,7 @@ def select(
     Raises `ValueError` for a pattern that matches no layer.
     """
     matched = {
-        (kind, index): [layer for layer in layers if _matches(model, layer, pattern)]
+        (kind, index): [layer for layer in layers if matches(model, layer, pattern)]
         for kind, patterns in (("include", include), ("exclude", exclude))
         for index, pattern in enumerate(patterns)
     }
@@ -92,7 +92,8 @@ def _understood(name: str, answer: Any, author: str) -> dict[str, Any]:
     return answer
 
 
-def _matches(model: nn.Module, layer: Layer, pattern: Any) -> bool:
+def matches(model: nn.Module, layer: Layer, pattern: Any) -> bool:
+    """Whether a name with `*` and `?`, a class or a function means a layer."""
     module = model.get_submodule(layer.name)
     if isinstance(pattern, str):
         return any(fnmatchcase(name, pattern) for name in layer.names)

@@ -23,6 +23,7 @@ from .behaviour import observe
 from .calibration import divide, filled
 from .layers import Layer, survey
 from .selection import chosen, select
+from .stages import stages
 from .trust import doubts
 
 
@@ -44,6 +45,7 @@ class Subject:
     outside: int  # multiply-accumulates of one run on the example that are in no layer
     uncounted: tuple[str, ...]  # operators whose multiply-accumulates are not known
     calibrated: bool  # whether calibration was given
+    alike: list[list[Layer]]  # those that may be tied, if it pays
 
     @property
     def layers(self) -> list[Layer]:
@@ -91,6 +93,7 @@ def surveyed(
     outside, uncounted = observe(model, example, every, scored)
     select(model, every, config.include, config.exclude)
     chosen(every)
+    alike = stages(model, every, config.joint)
     batches = filled(list(found.values()) or [example])
     if not batches:
         raise ValueError("calibration has only batches of no items: give some inputs")
@@ -99,4 +102,6 @@ def surveyed(
     fitted, held = divide(batches, config.holdout, model)
     probes = fitted[:: max(1, len(fitted) // config.probes)][: config.probes]
     known = calibration is not None
-    return Subject(model, example, batches, every, fitted, held, probes, outside, uncounted, known)
+    return Subject(
+        model, example, batches, every, fitted, held, probes, outside, uncounted, known, alike
+    )
