@@ -21,7 +21,7 @@ from .rerunning import rerun
 from .reshaping import Reshaping
 from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
 from .spectral import check_init, evened
-from .standing import factorized_layers
+from .standing import factorized_layers, kernel_of
 
 __all__ = [
     "PLAIN",
@@ -46,6 +46,7 @@ __all__ = [
     "evened",
     "exchange",
     "factorized_layers",
+    "kernel_of",
     "plain_form",
     "read_config",
     "read_kernel",

@@ -1,14 +1,15 @@
-"""Where factorized layers stand in a model."""
+"""Where factorized layers stand in a model, and what they have in common with dense ones."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .conv import FactorizedConv
 from .joint import JointConv
 from .member import Member
+from .source import read_kernel
 
 
 def factorized_layers(model: nn.Module) -> dict[str, tuple[nn.Module, Any]]:
@@ -26,3 +27,13 @@ def factorized_layers(model: nn.Module) -> dict[str, tuple[nn.Module, Any]]:
         elif isinstance(module, JointConv) and id(module) in tied:
             found[name] = (module, module[0])
     return found
+
+
+def kernel_of(layer: Any) -> Tensor:
+    """The kernel `(out, in/groups, *k)` of a layer, factorized or not, detached.
+
+    Raises `ValueError` for one of another shape than the layer's own fields say.
+    """
+    if isinstance(layer, FactorizedConv):
+        return layer.weight.to_tensor().detach()
+    return read_kernel(layer)

@@ -7,6 +7,7 @@ from .building import build, evened, put
 from .candidate import Candidate, candidates, dense, work
 from .fitting import Fitted, alignment, fits
 from .meter import Meter
+from .rounding import roundings
 from .speed import Speed
 from .standing import reject
 from .table import LayerTable, Table, fingerprint
@@ -28,6 +29,7 @@ __all__ = [
     "fits",
     "put",
     "reject",
+    "roundings",
     "turned_for",
     "work",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
-from ...layer import FactorizedConv, FactorizedKernel, copy_state
+from ...layer import FactorizedConv, FactorizedKernel, copy_state, exchange
 from ...network import KernelNetwork, parts_of, terms_of
 from ...plugin import factorizations
 from ..survey import Layer
@@ -19,10 +20,21 @@ from .truncation import leading
 def build(
     conv: Any, layer: Layer, candidate: Candidate, factors: Sequence[Tensor]
 ) -> FactorizedConv:
-    """The layer that a candidate stands for, with the state, bias and hooks of `conv`."""
+    """The layer that a candidate stands for, with the state, bias and hooks of `conv`.
+
+    One that is factorized already keeps its format and how it is run.
+    """
     config = layer.config
     assert candidate.factorization is not None
     assert candidate.implementation is not None
+    if isinstance(conv, FactorizedConv):
+        choice = conv.weight.choice
+        network = choice.plugin.network(config.shape, candidate.rank, config.groups)
+        made = copy.deepcopy(conv)
+        kernel = FactorizedKernel(network, evened(network, factors), choice)
+        kernel.requires_grad_(conv.weight.factors[0].requires_grad)
+        exchange(made, kernel.train(conv.training))
+        return made
     choice = factorizations.choose(layer.request.get("factorization", candidate.factorization))
     way = layer.request.get("implementation", candidate.implementation)
     network = choice.plugin.network(config.shape, candidate.rank, config.groups)

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ...layer import FactorizedConv
+from ...plugin import Choice, implementations
 from ...plugin import Plan as PluginPlan
-from ...plugin import implementations
 from ...run import Added, Chain, Merged, make_plan
 from ..survey import Layer
 from .fitting import Fitted, Rank
@@ -16,7 +17,7 @@ from .meter import Meter
 
 
 class Candidate(BaseModel):
-    """One thing a layer may become; dense where `factorization` is None.
+    """One thing a layer may become; where `factorization` is None it stays as it is.
 
     Its factors are the leading part of those of the rank `part_of`, where that is given.
     `parameters` are its own, `macs` those of all its calls, and `traffic` the elements that their
@@ -50,16 +51,18 @@ class Candidate(BaseModel):
         return f"{self.factorization}:{place}"
 
 
-def dense(layer: Layer) -> Candidate:
+def dense(layer: Layer, module: Any) -> Candidate:
     """The layer as it is."""
-    return Candidate(parameters=layer.parameters, macs=layer.macs, traffic=layer.traffic)
+    counted = work(layer, module.plan) if isinstance(module, FactorizedConv) else None
+    traffic = layer.traffic if counted is None else counted[1]
+    return Candidate(parameters=layer.parameters, macs=layer.macs, traffic=traffic)
 
 
 def candidates(
     layer: Layer,
     meter: Meter,
     fitted: Fitted,
-    ways: Sequence[str],
+    ways: Sequence[Any],
     refusals: dict[str, str],
 ) -> Iterator[Candidate]:
     """What a decomposition costs and loses, run each way that does not refuse it.
@@ -70,7 +73,7 @@ def candidates(
     bias = layer.config.out_channels if layer.config.bias else 0
     asked = layer.request.get("implementation")
     for way in [asked] if asked else ways:
-        runner = implementations.choose(way)
+        runner = way if isinstance(way, Choice) else implementations.choose(way)
         try:
             plan = make_plan(fitted.choice, fitted.network, runner, layer.config.geometry)
         except ValueError as refusal:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...algebra import by_group, on_one_thread
-from ...layer import TRANSPOSED, FactorizedConv, JointConv, Member, read_kernel, swap_channels
+from ...layer import TRANSPOSED, FactorizedConv, JointConv, Member, kernel_of, swap_channels
 from ...network import KernelNetwork, terms_of
 from ..candidates import evened, turned_for
 from ..measurement import Judge, Replay
@@ -120,7 +120,7 @@ def fits_of(
     return [
         fits_of_one(
             made[one.name],
-            read_kernel(original.get_submodule(one.name)),
+            kernel_of(original.get_submodule(one.name)),
             one,
             sums.pop(one.name),
             seeds[one.name] is not None,

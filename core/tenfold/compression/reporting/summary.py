@@ -123,6 +123,11 @@ def _error(layer: Layer, plan: Plan, chosen: Candidate | None) -> float:
 
 def _unasked(layer: Layer, plan: Plan) -> str:
     """Why the choice fell on the dense layer."""
+    said = _why(layer, plan)
+    return f"{layer.already}, {said}" if layer.already else said
+
+
+def _why(layer: Layer, plan: Plan) -> str:
     metric = METRICS[plan.config.metric]
     if len(plan.candidates[plan.names.index(layer.name)]) == 1:
         return f"no format that was tried has fewer {metric}"

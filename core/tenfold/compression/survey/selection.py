@@ -47,7 +47,7 @@ def select(
             if answer is False:
                 layer.reason = "left out by a hook"
             elif answer is not None and answer is not True:
-                layer.request = _understood(layer.name, answer, author)
+                layer.request = _understood(layer, answer, author)
 
 
 def chosen(layers: Sequence[Layer]) -> list[Layer]:
@@ -71,13 +71,19 @@ def staying(layers: Sequence[Layer], outside: int) -> str:
     return "; ".join(words)
 
 
-def _understood(name: str, answer: Any, author: str) -> dict[str, Any]:
+def _understood(layer: Layer, answer: Any, author: str) -> dict[str, Any]:
     """The request of a hook, refused where it asks for what a compression decides itself."""
+    name = layer.name
     if not isinstance(answer, dict):
         raise TypeError(
             f"{author} answered {answer!r} for layer {name!r}: it must be False, None or a dict"
         )
     for key in answer:
+        if layer.factorized and key != "rank":
+            raise ValueError(
+                f"{author} asks {key}={answer[key]!r} of layer {name!r}, which is factorized "
+                "already and stays in its format: put what its to_conv() gives in its place"
+            )
         if key not in REQUESTS:
             raise ValueError(
                 f"{author} asks {key}={answer[key]!r} of layer {name!r}: a "

@@ -23,6 +23,7 @@ def stages(model: nn.Module, layers: Sequence[Layer], patterns: Sequence[Any]) -
         alike: dict[Any, list[Layer]] = {}
         for layer in layers:
             plain = layer.reason is None and not layer.request and not layer.config.transposed
+            plain = plain and not layer.factorized
             if plain and layer not in taken and matches(model, layer, pattern):
                 weight = model.get_submodule(layer.name).get_parameter("weight")
                 kind = (layer.config.shape, layer.config.groups, weight.dtype, weight.device)

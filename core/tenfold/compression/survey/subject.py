@@ -21,7 +21,7 @@ from ..running import (
 )
 from .behaviour import observe
 from .calibration import divide, filled
-from .layers import Layer, survey
+from .layers import Layer, not_rounded, survey
 from .selection import chosen, select
 from .stages import stages
 from .trust import doubts
@@ -90,6 +90,9 @@ def surveyed(
     model = copied(model)
     check_runs(model, {"example_inputs": example, **found})
     every = survey(model, example)
+    for layer in every:
+        if layer.factorized:
+            layer.reason = not_rounded(model.get_submodule(layer.name))
     outside, uncounted = observe(model, example, every, scored)
     select(model, every, config.include, config.exclude)
     chosen(every)
