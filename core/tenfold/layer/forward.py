@@ -53,6 +53,11 @@ class Forward(ConvAttributes, nn.Module):
     settled: object  # the kind of input that the decision was made for
     eval_cache: EvalCache
 
+    @property
+    def inner(self) -> Convolution:
+        """The plan for `weight.factors`."""
+        return self.plan
+
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it.
 

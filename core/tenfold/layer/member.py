@@ -95,8 +95,8 @@ class Member(Forward):
             runner,
             runner,
         )
-        self.inner = make_plan(kernel.choice, cut.network, runner, config.geometry)
-        self.plan = SlicedPlan(self.inner, cut, index)
+        inner = make_plan(kernel.choice, cut.network, runner, config.geometry)
+        self.plan = SlicedPlan(inner, cut, index)
         self.sides, self.channels_last = config.sides, False
         several = isinstance(cut.network, KernelSum)
         ways = () if several else runner.plugin.candidates(cut.network, config.geometry)
@@ -124,6 +124,12 @@ class Member(Forward):
     def training(self, mode: bool) -> None:
         if "joint" in self.__dict__ and self.__dict__["joint"].training != mode:
             self.__dict__["joint"].train(mode)
+
+    @property
+    def inner(self) -> Convolution:
+        """The plan for `weight.factors`, which `plan` makes of the joint layer's."""
+        sliced: SlicedPlan = self.plan  # type: ignore[assignment]
+        return sliced.plan
 
     def to_conv(self) -> nn.Module:
         """The dense module with the same output; raises `ValueError` above order 3."""

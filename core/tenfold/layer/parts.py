@@ -23,6 +23,10 @@ class Parts(Protocol):
     training: bool
     channels_last: bool  # the output, whatever the input
 
+    @property
+    def inner(self) -> Convolution:
+        """The plan for the factors of `weight`."""
+
 
 class Tuned(Parts, Protocol):
     """A layer whose plan may be chosen by measuring."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ...layer import FactorizedConv
+from ...layer import FactorizedConv, JointConv, Member
 from ..correction import Made
 from ..measurement import Judge, score
 from ..reporting import RefinedBlock, Refinement
@@ -97,7 +97,8 @@ def place(
 def _changed(model: nn.Module, subject: Subject) -> list[str]:
     """The layers that were factorized."""
     names = [layer.name for layer in subject.layers]
-    return [name for name in names if isinstance(model.get_submodule(name), FactorizedConv)]
+    kinds = (FactorizedConv, JointConv, Member)
+    return [name for name in names if isinstance(model.get_submodule(name), kinds)]
 
 
 def _not_refined(reason: str) -> Refinement:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...layer import FactorizedConv
+from ...layer import FactorizedConv, JointConv
 from ..running import Batch, call, evaluating, tensors
 from ..survey import Subject
 from .blocks import Block, Place, watched
@@ -139,7 +139,7 @@ def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[
             continue
         for name in (layer.name, layer.follower):
             module = None if name is None else model.get_submodule(name)
-            large = LARGE if not isinstance(module, FactorizedConv) else float("inf")
+            large = LARGE if not isinstance(module, FactorizedConv | JointConv) else float("inf")
             if module is not None:
                 parameters += [p for p in module.parameters() if p.numel() <= large]
     return list(dict.fromkeys(parameters))
