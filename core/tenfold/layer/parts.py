@@ -23,9 +23,7 @@ class Parts(Protocol):
     training: bool
     channels_last: bool  # the output, whatever the input
 
-    @property
-    def inner(self) -> Convolution:
-        """The plan for the factors of `weight`."""
+    inner: Convolution  # the plan for the factors of `weight`
 
 
 class Tuned(Parts, Protocol):
