@@ -29,6 +29,9 @@ class Runtime(ABC):
     ...
     ...     def open(self, path):
     ...         return torch.export.load(path).module()
+    ...
+    ...     def version(self):
+    ...         return torch.__version__
     >>> runtimes.register("double", Double)
     >>> "double" in runtimes
     True
