@@ -29,6 +29,12 @@ class ONNXRuntime(Runtime):
         _check_installed()
         return _session(str(path)) if path.suffix == ".onnx" else super().open(path)
 
+    def version(self) -> str:
+        _check_installed()
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
 
 def _check_installed() -> None:
     try:

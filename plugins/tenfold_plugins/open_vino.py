@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ class OpenVINO(Runtime):
         _check_installed()
         return _compiled(path) if path.suffix in (".onnx", ".xml") else super().open(path)
 
+    def version(self) -> str:
+        _check_installed()
+        import openvino
+
+        return str(openvino.__version__)
+
 
 def _check_installed() -> None:
     try:
@@ -35,17 +42,28 @@ def _check_installed() -> None:
         raise ValueError("it needs OpenVINO: pip install 'tenfold[openvino]'") from None
 
 
-def _compiled(model: BytesIO | Path) -> Ready:
+@cache
+def _core() -> Any:
+    """The one core of a process.
+
+    Each has a stack for signals, which becomes the thread's. Of two that go in the order in which
+    they came, the second gives back the first's, which is no more: the next signal ends the
+    process.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def _compiled(model: BytesIO | Path) -> Ready:
     options = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        core = openvino.Core()
-        compiled: Any = core.compile_model(core.read_model(model), "CPU", options)
+        core = _core()
+        compiled = core.compile_model(core.read_model(model), "CPU", options)
     except RuntimeError as fault:
         raise ValueError(f"OpenVINO does not take it: {fault}") from fault
 

@@ -2,7 +2,8 @@
 
     pip install -e '.[onnxruntime]'
     python tests/benchmarks/deployment.py layers [--threads 1] [--seconds 2]
-    python tests/benchmarks/deployment.py four [--threads 1] [--budget 0.25]
+    python tests/benchmarks/deployment.py inside [--threads 1] [--batch 1]
+    python tests/benchmarks/deployment.py four --batch 1 [--network hed] [--budget 0.25] [--bits 8]
 
 `layers`: C×C×3×3 at a quarter of the parameters, ranks in multiples of 16. Ours run here in eval
 with channels last, ONNX Runtime has the chain of `to_onnx`; each side is a process of its own, and
@@ -10,12 +11,17 @@ they run in turn, so that no two pools of threads fight. On one thread the time 
 thread itself, which other processes do not count in; else that of the clock. A speed is over the
 fastest dense convolution of both sides; the last column is ours over ONNX Runtime's.
 
-`four`: the demonstration's network, dense and compressed, in float32 and in int8, each exported,
-all in turn in one process: milliseconds, bytes, and the accuracy on its 2,000 test images.
+`inside`: such layers in PyTorch, run by `implementation="onnxruntime"`: milliseconds with the
+channels apart, and how many times as fast that is as `factorized` with them apart, and together.
+
+`four`: a network of `compression.py` (which says what to install), dense and compressed, in float32
+and in int8, each exported, all in turn in one process: milliseconds, bytes, and the score of the
+files. What is compressed is kept in `--out`, and used again.
 """
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -29,12 +35,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from networks import NETWORKS, Network
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
-from tenfold import FactorizedConv, Multiple, compress, export, runtimes
-from tenfold.demo import load_cnn, load_images
+from tenfold import FactorizedConv, Multiple, compress, export, load, runtimes, save
 from tenfold.tuning import in_turn
 
 LAYERS = ((64, 56), (128, 28), (256, 14), (512, 7))  # channels, height and width
@@ -44,6 +50,7 @@ PAIRS = {
     "spatial SVD": ("spatial_svd", "factorized"),
     "channel SVD": ("channel_svd", "factorized"),
 }
+FORMATS = ("tucker", "cp", "spatial_svd", "channel_svd")
 SIDES = ("ours", "onnxruntime")
 Threads = Annotated[int, typer.Option("--threads")]
 app = typer.Typer()
@@ -143,16 +150,76 @@ def layers(threads: Threads = 1, seconds: float = 2.0, batch: list[int] | None =
 
 
 @app.command()
-def four(threads: Threads = 1, budget: float = 0.25, batch: int = 1) -> None:
-    """The demonstration's network: dense and factorized, float32 and int8."""
+@torch.no_grad()
+def inside(threads: Threads = 1, seconds: float = 1.0, batch: int = 1) -> None:
+    """A layer that ONNX Runtime runs inside PyTorch, beside the same run by PyTorch."""
     torch.set_num_threads(threads)
-    network, (images, labels) = load_cnn(), load_images()
-    calibration = list(load_images("train")[0][:416].split(32))
-    given: dict[str, Any] = {"example_inputs": images[:batch], "calibration": calibration}
-    small = compress(network, budget=budget, runtime="onnxruntime", progress=False, **given)
+    shown = Table("layer, batch", *FORMATS, title="apart: ms, speed by onnxruntime; last: speed")
+    every: list[tuple[float, float]] = []
+    for channels, size in LAYERS:
+        cells = []
+        for format_ in FORMATS:
+            ways = []
+            for implementation in ("factorized", "onnxruntime"):
+                torch.manual_seed(0)
+                ways.append(
+                    FactorizedConv(
+                        channels,
+                        channels,
+                        (3, 3),
+                        padding=1,
+                        rank=Multiple(16, of=0.25),
+                        factorization=format_,
+                        implementation=implementation,
+                    ).eval()
+                )
+            x = torch.randn(batch, channels, size, size)
+            last = x.contiguous(memory_format=torch.channels_last)
+            runs = [partial(ways[0], x), partial(ways[1], x), partial(ways[0], last)]
+            by = "process" if threads > 1 else "thread"
+            apart, there, together = (
+                one.milliseconds
+                for one in in_turn(runs, x.device, seconds=seconds, hopeless=inf, by=by)
+            )
+            every.append((apart / there, together / there))
+            cells.append(f"{there:.3f}: {apart / there:.2f}, {together / there:.2f}")
+        shown.add_row(f"{channels}, {size}², {batch}", *cells)
+    Console(width=120).print(shown)
+    for name, ratios in zip(("apart", "last"), zip(*every, strict=True), strict=True):
+        mean = exp(sum(map(log, ratios)) / len(ratios))
+        print(f"over PyTorch's, channels {name}: {mean:.2f}, from {min(ratios):.2f}")
+
+
+class Opened(nn.Module):
+    """A file in ONNX Runtime, as the network that is scored."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.run = runtimes["onnxruntime"]().open(path)
+
+    def forward(self, *given: Tensor) -> Tensor:
+        return self.run(*given)[0]
+
+
+@app.command()
+def four(
+    network: str = "demo",
+    threads: Threads = 1,
+    budget: float = 0.25,
+    batch: int | None = None,
+    bits: Annotated[int | None, typer.Option(help="8: ranks chosen for eight bits.")] = None,
+    metric: str = "macs",
+    out: Annotated[Path, typer.Option(help="Where compressed networks go.")] = Path("compressed"),
+) -> None:
+    """A network of the benchmarks: dense and factorized, float32 and int8."""
+    torch.set_num_threads(threads)
+    loaded = NETWORKS[network]()
+    example = tuple(x[:batch] for x in loaded.example_inputs)
+    given: dict[str, Any] = {"example_inputs": example, "calibration": loaded.calibration}
+    small = compressed(loaded, {"budget": budget, "bits": bits, "metric": metric}, given, out)
     rows, runs = {}, []
     with TemporaryDirectory() as folder:
-        for name, model in (("dense", network), ("factorized", small)):
+        for name, model in (("dense", loaded.model), ("factorized", small)):
             for int8 in (False, True):
                 title = f"{name} {'int8' if int8 else 'float32'}"
                 path = Path(folder, f"{title}.onnx")
@@ -163,12 +230,11 @@ def four(threads: Threads = 1, budget: float = 0.25, batch: int = 1) -> None:
                     print(f"{title}: {refusal}")
                     continue
                 took = time.perf_counter() - started
-                run = runtimes["onnxruntime"]().open(path)
-                right = sum(int((run(x)[0].argmax(1) == y).sum()) for x, y in parts(images, labels))
-                rows[title] = (path.stat().st_size, right / len(labels), took)
-                runs.append(partial(run, images[:batch]))
+                one = Opened(path)
+                rows[title] = (path.stat().st_size, loaded.score(one), took)
+                runs.append(partial(one, *example))
         found = in_turn(runs, torch.device("cpu"), seconds=3.0, hopeless=inf, by="process")
-    shown = Table("network", "ms", "speed", "kB", "accuracy", "export took s")
+    shown = Table("network", "ms", "speed", "kB", "score", "export took s", title=loaded.score_name)
     for (title, (size, score, took)), one in zip(rows.items(), found, strict=True):
         speed = found[0].milliseconds / one.milliseconds
         cells = (f"{one.milliseconds:.3f}", f"{speed:.2f}×", f"{size / 1e3:.0f}", f"{score:.4f}")
@@ -176,8 +242,16 @@ def four(threads: Threads = 1, budget: float = 0.25, batch: int = 1) -> None:
     Console(width=100).print(shown)
 
 
-def parts(images: torch.Tensor, labels: torch.Tensor) -> Any:
-    return zip(images.split(100), labels.split(100), strict=True)
+def compressed(
+    loaded: Network, asked: dict[str, Any], given: dict[str, Any], out: Path
+) -> nn.Module:
+    """The network at a budget, chosen where it will run; made once."""
+    words = [f"{value}" for value in asked.values() if value not in (None, "macs")]
+    place = out / "-".join([loaded.name, *words, "onnxruntime"])
+    if not place.exists():
+        made = compress(loaded.model, runtime="onnxruntime", progress=False, **asked, **given)
+        save(made, place)
+    return load(place, copy.deepcopy(loaded.model)).eval()
 
 
 if __name__ == "__main__":

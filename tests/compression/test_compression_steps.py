@@ -14,6 +14,7 @@ from tenfold.compression.candidates.meter import Meter
 from tenfold.compression.candidates.table import LayerTable
 from tenfold.compression.correction import regression
 from tenfold.compression.correction.normalisation import recalibrate
+from tenfold.compression.correction.refit import fits_of
 from tenfold.compression.correction.regression import features, owner, regress, solved
 from tenfold.compression.correction.response import Sums
 from tenfold.compression.measurement.prediction import interpolated
@@ -218,6 +219,14 @@ def test_wide_layers_are_compressed_by_the_marginals_of_their_moment(monkeypatch
         (made,) = fits(layers[1], kernel, norm, ["tucker"], 4, 0)
         losses.append(whole.output_error(kernel, made.network.to_tensor(made.factors)))
     assert losses[0] < 0.9 * losses[1]
+
+
+def test_a_wide_layer_that_stays_dense_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(gathering, "WIDE", 30)
+    model, inputs = network(), batches(1)
+    block = survey(model, inputs[0])[:1]
+    replay = Replay(["0", "2", "5"], inputs, 2**20)
+    assert fits_of(model, model, block, inputs, {}, 0, Importance(), 2**30, replay) == []
 
 
 def test_sums_about_the_mean_do_not_lose_what_varies_little():

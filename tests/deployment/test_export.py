@@ -120,6 +120,28 @@ def test_int8_is_written_with_what_it_cost(tmp_path, suffix, monkeypatch):
         assert any(node.op_type == "QuantizeLinear" for node in graph.node)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_the_layers_that_cost_most_are_left_in_float_for_the_sake_of_an_error(
+    tmp_path, suffix, monkeypatch
+):
+    monkeypatch.setattr(Work, "times", lambda work: dict.fromkeys(work.runs, 1.0))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 1))
+    model[2].bias.data += 300  # the steps are as large as what the last layer takes away
+    model[3].bias.data -= model[3].weight.flatten(1) @ model[2].bias
+    given = {"example_inputs": X, "int8": True}
+    whole = export(model, tmp_path / "whole.onnx", **given)
+    assert whole.left == ()
+    most = whole.variants[-1].error / 4
+    found = export(model, tmp_path / f"net{suffix}", max_error=most, **given)
+    assert found.variants[-1].error <= most
+    assert 1 <= len(found.left) <= 2
+    assert not any("/0/" in name for name in found.left)
+    assert f"in float32 for max_error: {found.left[0]}" in str(found)
+    assert relative_error(model(X), run(found.path, X)[0]) <= 2 * most
+
+
 REFUSED = {
     r"path='.*net\.tflite' must end in \.onnx, \.xml, \.pt2": {"name": "net.tflite"},
     r"the folder .* does not exist": {"name": "nowhere/net.onnx"},
@@ -141,6 +163,13 @@ def test_what_is_refused_is_not_written(tmp_path, message):
     with pytest.raises(ValueError, match=message):
         export(net(), tmp_path / asked.pop("name"), **asked)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_int8_that_is_slower_once_is_measured_again(tmp_path, monkeypatch):
+    times = iter([{"dense": 3.0, "int8": 4.0}, {"dense": 3.0, "int8": 2.0}])
+    monkeypatch.setattr(Work, "times", lambda work: next(times))
+    made = export(nn.Conv2d(3, 4, 3), tmp_path / "net.onnx", example_inputs=X, int8=True)
+    assert [one.milliseconds for one in made.variants] == [3.0, 2.0]
 
 
 def test_an_int8_that_is_slower_is_refused_with_both_times(tmp_path, monkeypatch):

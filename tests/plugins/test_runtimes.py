@@ -1,6 +1,7 @@
 """The runtimes that are shipped: what they give, what they refuse, and what is measured in them."""
 
 import json
+import subprocess
 import sys
 import time
 
@@ -107,6 +108,19 @@ def test_what_it_cannot_run_is_refused_with_its_name_before_anything_is_measured
         compress(Bessel(*net()), budget=0.5, example_inputs=X, runtime=name, progress=False)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("metric", ["macs", "latency"])
+def test_layers_that_choose_how_they_run_choose_where_the_network_will(metric):
+    options = {"budget": 0.9, "implementation": "auto", "refine": "off", "progress": False}
+    model = nn.Sequential(nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3)).eval()
+    x = torch.randn(2, 32, 12, 12)
+    made = compress(model, example_inputs=x, metric=metric, runtime="onnxruntime", **options)
+    layers = [one for one in made.model if isinstance(one, FactorizedConv)]
+    assert layers
+    assert {one.decision.situation.runtime for one in layers} == {"onnxruntime"}
+    assert all(one.decision.situation.engine for one in layers)
+
+
 def test_an_unknown_runtime_is_refused_by_name():
     with pytest.raises(ValueError, match=r"runtime='onnxruntim': .*did you mean 'onnxruntime'"):
         compress(net(), budget=0.5, example_inputs=X, runtime="onnxruntim", progress=False)
@@ -157,3 +171,29 @@ def test_bench_measures_in_the_runtime_that_it_is_told(tmp_path):
     assert "in onnxruntime" in done.output
     found = json.loads((tmp_path / "r.json").read_text())
     assert (found["runtime"], len(found["rows"])) == ("onnxruntime", 2)
+
+
+SIGNALLED = """
+import gc, signal, subprocess, sys
+import torch
+from torch import nn
+from tenfold import runtimes
+x = torch.randn(1, 3, 6, 6)
+runtime = runtimes[sys.argv[1]]()
+first, second = (runtime.prepare(nn.Conv2d(3, 4, 3).eval(), (x,)) for _ in range(2))
+first(x), second(x)
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: print("seen"))
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signal")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_signals_are_handled_after_networks_that_were_there_are_gone(runtime):
+    command = [sys.executable, "-W", "ignore", "-c", SIGNALLED, runtime]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "seen"), done.stderr

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tenfold import Implementation, factorizations, implementations
 from tenfold.testing import LawError, Request, conformance, laws
 
-ORDERS = {"fft": (1, 2, 3)}  # of those that do not have every one
+ORDERS = {"fft": (1, 2, 3), "onnxruntime": (1, 2, 3)}  # of those that do not have every one
 
 for _name in factorizations.names():
     globals()[f"TestFactorization_{_name}"] = conformance(factorization=_name, max_examples=12)(

@@ -166,7 +166,6 @@ def share(rank: int, count: int) -> list[torch.Tensor]:
     return [one.detach() for one in (model[2].weight.to_tensor(), *others)]
 
 
-@pytest.mark.slow  # by itself: after the whole suite the process that runs it has died
 def test_two_processes_train_as_one_does(tmp_path):
     torch.save((X, Y), tmp_path / "data.pt")  # every process has all of it
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

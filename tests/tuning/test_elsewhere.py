@@ -65,6 +65,17 @@ def test_what_was_chosen_in_one_runtime_does_not_count_in_another():
     assert Partial.given
 
 
+def test_what_was_chosen_in_another_version_of_it_does_not_count(monkeypatch):
+    x, one = torch.randn(1, 8, 6, 7), layer()
+    one.tune(x, runtime="partial")
+    before = len(Partial.given)
+    one.tune(x, runtime="partial")
+    assert len(Partial.given) == before
+    monkeypatch.setattr(Partial, "version", lambda self: "2")
+    assert one.tune(x, runtime="partial").situation.engine == "2"
+    assert len(Partial.given) == 2 * before
+
+
 def test_a_whole_model_is_tuned_there():
     model = nn.Sequential(layer(), nn.ReLU(), layer())
     decisions = tune(model, torch.randn(1, 8, 9, 9), runtime="partial")

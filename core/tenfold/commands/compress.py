@@ -65,6 +65,9 @@ def compress(
     metric: Annotated[
         str | None, Option("--metric", help="parameters, macs (by default) or latency.")
     ] = None,
+    bits: Annotated[
+        int | None, Option("--bits", help="8: for a network that is exported with --int8.")
+    ] = None,
     runtime: Annotated[
         str | None, Option("--runtime", help="Where milliseconds are measured, as onnxruntime.")
     ] = None,

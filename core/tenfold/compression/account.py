@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..tuning import device_name
+from ..tuning import device_name, engine
 from .candidates import Speed
 from .choice import Choices, Plan
 from .correction import Finisher, Made
@@ -62,7 +62,7 @@ class Account:
 
         if tied:
             return measure()
-        place = place if runtime == EAGER else f"{place}, {runtime}"
+        place = place if runtime == EAGER else f"{place}, {runtime} {engine(runtime)}"
         parts = choices.choices if isinstance(choices, Made) else choices
         return self.maker.table.timed(parts, place, measure)
 

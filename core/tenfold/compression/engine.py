@@ -14,7 +14,7 @@ from .candidates import Table
 from .choice import CLEAR, Plan, Quick, fast, quick, refined, smallest
 from .correction import Finisher, Made
 from .groundwork import lay
-from .measurement import Evaluate
+from .measurement import Evaluate, settle
 from .measurement import score as measure_score
 from .refinement import refine
 from .reporting import (
@@ -133,7 +133,9 @@ class _Recipe:
     def refined(self, made: Made) -> Outcome:
         """A network, refined if that was asked for."""
         judge, progress = self.maker.judges.final, self.maker.progress
-        return Outcome(*refine(made, self.subject, judge, self.config, progress))
+        found = Outcome(*refine(made, self.subject, judge, self.config, progress))
+        settle(found.made.model, self.subject.layers, self.config.runtime)
+        return found
 
     def tied(self, apart: Outcome) -> Outcome:
         """The same with the layers of stages tied, where it is nearer to the original so."""

@@ -29,8 +29,9 @@ class Exported:
 
     `path` is the file, `runtime` what `place` describes: where it was run. `variants` are the
     network with its layers `dense` (which takes the original's time), `factorized` as it is, and in
-    `int8`, as far as there are such; the last is in the file. `open` says what of the `inputs` may
-    have other sizes, of `"batch"` and `"sizes"`. Made by `export`.
+    `int8`, as far as there are such; the last is in the file. `left` are the operators with weights
+    that an int8 file has in float32, for the sake of `max_error`. `open` says what of the `inputs`
+    may have other sizes, of `"batch"` and `"sizes"`. Made by `export`.
 
     >>> import tempfile
     >>> layer = FactorizedConv(3, 8, (3, 3), rank=2)
@@ -46,6 +47,7 @@ class Exported:
     runtime: str
     place: str
     variants: tuple[Variant, ...]
+    left: tuple[str, ...]
     open: tuple[str, ...]
     inputs: tuple[tuple[int, ...], ...]
 
@@ -55,10 +57,12 @@ class Exported:
         from rich.table import Table
 
         shapes = ", ".join("×".join(map(str, shape)) for shape in self.inputs)
+        sizes = " and ".join(self.open) or "nothing, sizes are fixed"
+        left = f"in float32 for max_error: {', '.join(self.left)}\n" if self.left else ""
         shown = Table(
             title=f"{self.path.name}: {self.place}",
             caption=f"one run on {shapes}, all in turn, in their files; change: of the output, on "
-            f"the calibration.\nopen: {' and '.join(self.open) or 'nothing, sizes are fixed'}",
+            f"the calibration.\n{left}open: {sizes}",
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE_HEAD,

@@ -45,8 +45,10 @@ def export(
     whose layers are dense.
 
     With `int8` it is quantized: statically, by ONNX Runtime, with a scale for each output channel,
-    by the ranges on the calibration (Jacob et al. 2018, arXiv 1712.05877). It is refused where
-    that changes the output, relatively, by more than `max_error`, or makes it slower.
+    by the ranges on the calibration (Jacob et al. 2018, arXiv 1712.05877), the channels within a
+    factorized layer brought to one range. Where that changes the output, relatively, by more than
+    `max_error`, the layers that cost most are left in float32; it is refused where that does not
+    help, or the network becomes slower.
 
     Raises `ValueError`, saying why, for a suffix that is none of these, for a network that cannot
     be exported so, for a file that does not give what the network gives, and for an int8 that is
@@ -77,6 +79,7 @@ def export(
             runtime=where.name,
             place=where.plugin.description or where.name,
             variants=variants,
+            left=work.left,
             open=open_of(work.runs[work.own], network, batches[0]),
             inputs=tuple(tuple(x.shape) for x in batches[0]),
         )

@@ -3,6 +3,7 @@
 Imports the rooms of kernels, solvers, plans and tuning. Used by all that works on whole models.
 """
 
+from ..run import PLAIN, TRANSPOSED
 from .achieved import Decomposition, decompose
 from .config import ConvConfig
 from .conv import FactorizedConv
@@ -19,7 +20,7 @@ from .moment import Moment, unfold
 from .plain import plain_form
 from .rerunning import rerun
 from .reshaping import Reshaping
-from .source import PLAIN, TRANSPOSED, copy_state, read_config, read_kernel, swap_channels
+from .source import copy_state, read_config, read_kernel, swap_channels
 from .spectral import check_init, evened
 from .standing import factorized_layers, kernel_of
 

@@ -11,11 +11,20 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from ..network import Geometry
 from ..plugin import Convolution, Plan
-from ..run import TORCH_ORDER, Added, Chain, Merged, Permutation, channels_last
+from ..run import (
+    PLAIN,
+    TORCH_ORDER,
+    TRANSPOSED,
+    Added,
+    Chain,
+    Merged,
+    block_diagonal,
+    channels_last,
+    modules_of,
+)
 from .parts import Parts
-from .source import PLAIN, TRANSPOSED, swap_channels
+from .source import swap_channels
 
 _PADS: dict[str, tuple[Any, Any, Any]] = {
     "zeros": (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
@@ -31,7 +40,7 @@ def to_conv(layer: Parts) -> nn.Module:
     config, kernel = layer.config, layer.weight.to_tensor()
     _check_order(layer, "to_conv")
     if config.order == 0:
-        weight = _block_diagonal(kernel, config.groups)
+        weight = block_diagonal(kernel, config.groups)
         return _filled(
             nn.Linear(config.in_channels, config.out_channels, **_made(layer)), weight, layer
         )
@@ -119,18 +128,8 @@ def _of_plan(
 
 def _stages(chain: Chain, factors: Sequence[Tensor], layer: Parts) -> OrderedDict[str, nn.Module]:
     """The stages of a chain as modules without a bias."""
-    modules: OrderedDict[str, nn.Module] = OrderedDict()
-    for index, stage in enumerate(chain.stages):
-        if stage.permutation is not None:
-            modules[f"permute{index}"] = _permute(stage.permutation, layer)
-        weight = stage.weight(factors)
-        weight = weight.repeat(stage.passed, *(1,) * (weight.dim() - 1))
-        modules[f"conv{index}"] = _module(
-            weight, stage.groups * stage.passed, stage.geometry, layer
-        )
-    if chain.permutation is not None:
-        modules["permute"] = _permute(chain.permutation, layer)
-    return modules
+    found: OrderedDict[str, Any] = modules_of(chain.stages, chain.permutation, factors)
+    return OrderedDict((name, _filled(one, one.weight, layer)) for name, one in found.items())
 
 
 def _added(chains: Sequence[nn.Module]) -> nn.Module:
@@ -173,42 +172,6 @@ def spell(layer: Parts, kind: str = "FactorizedConv") -> str:
     if kernel.dtype != torch.get_default_dtype():
         words.append(f"dtype={kernel.dtype}")
     return f"{kind}({', '.join(words)})"
-
-
-def _module(weight: Tensor, groups: int, geometry: Geometry, layer: Parts) -> nn.Module:
-    """One stage as a module without a bias."""
-    made = {**_made(layer), "bias": False}
-    if geometry.order == 0:
-        dense = _block_diagonal(weight, groups)
-        return _filled(nn.Linear(dense.shape[1], dense.shape[0], **made), dense, layer)
-    outer, inner = weight.shape[0], groups * weight.shape[1]
-    channels = (outer, inner) if geometry.transposed else (inner, outer)
-    options: dict[str, Any] = {
-        "stride": geometry.stride,
-        "padding": geometry.padding,
-        "dilation": geometry.dilation,
-        "groups": groups,
-    }
-    if geometry.transposed:
-        options["output_padding"] = geometry.output_padding
-    kinds = TRANSPOSED if geometry.transposed else PLAIN
-    make: Any = kinds[geometry.order - 1]
-    return _filled(make(*channels, geometry.kernel_size, **options, **made), weight, layer)
-
-
-def _permute(permutation: Permutation, layer: Parts) -> nn.Module:
-    """A permutation of the channels as a pointwise convolution, the one module that can be any."""
-    total = 1
-    for size in permutation.sizes:
-        total *= size
-    channels = torch.arange(total).reshape(permutation.sizes).permute(permutation.order).flatten()
-    weight = torch.eye(total)[channels].reshape(total, total, *(1,) * layer.config.order)
-    ones, zeros = (1,) * layer.config.order, (0,) * layer.config.order
-    return _module(weight, 1, Geometry(ones, ones, zeros, ones, zeros), layer)
-
-
-def _block_diagonal(kernel: Tensor, groups: int) -> Tensor:
-    return torch.block_diag(*kernel.chunk(groups)) if groups > 1 else kernel
 
 
 def _check_order(layer: Parts, name: str) -> None:

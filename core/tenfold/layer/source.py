@@ -15,11 +15,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..arguments import check_tensor
-from ..run import is_channels_last
+from ..run import PLAIN, TRANSPOSED, is_channels_last
 from .config import ConvConfig
 
-PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WANTED = "nn.Conv1d to nn.Conv3d, nn.ConvTranspose1d to nn.ConvTranspose3d or nn.Linear"
 MAKERS = (WeightNorm, SpectralNorm, BasePruningMethod)  # hooks that make a weight of others
 HOOKS = (

@@ -59,5 +59,13 @@ class Runtime(ABC):
         """
         raise ValueError(f"{type(self).__name__} opens no {path.suffix} file")
 
+    def version(self) -> str:
+        """Which of its engine's it is, as `"1.23.2"`: what was chosen in another one is not used.
+
+        Here empty, for what comes with PyTorch. Raises `ValueError`, as `prepare`, where there is
+        none.
+        """
+        return ""
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

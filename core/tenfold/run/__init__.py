@@ -5,7 +5,7 @@ Imports `network` and `plugin`. Used by `tuning`, which times plans, and by laye
 
 from .added import Added, Merged, memory_format_of
 from .apart import with_apart
-from .chain import Chain
+from .chain import Chain, lower
 from .choices import ways
 from .convolve import (
     LAID_OUT,
@@ -17,15 +17,20 @@ from .convolve import (
     tap,
 )
 from .differentiable import follow_learning
+from .eight_bits import Stored, dense_in_eight_bits, in_eight_bits
 from .eval_cache import EvalCache, Kept, is_transformed, may_keep
+from .evening import by_channel, part_evenly
 from .layout import Before, lay_out, surround, surround_learning
 from .padding import Sides, pad, same
 from .planning import ask, make_plan
+from .spelling import PLAIN, TRANSPOSED, block_diagonal, modules_of
 from .stage import Permutation
 
 __all__ = [
     "LAID_OUT",
+    "PLAIN",
     "TORCH_ORDER",
+    "TRANSPOSED",
     "Added",
     "Before",
     "Chain",
@@ -34,17 +39,25 @@ __all__ = [
     "Merged",
     "Permutation",
     "Sides",
+    "Stored",
     "ask",
+    "block_diagonal",
+    "by_channel",
     "channels_last",
+    "dense_in_eight_bits",
     "follow_learning",
+    "in_eight_bits",
     "in_format",
     "is_channels_last",
     "is_transformed",
     "lay_out",
+    "lower",
     "make_plan",
     "may_keep",
     "memory_format_of",
+    "modules_of",
     "pad",
+    "part_evenly",
     "prepare",
     "same",
     "surround",

@@ -8,7 +8,7 @@ from functools import partial
 from math import prod
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..network import (
     GROUP,
@@ -22,6 +22,7 @@ from ..network import (
 from ..plugin import MemoryFormat, Plan
 from .convolve import is_traced
 from .prepared import PreparedChain, fixed_stages
+from .spelling import modules_of
 from .stage import Permutation, Stage, add_bias
 
 
@@ -79,6 +80,13 @@ class Chain(Plan):
             size = stage.geometry.output_size(size)
         return total
 
+    def to_modules(self, factors: Sequence[Tensor], bias: Tensor | None) -> list[nn.Module]:
+        """PyTorch's own convolutions, up to order 3; the last has the bias."""
+        modules = list(modules_of(self.stages, self.permutation, factors).values())
+        if bias is not None:
+            modules[-1].bias = nn.Parameter(bias.detach().clone())
+        return modules
+
     def traffic(self, size: Sequence[int]) -> int:
         """Elements that its convolutions read and write for one input of spatial size `size`."""
         total = 0
@@ -102,7 +110,18 @@ def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> C
     The order of the channels between two stages is chosen by what later stages do with them, so
     that an activation is permuted only where two stages contradict each other.
 
-    Raises `ValueError` where `partition` does not hold each factor once, or splits a spatial mode.
+    What comes back is a `Plan`: an implementation whose own code is for some inputs alone may run
+    it for all others. Raises `ValueError` where `partition` does not hold each factor once, or
+    splits a spatial mode.
+
+    >>> from tenfold.network import Geometry, KernelNetwork
+    >>> sizes = {"out": 8, "in": 4, "k0": 3, "r": 2}
+    >>> network = KernelNetwork((("in", "k0", "r"), ("r", "out")), sizes)
+    >>> plan = lower(network, ((0,), (1,)), Geometry((3,), (1,), (1,), (1,), (0,), False))
+    >>> plan(torch.ones(5, 4, 9), [torch.ones(4, 3, 2), torch.ones(2, 8)], None).shape
+    torch.Size([5, 8, 9])
+    >>> plan.macs((9,)), len(plan.to_modules([torch.ones(4, 3, 2), torch.ones(2, 8)], None))
+    (360, 2)
     """
     whole = list(range(len(network.factors)))
     if not all(partition) or sorted(i for group in partition for i in group) != whole:
@@ -152,10 +171,12 @@ def _stage(
 
     geometry, begun = here
     heads = (summed, new) if geometry.transposed else (new, summed)
+    modes = (*grouped, *heads[0], *heads[1], *role.spatial)
     return Stage(
         factors=tuple(group),
         roles=role,
-        contraction=network.contraction(group, (*grouped, *heads[0], *heads[1], *role.spatial)),
+        contraction=network.contraction(group, modes),
+        modes=modes,
         weight_shape=(size(grouped) * size(heads[0]), size(heads[1]), *geometry.kernel_size),
         passed=size(passed),
         groups=size(grouped),

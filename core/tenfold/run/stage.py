@@ -8,7 +8,7 @@ from math import prod
 
 from torch import Tensor
 
-from ..network import Contraction, Geometry, Roles
+from ..network import Contraction, Geometry, Modes, Roles
 from .convolve import convolve
 
 BiasedConvolution = Callable[[Tensor, Tensor | None], Tensor]
@@ -39,6 +39,7 @@ class Stage:
     factors: tuple[int, ...]
     roles: Roles
     contraction: Contraction
+    modes: Modes  # of the weight, before some are flattened to its axes
     weight_shape: tuple[int, ...]
     passed: int
     groups: int

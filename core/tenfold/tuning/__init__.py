@@ -5,7 +5,7 @@ Imports `network`, `plugin` and `run`. Used by layers, and by all that times som
 
 from .cache import CACHE, cache_folder, clear
 from .decision import Decision, way_in_words
-from .elsewhere import EAGER, worker
+from .elsewhere import EAGER, engine, worker
 from .timing import Timing, in_turn
 from .tuner import Subject, decide, device_name, may_measure
 
@@ -19,6 +19,7 @@ __all__ = [
     "clear",
     "decide",
     "device_name",
+    "engine",
     "in_turn",
     "may_measure",
     "way_in_words",

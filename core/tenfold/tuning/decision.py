@@ -29,6 +29,7 @@ class Situation(BaseModel):
     padding: str
     candidates: tuple[Way, ...]
     runtime: str = "eager"
+    engine: str = ""  # the version of what the runtime runs
 
     @property
     def digest(self) -> str:

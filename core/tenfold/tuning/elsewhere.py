@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from torch import Tensor, nn
 
-from ..plugin import ask, runtimes
+from ..plugin import Runtime, ask, runtimes
 from .timing import Who
 
+T = TypeVar("T")
 EAGER = "eager"  # the runtime that PyTorch itself is
 
 
@@ -17,6 +19,14 @@ def worker(runtime: str) -> Who:
     if runtime == EAGER:
         return "thread"
     return "process" if runtimes.choose(runtime).plugin.in_process else "another"
+
+
+def engine(runtime: str) -> str:
+    """The version of what runs there; empty where that is PyTorch's own.
+
+    Raises `ValueError`, naming the runtime, where there is none.
+    """
+    return "" if runtime == EAGER else _asked(runtime, lambda plugin: ask(plugin.version))
 
 
 class _Alone(nn.Module):
@@ -35,9 +45,13 @@ def alone(runtime: str, layer: nn.Module, x: Tensor) -> Callable[[], object]:
 
     Raises `ValueError`, naming the runtime, where that cannot run it.
     """
+    run = _asked(runtime, lambda plugin: ask(plugin.prepare, _Alone(layer).eval(), (x,)))
+    return lambda: run(x)
+
+
+def _asked(runtime: str, question: Callable[[Runtime], T]) -> T:
     choice = runtimes.choose(runtime)
     try:
-        run = ask(choice.plugin.prepare, _Alone(layer).eval(), (x,))
+        return question(choice.plugin)
     except ValueError as refusal:
         raise ValueError(f"runtime={choice.spelled} cannot run the layer: {refusal}") from refusal
-    return lambda: run(x)

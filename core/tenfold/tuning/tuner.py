@@ -19,7 +19,7 @@ from ..plugin import Fixed, MemoryFormat, Way
 from ..run import LAID_OUT, in_format, is_channels_last, is_transformed
 from .cache import recall, remember
 from .decision import Decision, Measured, Situation
-from .elsewhere import EAGER, alone, worker
+from .elsewhere import EAGER, alone, engine, worker
 from .timing import Run, Timing, in_turn, simplest_of_the_fastest
 
 OWN = 99  # how complicated an implementation's own code is taken to be, in stages
@@ -177,6 +177,7 @@ def describe(subject: Subject, x: Tensor, runtime: str = EAGER) -> Situation:
         padding=subject.padding,
         candidates=subject.candidates,
         runtime=runtime,
+        engine=engine(runtime),
     )
 
 

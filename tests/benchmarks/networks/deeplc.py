@@ -94,7 +94,7 @@ class Encoder(nn.Module):
 
     def forward(self, atoms: Tensor, residues: Tensor, summary: Tensor) -> Tensor:
         there = (residues != PADDED)[:, None]
-        x = torch.cat([self.stem(atoms.mT), self.embed(residues).mT], 1)
+        x = torch.cat([self.stem(atoms.transpose(1, 2)), self.embed(residues).transpose(1, 2)], 1)
         x = self.blocks(x) * there
         largest = x.masked_fill(~there, float("-inf")).amax(2)
         pooled = self.pool_norm(torch.cat([x.sum(2), largest], 1))

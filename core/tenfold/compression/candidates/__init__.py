@@ -3,7 +3,7 @@
 Imports `survey` and `moments`. Used by `measurement` and `choice`, which build from it.
 """
 
-from .building import build, evened, put
+from .building import build, evened, put, rounded
 from .candidate import Candidate, candidates, dense, work
 from .fitting import Fitted, alignment, fits
 from .meter import Meter
@@ -29,6 +29,7 @@ __all__ = [
     "fits",
     "put",
     "reject",
+    "rounded",
     "roundings",
     "turned_for",
     "work",

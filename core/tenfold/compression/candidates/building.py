@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from ...layer import FactorizedConv, FactorizedKernel, copy_state, exchange
+from ...layer import FactorizedConv, FactorizedKernel, copy_state, exchange, swap_channels
 from ...network import KernelNetwork, parts_of, terms_of
 from ...plugin import factorizations
+from ...run import in_eight_bits
 from ..survey import Layer
 from .candidate import Candidate
 from .truncation import leading
@@ -53,6 +55,20 @@ def build(
     )
     copy_state(conv, made)
     return made
+
+
+@torch.no_grad()
+def rounded(conv: Any, made: FactorizedConv) -> nn.Module:
+    """A dense layer with the kernel of a built one in eight bits, and the state of `conv`."""
+    config, weight = made.config, made.weight
+    found = in_eight_bits(made.plan, weight.network, tuple(weight.factors), config.transposed)
+    kernel = swap_channels(found.kernel, config.groups) if config.transposed else found.kernel
+    dense: Any = made.to_conv()
+    dense.weight.copy_(kernel)
+    if not isinstance(conv, FactorizedConv):  # else the layer has its state already
+        copy_state(conv, dense)
+    stand_in: nn.Module = dense
+    return stand_in
 
 
 def evened(network: KernelNetwork, factors: Sequence[Tensor]) -> list[Tensor]:

@@ -10,10 +10,20 @@ from pydantic import BaseModel, ConfigDict
 from ...layer import FactorizedConv
 from ...plugin import Choice, implementations
 from ...plugin import Plan as PluginPlan
-from ...run import Added, Chain, Merged, make_plan
+from ...run import (
+    Added,
+    Chain,
+    Merged,
+    Stored,
+    dense_in_eight_bits,
+    in_eight_bits,
+    make_plan,
+)
 from ..survey import Layer
 from .fitting import Fitted, Rank
 from .meter import Meter
+
+BIAS = 12  # bytes of a bias in 32 bits, of its scale and of its zero point
 
 
 class Candidate(BaseModel):
@@ -24,8 +34,9 @@ class Candidate(BaseModel):
     convolutions read and write. `weighted` is its relative error in the norm that it was decomposed
     in, `output_error` that of its output. `milliseconds` are measured where latency counts, and
     `error` is the relative change of the network's output, or what `evaluate` loses, where it was
-    measured. `joint` is the first layer of those that share the factors, which are counted in equal
-    parts, if they are shared.
+    measured. Where it is to be stored in eight bits, its errors are those of its rounded weights,
+    and `stored` are their bytes. `joint` is the first layer of those that share the factors, which
+    are counted in equal parts, if they are shared.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +53,7 @@ class Candidate(BaseModel):
     weighted: float = 0.0
     milliseconds: float | None = None
     error: float | None = None
+    stored: int | None = None
     joint: str | None = None
 
     @property
@@ -51,11 +63,20 @@ class Candidate(BaseModel):
         return f"{self.factorization}:{place}"
 
 
-def dense(layer: Layer, module: Any) -> Candidate:
-    """The layer as it is."""
+def dense(layer: Layer, module: Any, meter: Meter, bits: int | None) -> Candidate:
+    """The layer as it is, or in eight bits."""
     counted = work(layer, module.plan) if isinstance(module, FactorizedConv) else None
     traffic = layer.traffic if counted is None else counted[1]
-    return Candidate(parameters=layer.parameters, macs=layer.macs, traffic=traffic)
+    made = Candidate(parameters=layer.parameters, macs=layer.macs, traffic=traffic)
+    if bits is None:
+        return made
+    transposed = layer.config.transposed
+    if isinstance(module, FactorizedConv):
+        network, factors = module.weight.network, [one.detach() for one in module.weight.factors]
+        found = in_eight_bits(module.plan, network, factors, transposed)
+    else:
+        found = dense_in_eight_bits(meter.kernel, layer.config.groups, transposed)
+    return made.model_copy(update=_rounded(layer, meter, found))
 
 
 def candidates(
@@ -64,10 +85,12 @@ def candidates(
     fitted: Fitted,
     ways: Sequence[Any],
     refusals: dict[str, str],
+    bits: int | None,
 ) -> Iterator[Candidate]:
     """What a decomposition costs and loses, run each way that does not refuse it.
 
-    `refusals` takes in what refuses it, and why.
+    In eight `bits` each way loses something else, for it has other weights. `refusals` takes in
+    what refuses it, and why.
     """
     weighted, output, plain = meter.lost(fitted.network.to_tensor(fitted.factors))
     bias = layer.config.out_channels if layer.config.bias else 0
@@ -84,7 +107,7 @@ def candidates(
             said = "its plan counts no MACs, and is taken to have the dense layer's"
             refusals[f"{fitted.choice.name} run by {runner.name}"] = said
         macs, traffic = counted or (layer.macs, layer.traffic)
-        yield Candidate(
+        made = Candidate(
             factorization=fitted.choice.name,
             implementation=runner.name,
             rank=fitted.rank,
@@ -96,6 +119,22 @@ def candidates(
             output_error=output,
             weighted=weighted,
         )
+        yield made if bits is None else in_bits(made, layer, meter, fitted, plan)
+
+
+def in_bits(made: Candidate, layer: Layer, meter: Meter, fitted: Fitted, plan: Any) -> Candidate:
+    """The same in eight bits."""
+    transposed = layer.config.transposed
+    found = in_eight_bits(plan, fitted.network, fitted.factors, transposed)
+    return made.model_copy(update=_rounded(layer, meter, found))
+
+
+def _rounded(layer: Layer, meter: Meter, found: Stored) -> dict[str, float]:
+    """The errors of rounded weights, and the bytes of these and of the bias."""
+    weighted, output, plain = meter.lost(found.kernel)
+    bias = BIAS * layer.config.out_channels if layer.config.bias else 0
+    errors = {"weighted": weighted, "output_error": output, "kernel_error": plain}
+    return {**errors, "stored": found.bytes + bias}
 
 
 def work(layer: Layer, plan: Any) -> tuple[int, int] | None:

@@ -26,6 +26,7 @@ FORMAT = "tenfold-table-4"
 MATTERS = (
     "objective",
     "metric",
+    "bits",
     "factorizations",
     "implementations",
     "multiple",

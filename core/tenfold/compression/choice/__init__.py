@@ -3,12 +3,13 @@
 Imports `candidates` and `measurement`. Used by the engine.
 """
 
-from .plan import Choices, Plan, applied, assemble
+from .plan import FLOAT, Choices, Plan, applied, assemble
 from .refinement import Trial, refined, smallest
 from .speed import CLEAR, Quick, fast, quick
 
 __all__ = [
     "CLEAR",
+    "FLOAT",
     "Choices",
     "Plan",
     "Quick",

@@ -16,6 +16,7 @@ from .allocation import allocate, uniform
 
 Choices = dict[str, Candidate]
 SHOWN = 8  # layers whose refusals an error lists
+FLOAT = 4  # bytes of a parameter of the original, whatever its dtype: what eight bits are less than
 ELEMENT = 24  # multiply-accumulates that take as long as one element: tests/benchmarks/traffic.py
 
 
@@ -35,6 +36,7 @@ class Plan:
         staying: str = "",
     ) -> None:
         self.tables = [table.layers[layer.name] for layer in layers]
+        self.parameters = sum(layer.parameters for layer in layers)
         self.config = config
         self.fixed = fixed
         self.staying = staying
@@ -75,7 +77,9 @@ class Plan:
 
     @property
     def full(self) -> float:
-        """What the original costs."""
+        """What the original costs, none of it in eight bits."""
+        if self.config.metric == "parameters":
+            return self.fixed + self.parameters
         return self.fixed + sum(layer[0] for layer in self.costs)
 
     @property
@@ -148,7 +152,7 @@ class Plan:
 def cost(candidate: Candidate, metric: str) -> float:
     """What a candidate costs."""
     if metric == "parameters":
-        return candidate.parameters
+        return candidate.parameters if candidate.stored is None else candidate.stored / FLOAT
     if metric == "macs":
         return candidate.macs
     return float("inf") if candidate.milliseconds is None else candidate.milliseconds

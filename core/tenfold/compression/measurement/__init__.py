@@ -6,7 +6,7 @@ Imports `candidates` and what is before it. Used by `choice` and `correction`.
 from .elsewhere import time_elsewhere
 from .in_place import time_in_place
 from .judges import Judges
-from .latency import EAGER, time_networks
+from .latency import EAGER, settle, time_networks
 from .measuring import measured
 from .prediction import calibrated, interpolated
 from .replay import Replay
@@ -23,6 +23,7 @@ __all__ = [
     "interpolated",
     "measured",
     "score",
+    "settle",
     "time_elsewhere",
     "time_in_place",
     "time_networks",

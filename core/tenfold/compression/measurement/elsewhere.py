@@ -9,7 +9,7 @@ from torch import nn
 from ..candidates import Speed
 from ..running import Batch
 from ..survey import Layer
-from .latency import time_modules, time_networks
+from .latency import settle, time_modules, time_networks
 
 
 def time_elsewhere(
@@ -18,8 +18,9 @@ def time_elsewhere(
     """Run both in turn; then each layer that was changed, alone, in turn with what it was.
 
     A runtime may join what a network does one after another, so that there is no telling what a
-    layer takes in its place.
+    layer takes in its place. The compressed one's layers then run as is fastest there.
     """
+    settle(compressed, layers, runtime)
     before, after = time_networks([original, compressed], batch, runtime)
     found = {}
     for layer in layers:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.backends import mha
 
-from ...layer import kernel_of
+from ...layer import FactorizedConv, kernel_of
 from ...run import channels_last, is_channels_last
 from ...tuning import Timing, in_turn, worker
 from ..candidates import LayerTable, build
@@ -33,6 +34,17 @@ def time_layer(model: nn.Module, layer: Layer, table: LayerTable, runtime: str =
         table.candidates[index] = table.candidates[index].model_copy(update=update)
 
 
+def settle(model: nn.Module, layers: Sequence[Layer], runtime: str) -> None:
+    """Let layers that choose how they run choose in a runtime; in PyTorch they do so themselves."""
+    for layer in layers:
+        settle_one(model.get_submodule(layer.name), layer, runtime)
+
+
+def settle_one(module: Any, layer: Layer, runtime: str) -> None:
+    if runtime != EAGER and isinstance(module, FactorizedConv) and module.measures:
+        module.tune(_input(layer.shapes[0], module.weight.factors[0]), runtime=runtime)
+
+
 def time_modules(modules: Sequence[nn.Module], layer: Layer, runtime: str = EAGER) -> list[Timing]:
     """What the calls of a layer take together, with each of some modules in its place.
 
@@ -40,6 +52,8 @@ def time_modules(modules: Sequence[nn.Module], layer: Layer, runtime: str = EAGE
     """
     weight = kernel_of(modules[0])
     inputs = [_input(shape, weight) for shape in layer.shapes]
+    for module in modules:
+        settle_one(module, layer, runtime)
     with evaluating(nn.ModuleList(modules)):
         runs = [_runner(module, inputs, runtime) for module in modules]
         return in_turn(runs, weight.device, hopeless=inf, by=worker(runtime))

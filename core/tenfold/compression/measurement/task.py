@@ -23,6 +23,7 @@ from ..candidates import (
     dense,
     fits,
     put,
+    rounded,
     roundings,
 )
 from ..moments import Norm, Seen
@@ -168,7 +169,8 @@ class Task:
         layer, config = self.layer, self.config
         norm = Norm.of(self.seen, self.worth, kernel)
         meter = Meter(kernel, norm, layer.config.groups, config.seed)
-        table = LayerTable(layer.name, [dense(layer, conv)], {}, self.sensitivity(meter.energy[0]))
+        first = dense(layer, conv, meter, config.bits)
+        table = LayerTable(layer.name, [first], {}, self.sensitivity(meter.energy[0]))
         base = alignment(layer, config.multiple)
         ways: Sequence[Any] = config.implementations
         if isinstance(conv, FactorizedConv):
@@ -176,7 +178,7 @@ class Task:
         else:
             found = fits(layer, kernel, norm, config.factorizations, base, config.seed)
         for fitted in found:
-            for one in candidates(layer, meter, fitted, ways, table.refusals):
+            for one in candidates(layer, meter, fitted, ways, table.refusals, config.bits):
                 table.candidates.append(one)
                 table.factors[one.key] = fitted.source or fitted.factors
         return table
@@ -195,7 +197,8 @@ class Task:
             judge.replay = Replay.whole(self.model, self.names, judge.batches, memory)
         for index in spread(table.candidates, self.config.metric, self.levels):
             one = table.candidates[index]
-            module = build(conv, self.layer, one, table.factors[one.key])
+            made = build(conv, self.layer, one, table.factors[one.key])
+            module = made if self.config.bits is None else rounded(conv, made)
             with replaced(self.model, self.layer, module):
                 table.candidates[index] = one.model_copy(
                     update={"error": judge.alone(self.model, self.layer.name)}

@@ -19,7 +19,7 @@ from .blocks import blocks
 from .ends import gaps, stored
 from .training import Towards, trainable, trained
 
-EPOCHS = 8
+EPOCHS = 6
 RATE = 0.02  # of the highest step, of each parameter's own size; the error, where that is less
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)

@@ -133,7 +133,9 @@ class Findings(BaseModel):
     user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
     `warnings` say why these numbers are to be doubted, if they are. `passes`
     says how often the network was run on the whole calibration, in all; `device` is what was timed,
-    in `runtime`. `stages` are the layers that `joint` asked to tie, tied or not.
+    in `runtime`. `bytes` are what a network that is to be stored in eight bits takes, before in
+    float32; its layers' errors are then those of rounded weights, `error` is that of the network as
+    it is. `stages` are the layers that `joint` asked to tie, tied or not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -144,6 +146,7 @@ class Findings(BaseModel):
     layers: tuple[LayerReport, ...]
     parameters: Change
     macs: Change
+    bytes: Change | None = None
     milliseconds: Change | None
     error: Number
     score: Change | None

@@ -9,7 +9,7 @@ import torch
 
 from ...tuning import device_name
 from ..candidates import Candidate
-from ..choice import Choices, Plan
+from ..choice import FLOAT, Choices, Plan
 from ..request import CompressionConfig
 from ..survey import Layer
 from .findings import Change, LayerReport, Point, Refinement, Slower, Stage
@@ -51,6 +51,7 @@ def summarise(
         macs=Change(
             before=sum(row.macs.before for row in rows), after=sum(row.macs.after for row in rows)
         ),
+        bytes=_bytes(plan, choices, parameters.before),
         milliseconds=milliseconds,
         error=error,
         score=score,
@@ -66,6 +67,15 @@ def summarise(
         threads=torch.get_num_threads(),
         versions={name: version(name) for name in ("tenfold", "torch")},
     )
+
+
+def _bytes(plan: Plan, choices: Choices, parameters: float) -> Change | None:
+    """Of the whole network: what no choice changes stays as it is. None where none is in bits."""
+    found = [one.stored for one in choices.values()]
+    if plan.config.bits is None:
+        return None
+    others = parameters - plan.parameters
+    return Change(before=FLOAT * parameters, after=FLOAT * others + sum(b or 0 for b in found))
 
 
 def _outside(macs: int, uncounted: Sequence[str]) -> LayerReport:

@@ -68,6 +68,8 @@ def aim(report: Findings) -> str:
     metric = METRICS[report.metric]
     if report.budget is None:
         return f"as few {metric} as the error or score allows"
+    if report.bytes is not None and report.metric == "parameters":
+        metric = "bytes"
     return f"at most {report.budget:.4g} of the {metric}"
 
 
@@ -84,6 +86,8 @@ def changes(report: Findings) -> list[str]:
         f"{short(report.parameters.before)} → {short(report.parameters.after)} parameters",
         f"{short(report.macs.before)} → {short(report.macs.after)} MACs",
     ]
+    if report.bytes is not None:
+        found.append(f"{short(report.bytes.before)}B → {short(report.bytes.after)}B in 8 bits")
     time = report.milliseconds
     if time is not None:
         pair = f"{milliseconds(time.before)} → {milliseconds(time.after)} ms"

@@ -32,6 +32,9 @@ class CompressionConfig(BaseModel):
         min_score: likewise the least that `evaluate` may give.
         metric: what is counted: `"parameters"`, `"macs"` (without ways that trade them for as much
             more to read and write) or `"latency"`, measured on this machine.
+        bits: 8 where the network will be stored in eight bits, as by `export(…, int8=True)`: layers
+            are then measured with rounded weights, and a budget of parameters counts four bytes
+            for each that the original has, and the bytes that are stored of what comes out.
         runtime: where milliseconds are measured: `"eager"`, as the network is called, `"compile"`,
             `"onnxruntime"`, `"openvino"`, or another that is installed.
         objective: how layers are weighed against each other: by the `"measured"` change of the
@@ -48,7 +51,7 @@ class CompressionConfig(BaseModel):
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
         correct: fit the layers to the original's responses, in order, in a deep network some
             neighbours at a time: the compressed ones, and dense ones that come after these.
-        refine: train what the correction may change a little, eight times through the calibration,
+        refine: train what the correction may change a little, six times through the calibration,
             towards what the original gives after each few layers (`"blocks"`), or do not (`"off"`);
             kept as far as that brings held-out outputs nearer.
         never_slower: measure what comes out against what went in; layers that are slower than dense
@@ -73,6 +76,7 @@ class CompressionConfig(BaseModel):
     max_error: float | None = Field(None, gt=0)
     min_score: float | None = None
     metric: Metric = "macs"
+    bits: Literal[8] | None = None
     runtime: str = "eager"
     objective: Objective = "measured"
     factorizations: tuple[str, ...] = ("spatial_svd", "tucker")

@@ -22,6 +22,7 @@ from ..running import (
 from .behaviour import observe
 from .calibration import divide, filled
 from .layers import Layer, not_rounded, survey
+from .layout import laid_out
 from .selection import chosen, select
 from .stages import stages
 from .trust import doubts
@@ -102,7 +103,7 @@ def surveyed(
         raise ValueError("calibration has only batches of no items: give some inputs")
     for name, batch in {"example_inputs": example, **found}.items():
         check_finite(model, batch, name)
-    fitted, held = divide(batches, config.holdout, model)
+    fitted, held = divide(laid_out(model, batches, every), config.holdout, model)
     probes = fitted[:: max(1, len(fitted) // config.probes)][: config.probes]
     known = calibration is not None
     return Subject(
