@@ -105,7 +105,7 @@ class Apart(NamedTuple):
 
 
 def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> Chain:
-    """Turn an ordered partition of a network's factors into convolutions.
+    """Turn an ordered `partition` of the factors of a `network` into convolutions of a `geometry`.
 
     The order of the channels between two stages is chosen by what later stages do with them, so
     that an activation is permuted only where two stages contradict each other.
