@@ -151,6 +151,7 @@ OURS = {
         "count_sweep",
         "is_budget",
         "load",
+        "lower",
         "parameter_groups",
         "relative_error",
         "roles",
@@ -173,7 +174,7 @@ BUILT_IN = [
     *((factorizations, name) for name in factorizations.names()),
     *((implementations, name) for name in implementations.names()),
 ]
-WITHOUT_SOURCE = {"auto", "reconstructed", "tensor_ring"}
+WITHOUT_SOURCE = {"auto", "onnxruntime", "reconstructed", "tensor_ring"}
 
 
 @pytest.mark.parametrize(("registry", "name"), BUILT_IN)

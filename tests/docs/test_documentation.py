@@ -128,7 +128,7 @@ def test_the_pictures_of_the_rooms_show_them_as_they_are():
 def test_every_public_name_is_in_the_reference():
     names = [f"tenfold.{name}" for name in tenfold.__all__]
     names += [f"tenfold.testing.{name}" for name in tenfold.testing.__all__]
-    doors = ("network", "algebra", "plugin", "layer", "bonds", "demo")
+    doors = ("network", "algebra", "plugin", "run", "layer", "bonds", "demo")
     rooms = tuple(f"tenfold.{room}." for room in doors)
     assert sorted(name for name in LISTED if not name.startswith(rooms)) == sorted(names)
 
