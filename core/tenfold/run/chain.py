@@ -105,10 +105,11 @@ class Apart(NamedTuple):
 
 
 def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> Chain:
-    """Turn an ordered `partition` of the factors of a `network` into convolutions of a `geometry`.
+    """Turn an ordered `partition` of a network's factors into convolutions.
 
-    The order of the channels between two stages is chosen by what later stages do with them, so
-    that an activation is permuted only where two stages contradict each other.
+    They do what one of `geometry` by the kernel of `network` does, in and out as `(batch, channels,
+    *size)`. The order of the channels between two stages is chosen by what later stages do with
+    them, so that an activation is permuted only where two stages contradict each other.
 
     What comes back is a `Plan`: an implementation whose own code is for some inputs alone may run
     it for all others. Raises `ValueError` where `partition` does not hold each factor once, or
