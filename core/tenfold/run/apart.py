@@ -8,15 +8,20 @@ from math import inf, prod
 from ..network import Geometry, KernelNetwork, cheapest_partition, partition_macs
 from .chain import Apart, Chain, lower
 
+ELEMENT = (
+    24  # multiply-accumulates that take as long as one that moves: tests/benchmarks/traffic.py
+)
+
 
 def with_apart(chain: Chain, network: KernelNetwork, geometry: Geometry) -> Chain:
     """Let `chain` run factor by factor where that is cheaper than to merge them first.
 
-    Merging costs the same whatever the input, and what it saves grows with the input's size: so
-    there is a size below which it does not pay. Unchanged where nothing is merged, or where single
-    factors cannot run.
+    Merging, and moving what is made, costs the same whatever the input, and what it saves grows
+    with the input's size: so there is a size below which it does not pay. Unchanged where nothing
+    is merged, or where single factors cannot run.
     """
-    merging = sum(stage.contraction.macs for stage in chain.stages)
+    made = [stage for stage in chain.stages if len(stage.factors) > 1]
+    merging = sum(one.contraction.macs + ELEMENT * prod(one.weight_shape) for one in made)
     if merging == 0 or all(len(group) == 1 for group in chain.partition):
         return chain
     try:

@@ -74,7 +74,8 @@ class FixedConvolution:
             macs = x.numel() * self.weight.numel() // self.weight.shape[1]  # at stride 1
             rows = x.dim() == 2 and macs >= TINY
             if self._linear and (rows or together) and x.movedim(1, -1).is_contiguous():
-                return self._product(x, macs if x.dim() > 2 else SMALL)
+                one = x.dim() == 2 and x.shape[0] == 1 and 2 * self.weight.shape[0] >= x.shape[1]
+                return self._product(x, 0 if one else macs if x.dim() > 2 else SMALL)
             several = self.groups > 1 or x.shape[0] > 1
             if together and (macs >= SINGLE or several):
                 return self._packed(x)
@@ -107,7 +108,7 @@ class FixedConvolution:
 
     def _product(self, x: Tensor, macs: int) -> Way:
         """A 1×1 convolution of dense rows, or of images with the channels together: rows times a
-        matrix."""
+        matrix. A single row meets one that lies column by column, as PyTorch does it soonest."""
         bias, channels, out = self.bias, x.shape[1], self.weight.shape[0]
         given, steps = (x.numel() // channels, channels), (channels, 1)
         size = (x.shape[0], out, *x.shape[2:])
