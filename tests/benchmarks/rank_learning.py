@@ -50,7 +50,9 @@ def train(model: nn.Module, dense: nn.Module, steps: int, lassos: list, weight: 
             wanted = dense(x)
         loss = F.mse_loss(model(x), wanted)
         ramp = min(1.0, 2 * step / steps)
-        loss = loss + ramp * weight * sum((lasso.penalty() for lasso in lassos), torch.zeros(()))
+        loss = loss + ramp * weight * sum(
+            (share * lasso.penalty() for lasso, share in lassos), torch.zeros(())
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -92,7 +94,11 @@ def main() -> None:
         lassos = [
             tensor_lasso(model.get_submodule(n), 0.05, (size, size)) for n, size in SIZES.items()
         ]
-        train(model, dense, asked.steps, lassos, weight)
+        cost = [model.get_submodule(n).macs((size, size)) for n, size in SIZES.items()]
+        shares = [
+            len(cost) * one / sum(cost) for one in cost
+        ]  # of the network's, as each is of its own
+        train(model, dense, asked.steps, list(zip(lassos, shares, strict=True)), weight)
         prune_ranks(model)
         train(model, dense, asked.steps, [], 0.0)
         told(f"learned, penalty {weight}", model, whole)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tenfold import Moment, compress
-from tenfold.compression import engine
+from tenfold.compression import account
 from tenfold.compression.candidates.candidate import Candidate
 from tenfold.compression.candidates.speed import Speed
 from tenfold.compression.candidates.table import LayerTable, Table
@@ -44,7 +44,7 @@ def run(depth):
 
 def test_a_deeper_network_is_not_run_more_often(monkeypatch):
     speed = Speed(before=1.0, after=1.0, layers={})
-    monkeypatch.setattr(engine, "time_in_place", lambda *_: speed)
+    monkeypatch.setattr(account, "time_in_place", lambda *_: speed)
     for room, name in ((blocks, "BLOCKS"), (refinement, "TOGETHER")):
         monkeypatch.setattr(room, name, 3)  # so that few layers are a deep network
     counts, reported = zip(*(run(depth) for depth in (4, 12)), strict=True)

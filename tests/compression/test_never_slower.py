@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tenfold import FactorizedConv, compress
-from tenfold.compression import engine
+from tenfold.compression import account
 from tenfold.compression.candidates.candidate import Candidate
 from tenfold.compression.candidates.speed import Speed, read_speeds, write_speeds
 from tenfold.compression.candidates.table import LayerTable, Table
@@ -134,7 +134,7 @@ def as_slow(names):
 
 
 def test_the_same_table_gives_the_same_network_without_timing_again(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(engine, "time_in_place", as_slow({"2"}))
+    monkeypatch.setattr(account, "time_in_place", as_slow({"2"}))
     first = compress(net(), budget=0.85, table=tmp_path, **OPTIONS)
     changed = {row.name for row in first.report.layers if row.factorization}
     assert changed
@@ -145,14 +145,14 @@ def test_the_same_table_gives_the_same_network_without_timing_again(tmp_path, mo
     def never(*_):
         raise AssertionError("it was timed already")
 
-    monkeypatch.setattr(engine, "time_in_place", never)
+    monkeypatch.setattr(account, "time_in_place", never)
     again = compress(net(), budget=0.85, table=tmp_path, **OPTIONS)
     assert again.report.layers == first.report.layers
     assert again.report.milliseconds == first.report.milliseconds
 
 
 def test_a_slow_network_that_was_asked_for_is_said_to_be_slow(monkeypatch, capsys):
-    monkeypatch.setattr(engine, "time_in_place", as_slow({"0", "2", "4"}))
+    monkeypatch.setattr(account, "time_in_place", as_slow({"0", "2", "4"}))
     found = compress(net(), budget=0.4, **OPTIONS).report
     assert found.slower is not None
     assert found.slower.budget is None

@@ -14,7 +14,7 @@ from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 from tenfold import FactorizedConv, compress, load, save
-from tenfold.compression import engine, groundwork
+from tenfold.compression import account, groundwork
 from tenfold.compression.candidates import Speed
 from tenfold.compression.correction.normalisation import recalibrate
 from tenfold.compression.correction.response import answers, responses
@@ -369,7 +369,7 @@ def test_a_latency_that_no_network_reaches_is_refused(monkeypatch):
     monkeypatch.setattr(measuring, "time_layer", by_macs)
     monkeypatch.setattr(groundwork, "time_networks", lambda *_: [1.0])
     speed = Speed(before=1.0, after=1.2, layers={})
-    monkeypatch.setattr(engine, "time_in_place", lambda *_: speed)
+    monkeypatch.setattr(account, "time_in_place", lambda *_: speed)
     model = plain()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=r"latency cannot be reached: .*takes 1\.20 of"):

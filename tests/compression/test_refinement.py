@@ -13,7 +13,7 @@ from tenfold.compression import Report
 from tenfold.compression.correction.finishing import Made
 from tenfold.compression.measurement.task import Judge
 from tenfold.compression.refinement import ends as room
-from tenfold.compression.refinement import refining
+from tenfold.compression.refinement import refining, training
 from tenfold.compression.refinement.blocks import Block, blocks
 from tenfold.compression.refinement.ends import ends, gaps, stored
 from tenfold.compression.refinement.refining import refine
@@ -96,9 +96,17 @@ def test_it_is_the_same_each_time():
 def test_what_does_not_help_on_held_out_inputs_is_not_kept(monkeypatch):
     monkeypatch.setattr(refining, "RATE", 1e3)
     monkeypatch.setattr(refining, "min", max, raising=False)
+    monkeypatch.setattr(training, "RISEN", float("inf"))
     before, error, made, gained = refined()
     assert (made.error, gained.share) == (error, 0.0)
     assert torch.equal(before(X), made.model(X))
+
+
+def test_steps_that_are_too_long_begin_anew_shorter(monkeypatch):
+    monkeypatch.setattr(refining, "RATE", 100.0)
+    monkeypatch.setattr(refining, "min", max, raising=False)
+    _, error, made, _ = refined()
+    assert made.error < 0.8 * error
 
 
 def test_half_of_the_way_is_kept_where_all_of_it_is_too_much():

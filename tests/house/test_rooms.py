@@ -27,6 +27,7 @@ ROOMS = (  # each may import those before it
     "compression.measurement",
     "compression.choice",
     "compression.reporting",
+    "compression.tying",
     "compression.correction",
     "compression.refinement",
     "compression.storage",

@@ -97,6 +97,35 @@ def test_each_implementation_runs_them(implementation):
         assert relative_error(dense(joint, 1, x), joint(x, 1)) < 1e-10
 
 
+@pytest.mark.parametrize("factorization", ["cp", "tucker", "tucker+depthwise_separable"])
+def test_auto_measures_each_convolution_by_itself(factorization):
+    joint = FactorizedConv(
+        6,
+        6,
+        3,
+        padding=1,
+        order=2,
+        rank=3,
+        n_layers=2,
+        stride=[1, 2],
+        factorization=factorization,
+        implementation="auto",
+    ).eval()
+    assert joint[0].decision is None
+    x = torch.randn(2, 6, 9, 9)
+    with torch.no_grad():
+        for index in (0, 1):
+            for _ in range(2):  # measured, then as decided
+                assert relative_error(dense(joint, index, x), joint(x, index)) < 1e-4
+    decisions = [member.decision for member in joint]
+    assert all(one is not None and len(one.measured) > 1 for one in decisions)
+    assert decisions[0].situation.geometry != decisions[1].situation.geometry
+    found = copy.deepcopy(joint)
+    assert relative_error(joint(x, 1), found(x, 1)) < 1e-6
+    joint.train()
+    joint(x, 1).sum().backward()
+
+
 def test_linear_layers_may_be_joint():
     joint = FactorizedConv(4, 6, (), rank=2, n_layers=3, factorization="tt", dtype=torch.float64)
     x = torch.randn(2, 5, 4, dtype=torch.float64)

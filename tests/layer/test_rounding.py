@@ -62,6 +62,7 @@ def test_a_tree_is_as_near_as_its_kernel_decomposed_anew(factorization, rank, gr
 
 @pytest.mark.parametrize("factorization", ["cp", "block_term", "hadamard"])
 def test_a_fit_through_gram_matrices_is_about_as_near(factorization):
+    torch.manual_seed(0)  # of the decomposition's starts
     kernel = kernel_of(factorization, 6)
     found = kernel.round(3)
     whole = kernel.to_tensor().detach()
@@ -112,6 +113,28 @@ def test_all_modes_of_tucker_stay():
     kernel = kernel_of("tucker", (5, 4, 2, 2))
     assert kernel.round(2).rank == (2, 2, 2, 2)
     assert len(kernel.round(0.3).rank) == 4
+
+
+@pytest.mark.parametrize("factorization", ["tucker+depthwise_separable", "tucker+cp", "cp+tt"])
+def test_the_terms_of_a_sum_are_rounded_together(factorization):
+    """Nearer than each by itself, which leaves what one could give to another."""
+    torch.manual_seed(0)
+    kernel = FactorizedKernel.from_tensor(
+        torch.randn(8, 8, 3, 3, dtype=torch.float64), rank=0.8, factorization=factorization
+    )
+    ranks = tuple(max(1, 2 * one // 3) for one in kernel.rank)
+    mine = kernel.round(ranks)
+    terms = factorization.split("+")
+    apart, at = torch.zeros(8, 8, 3, 3, dtype=torch.float64), 0
+    for format_, term, part in zip(
+        terms, kernel.network.terms, kernel.network.parts(tuple(kernel.factors)), strict=True
+    ):
+        alone = FactorizedKernel(term, part, factorizations.choose(format_))
+        apart = apart + alone.round(ranks[at : at + len(term.bonds)]).to_tensor().detach()
+        at += len(term.bonds)
+    whole = kernel.to_tensor().detach()
+    near, far = (relative_error(whole, one) for one in (mine.to_tensor().detach(), apart))
+    assert near < 0.999 * far
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64])

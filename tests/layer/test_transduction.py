@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tenfold import FactorizedConv, factorizations, relative_error
+from tenfold.demo import load_cnn, load_images
 
 FORMATS = [*factorizations.names(), "tucker+depthwise_separable"]
 
@@ -134,3 +135,47 @@ def test_a_network_becomes_one_of_videos():
         if isinstance(layer, FactorizedConv):
             layer.transduct(3)
     assert relative_error(frames, network(video)) < 1e-12
+
+
+def inflated(network, factorization):
+    """The demo's network of images as one of videos: every layer of it gets the axis of frames."""
+    made = nn.Sequential()
+    for name, module in network.named_children():
+        if isinstance(module, nn.Conv2d):
+            module = FactorizedConv.from_conv(module, rank=0.5, factorization=factorization)
+        elif isinstance(module, nn.BatchNorm2d):
+            frames = nn.BatchNorm3d(module.num_features).eval()
+            frames.load_state_dict(module.state_dict())
+            module = frames
+        elif isinstance(module, nn.MaxPool2d):
+            module = nn.MaxPool3d((1, 2, 2))
+        elif isinstance(module, nn.AdaptiveAvgPool2d):
+            module = nn.AdaptiveAvgPool3d(1)
+        made.add_module(name, module)
+    return made
+
+
+@pytest.mark.parametrize("factorization", ["tucker", "cp", "tt", "spatial_svd"])
+def test_the_demos_network_becomes_one_of_videos(factorization):
+    """Still videos get the logits of their image, and what moves is then learnt."""
+    torch.manual_seed(0)
+    network, (images, _) = load_cnn().eval(), load_images()
+    layers = inflated(network, factorization)
+    compressed = nn.Sequential(
+        *(
+            layers.get_submodule(name) if isinstance(module, nn.Conv2d) else module
+            for name, module in network.named_children()
+        )
+    )
+    with torch.no_grad():
+        wanted = compressed(images[:8])
+    for layer in layers:
+        if isinstance(layer, FactorizedConv):
+            layer.transduct(3, fine_tune_transduction_only=True)
+    still = images[:8].unsqueeze(2).expand(-1, -1, 4, -1, -1)
+    found = layers(still)
+    assert relative_error(wanted, found) < 1e-5
+    found.square().sum().backward()
+    learnt = [p for p in layers.conv1.parameters() if p.requires_grad]
+    assert learnt
+    assert all(bool(p.grad.abs().sum() > 0) for p in learnt)

@@ -6,7 +6,7 @@ Takes tensors and networks, imports `network` alone. Used by formats, to decompo
 from .acceleration import Descent, accelerate, count_sweep, counting_sweeps
 from .als import alternating_least_squares, balance
 from .gauge import least_norm
-from .nearby import fit_network
+from .nearby import Part, energy, fit_network, fit_to_sum
 from .rounding import is_tree, round_tree, spectra
 from .second_moment import SecondMoment
 from .spectrum import bond_matrix, by_group, in_real, tails, work_dtype
@@ -19,6 +19,7 @@ from .whitening import RIDGE, Whitening, square_root, whiten
 __all__ = [
     "RIDGE",
     "Descent",
+    "Part",
     "SecondMoment",
     "Whitening",
     "accelerate",
@@ -30,7 +31,9 @@ __all__ = [
     "chain_svd",
     "count_sweep",
     "counting_sweeps",
+    "energy",
     "fit_network",
+    "fit_to_sum",
     "gram",
     "in_real",
     "is_tree",

@@ -11,7 +11,7 @@ kernel is matched, so an exact fit stays exact. The step is damped towards the p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -38,7 +38,9 @@ class Update:
     others: tuple[int, ...]
     modes: Modes  # of the solution: batch, free, bond
     split: tuple[int, int, int]  # the sizes of batch, free and bond
-    right: Contraction  # kernel (or its own factors) and others -> (batch, free, bond)
+    right: Callable[
+        [Sequence[Tensor]], Tensor
+    ]  # kernel (or factors), others -> (batch, free, bond)
     gram: Contraction  # others, twice -> (batch, bond, bond')
     forward: Contraction  # solution and others -> kernel
 

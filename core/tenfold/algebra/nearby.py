@@ -7,14 +7,15 @@ Bader 2009, section 3.4, doi:10.1137/07070111X).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..network import KernelNetwork, Modes, inner_product, plan_contraction
-from .als import Target, balance, descend, plan_update, squared
+from .als import Target, Update, balance, descend, plan_update, squared
 
 
 @torch.no_grad()
@@ -31,27 +32,87 @@ def fit_network(
     Both have the mode `group`. The kernel is made only where a factor has too many bonds at once.
     """
     start = largest(old, balance(given, old.constants), new)
+    return fit_to_sum([Part(1.0, old, given)], new, start, constants, sweeps, tolerance)
+
+
+class Part(NamedTuple):
+    """A network that counts so many times in a sum."""
+
+    times: float
+    network: KernelNetwork
+    factors: Sequence[Tensor]
+
+
+@torch.no_grad()
+def fit_to_sum(
+    parts: Sequence[Part],
+    new: KernelNetwork,
+    start: Sequence[Tensor],
+    constants: Mapping[int, Tensor],
+    sweeps: int,
+    tolerance: float,
+) -> list[Tensor]:
+    """The factors of `new`, from `start`, nearest to a sum of networks of the same open modes.
+
+    All have the mode `group`. The error does not rise.
+    """
     start = [constants.get(index, factor) for index, factor in enumerate(start)]
     updates = [plan_update(new, index) for index in new.free]
-    whole = old.contraction(range(len(old.factors)), old.open_modes)
     if any(update.is_large for update in updates):
-        kernel = whole(given)
-        target = Target([kernel], float(squared(kernel)))
-    else:
-        theirs, names = apart(old)
-        sizes = {**new.sizes, **{names[bond]: old.sizes[bond] for bond in old.bonds}}
-        sizes |= {f"{bond}'": new.sizes[bond] for bond in new.bonds}
-        updates = [
-            replace(
-                update,
-                right=plan_contraction(
-                    [*theirs, *(new.factors[i] for i in update.others)], update.modes, sizes
-                ),
-            )
-            for update in updates
-        ]
-        target = Target(list(given), float(inner_product(old, given, old, given)))
+        kernel = sum(
+            (part.times * part.network.whole(part.factors) for part in parts), torch.zeros(())
+        )
+        return descend(
+            new,
+            updates,
+            Target([kernel], float(squared(kernel))),
+            start,
+            constants,
+            sweeps,
+            tolerance,
+        )
+    given = [factor for part in parts for factor in part.factors]
+    updates = [replace(update, right=_rights(parts, new, update)) for update in updates]
+    target = Target(given, energy(parts))
     return descend(new, updates, target, start, constants, sweeps, tolerance)
+
+
+def energy(parts: Sequence[Part]) -> float:
+    """The squared norm of a sum of networks."""
+    return sum(
+        one.times
+        * other.times
+        * float(inner_product(one.network, one.factors, other.network, other.factors))
+        for one in parts
+        for other in parts
+    )
+
+
+def _rights(
+    parts: Sequence[Part], new: KernelNetwork, update: Update
+) -> Callable[[Sequence[Tensor]], Tensor]:
+    """The right side of one factor's least squares, of the parts' factors and the others."""
+    plans = []
+    for part in parts:
+        theirs, names = apart(part.network)
+        sizes = {
+            **new.sizes,
+            **{names[bond]: part.network.sizes[bond] for bond in part.network.bonds},
+        }
+        sizes |= {f"{bond}'": new.sizes[bond] for bond in new.bonds}
+        mine = [*theirs, *(new.factors[i] for i in update.others)]
+        plans.append(plan_contraction(mine, update.modes, sizes))
+
+    def right(tensors: Sequence[Tensor]) -> Tensor:
+        others = list(tensors[len(tensors) - len(update.others) :])
+        found, at = torch.zeros(()), 0
+        for part, plan in zip(parts, plans, strict=True):
+            mine = list(tensors[at : at + len(part.factors)])
+            found = found.to(mine[0]) + part.times * plan([*mine, *others])
+            at += len(part.factors)
+        return found
+
+    return right
 
 
 def apart(network: KernelNetwork) -> tuple[list[Modes], dict[str, str]]:

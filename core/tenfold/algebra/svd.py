@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..arguments import check_count, check_kind, check_tensor
 from ..network import GROUP, KernelNetwork
+from .threads import on_one_thread
 
 LARGE = 2**16  # elements from which only the Gram matrix is made; its rounding, 1e-8, is little
 WIDE = 512  # the shorter side from which a basis of few vectors is sought among a few products
@@ -65,22 +66,36 @@ def _sought(matrix: Tensor, rank: int) -> Tensor:
     largest = torch.linalg.vector_norm(matrix, torch.inf)
     short = (matrix / largest.clamp_min(torch.finfo(matrix.dtype).tiny)).float()
     drawn = torch.randn(short.shape[-1], rank + SPARE, generator=generator).to(short)
-    found = [torch.linalg.qr(short @ drawn)[0]]
+    found = [_orthogonal(short @ drawn)[0]]
     seen = [found[0].mT @ short]
     for _ in range(STEPS - 1):
-        found.append(torch.linalg.qr(short @ seen[-1].mT)[0])
+        found.append(_orthogonal(short @ seen[-1].mT)[0])
         seen.append(found[-1].mT @ short)
-    basis, mixed = torch.linalg.qr(torch.cat(found, -1))
+    basis, mixed = _orthogonal(torch.cat(found, -1))
     projected = torch.linalg.solve_triangular(mixed.mT, torch.cat(seen, -2), upper=False)
-    squares, vectors = torch.linalg.eigh(gram(projected))
+    squares, vectors = _eigen(gram(projected))
     first = basis @ vectors.flip(-1)[..., : rank + SPARE]
     energy = torch.linalg.vector_norm(short, dim=(-2, -1)).square()
     if bool((energy - squares.flip(-1)[..., :rank].sum(-1) > FAR * energy).all()):
-        chosen: Tensor = torch.linalg.qr(first[..., :rank].to(matrix))[0]
+        chosen = _orthogonal(first[..., :rank].to(matrix))[0]
         return chosen * signs(chosen)
-    basis = torch.linalg.qr(matrix @ (matrix.mT @ first.to(matrix)))[0]
-    chosen = basis @ torch.linalg.eigh(gram(basis.mT @ matrix))[1].flip(-1)[..., :rank]
+    basis = _orthogonal(matrix @ (matrix.mT @ first.to(matrix)))[0]
+    chosen = basis @ _eigen(gram(basis.mT @ matrix))[1].flip(-1)[..., :rank]
     return chosen * signs(chosen)
+
+
+def _orthogonal(tall: Tensor) -> tuple[Tensor, Tensor]:
+    """QR; of a matrix as narrow as these, on one thread."""
+    with on_one_thread(tall.numel()):
+        basis, mixed = torch.linalg.qr(tall)
+    return basis, mixed
+
+
+def _eigen(square: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, upwards, and vectors of what is as small, on one thread."""
+    with on_one_thread(square.numel()):
+        values, vectors = torch.linalg.eigh(square)
+    return values, vectors
 
 
 def gram(matrix: Tensor) -> Tensor:

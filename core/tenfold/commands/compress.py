@@ -86,6 +86,9 @@ def compress(
         Names, Option("--include", help="Only layers of this name, with * and ?; repeat it.")
     ] = None,
     exclude: Annotated[Names, Option("--exclude", help="No layer of this name; repeat it.")] = None,
+    joint: Annotated[
+        Names, Option("--joint", help="Layers of this name share a network, if it pays; repeat it.")
+    ] = None,
     multiple: Annotated[int | None, Option("--multiple", help="Ranks are multiples of it.")] = None,
     correct: Annotated[
         bool | None, Option("--correct/--no-correct", help="Fit layers to the original's outputs.")

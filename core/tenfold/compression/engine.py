@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import Any
 
-import torch
 from torch import nn
 
-from ..tuning import device_name, engine
-from .candidates import Speed, Table
-from .choice import Choices, Plan, Quick, fast, quick, refined, smallest
+from .account import Account, Outcome
+from .candidates import Table
+from .choice import CLEAR, Plan, Quick, fast, quick, refined, smallest
 from .correction import Finisher, Made
 from .groundwork import lay
-from .measurement import EAGER, Evaluate, settle, time_elsewhere, time_in_place
+from .measurement import Evaluate, settle
 from .measurement import score as measure_score
 from .refinement import refine
 from .reporting import (
-    Change,
     Compression,
-    Point,
-    Refinement,
-    Report,
     Slower,
     say,
-    summarise,
 )
 from .request import CompressionConfig, check_asked
-from .running import Batch, Part, Runs, check_part, counted, shapes, shown, undisturbed
+from .running import Batch, Part, check_part, counted, shown, undisturbed
 from .survey import Subject
 
 
@@ -99,11 +93,12 @@ def compress(
         maker = Finisher(
             subject, ground.table, ground.judges, ground.importance, asked, progress, evaluate
         )
-        return _Recipe(subject, plan, maker, asked, runs, score, before).compressed()
+        account = Account(subject, plan, maker, asked, runs, score, before)
+        return _Recipe(subject, plan, maker, asked, account).compressed()
 
 
 class _Recipe:
-    """From what was measured to networks: chosen, timed, corrected and reported."""
+    """From what was measured to networks: chosen, corrected, refined, stages tied."""
 
     def __init__(
         self,
@@ -111,13 +106,10 @@ class _Recipe:
         plan: Plan,
         maker: Finisher,
         config: CompressionConfig,
-        runs: Runs,
-        shown: Evaluate | None,
-        before: float | None,  # what the original scores by the function that is only shown
+        account: Account,
     ) -> None:
         self.subject, self.plan, self.maker, self.config = subject, plan, maker, config
-        self.runs, self.shown, self.before = runs, shown, before
-        self.device = next(subject.model.parameters()).device
+        self.account = account
 
     def compressed(self) -> Compression:
         """The network that was asked for, and the curve of all that were."""
@@ -125,21 +117,49 @@ class _Recipe:
         budgets: list[float | None] = [*config.budgets]
         if config.budget is not None and config.budget not in budgets:
             budgets.append(config.budget)
-        made = [(budget, *self.network(budget)) for budget in budgets or [None]]
-        at = len(made) - 1 if config.budget is None else budgets.index(config.budget)
-        curve = [self.point(*one) for one in made] if config.budgets else []
-        _, chosen, slow, gained = made[at]
-        report = self.report(chosen, slow, gained, curve)
+        found = [self.network(budget) for budget in budgets or [None]]
+        at = len(found) - 1 if config.budget is None else budgets.index(config.budget)
+        curve = list(map(self.account.point, budgets, found)) if config.budgets else []
+        report = self.account.report(found[at], curve)
         say(report)
-        return Compression(chosen.model, report, self.maker.table)
+        return Compression(found[at].made.model, report, self.maker.table)
 
-    def network(self, budget: float | None) -> tuple[Made, Slower | None, Refinement | None]:
-        """The network of a budget, refined."""
+    def network(self, budget: float | None) -> Outcome:
+        """The network of a budget, refined, with layers tied where that was asked for and pays."""
         made, slow = self.corrected(budget)
+        found = self.refined(made)._replace(slow=slow)
+        return self.tied(found) if self.config.joint else found
+
+    def refined(self, made: Made) -> Outcome:
+        """A network, refined if that was asked for."""
         judge, progress = self.maker.judges.final, self.maker.progress
-        better, gained = refine(made, self.subject, judge, self.config, progress)
-        settle(better.model, self.subject.layers, self.config.runtime)
-        return better, slow, gained
+        found = Outcome(*refine(made, self.subject, judge, self.config, progress))
+        settle(found.made.model, self.subject.layers, self.config.runtime)
+        return found
+
+    def tied(self, apart: Outcome) -> Outcome:
+        """The same with the layers of stages tied, where it is nearer to the original so."""
+        choices = apart.made.choices
+        ties, stages = self.maker.tied(choices)
+        if ties:
+            made = self.maker.finished(choices, self.config.correct, ties)
+            found = self.refined(made)._replace(slow=apart.slow)
+            why = self.worse(found.made, apart.made)
+            if why is None:
+                return found._replace(stages=tuple(stages))
+            stages = [one.after_all(why) for one in stages]
+        return apart._replace(stages=tuple(stages))
+
+    def worse(self, tied: Made, apart: Made) -> str | None:
+        """Why layers are better left apart, if they are."""
+        if tied.loss >= apart.loss:
+            return "corrected and refined, apart they are nearer to the original"
+        speed = self.account.timed(tied)
+        if self.config.never_slower and speed.after > CLEAR * max(
+            speed.before, self.account.timed(apart).after
+        ):
+            return "tied they are slower"
+        return None
 
     def corrected(self, budget: float | None) -> tuple[Made, Slower | None]:
         """The network of a budget, or the smallest that keeps the error or score asked for."""
@@ -153,10 +173,10 @@ class _Recipe:
         if config.objective == "measured":
             choices = refined(self.plan, self.maker.trial(self.maker.judges.whole), budget)
         if config.metric == "latency":
-            choices = fast(self.plan, choices, budget, self.timed)
+            choices = fast(self.plan, choices, budget, self.account.timed)
         found = Quick(choices)
         if config.never_slower:
-            found = quick(self.plan, choices, budget, self.timed)
+            found = quick(self.plan, choices, budget, self.account.timed)
         made = self.maker.finished(found.choices, config.correct)
         return made, None if found.slow is None else Slower(layers=found.slow, budget=found.budget)
 
@@ -183,71 +203,3 @@ class _Recipe:
         made = self.maker.finished(choices, self.config.correct)
         kept = made.score is not None and made.score >= least
         return made if kept else self.maker.finished(choices, False)
-
-    def timed(self, choices: Choices) -> Speed:
-        """How fast the network of some choices is here: measured once."""
-        subject = self.subject
-        runtime = self.config.runtime
-        place = f"{device_name(self.device)}, {torch.get_num_threads()} threads"
-
-        def measure() -> Speed:
-            pair = (subject.model, self.maker.assembled(choices))
-            if runtime == EAGER:
-                return time_in_place(*pair, subject.layers, subject.example)
-            return time_elsewhere(runtime, *pair, subject.layers, subject.example)
-
-        place = place if runtime == EAGER else f"{place}, {runtime} {engine(runtime)}"
-        return self.maker.table.timed(choices, place, measure)
-
-    def point(
-        self, budget: float | None, made: Made, slow: Slower | None, gained: Refinement | None
-    ) -> Point:
-        """One budget's place on the curve."""
-        report = self.report(made, slow, gained, ())
-        return Point(
-            budget=budget or 0.0,
-            parameters=report.parameters.after,
-            macs=report.macs.after,
-            milliseconds=None if report.milliseconds is None else report.milliseconds.after,
-            error=made.error,
-            score=None if report.score is None else report.score.after,
-        )
-
-    def report(
-        self,
-        made: Made,
-        slow: Slower | None,
-        gained: Refinement | None,
-        curve: Sequence[Point],
-    ) -> Report:
-        """What was done, and what came of it."""
-        speed = self.timed(made.choices)
-        models = (self.subject.model, made.model)
-        before, after = (sum(p.numel() for p in model.parameters()) for model in models)
-        return summarise(
-            self.subject.every,
-            self.plan,
-            made.choices,
-            self.config,
-            outside=self.subject.outside,
-            uncounted=self.subject.uncounted,
-            parameters=Change(before=before, after=after),
-            milliseconds=Change(before=speed.before, after=speed.after),
-            error=made.error,
-            score=self.scored(made),
-            curve=curve,
-            warnings=self.subject.doubts,
-            passes=self.runs.items / self.subject.items,
-            refinement=gained,
-            slower=slow,
-            inputs=shapes(self.subject.example),
-            device=self.device,
-        )
-
-    def scored(self, made: Made) -> Change | None:
-        """The score that the report shows, of the original and of a network."""
-        if self.shown is not None and self.before is not None:
-            return Change(before=self.before, after=measure_score(made.model, self.shown, "score"))
-        if made.score is None:
-            return None
-        return Change(before=self.maker.judges.final.best, after=made.score)

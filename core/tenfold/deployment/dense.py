@@ -7,13 +7,13 @@ from typing import TypeVar
 
 from torch import nn
 
-from ..layer import FactorizedConv
+from ..layer import factorized_layers
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def is_factorized(model: nn.Module) -> bool:
-    return any(isinstance(module, FactorizedConv) for module in model.modules())
+    return bool(factorized_layers(model))
 
 
 def to_dense(model: M) -> M:
@@ -22,5 +22,5 @@ def to_dense(model: M) -> M:
     It takes the time of the network that was compressed, whatever its numbers are. Raises
     `ValueError` where a layer is none that `torch.nn` has.
     """
-    layers = [module for module in model.modules() if isinstance(module, FactorizedConv)]
-    return copy.deepcopy(model, memo={id(layer): layer.to_conv() for layer in layers})
+    found = factorized_layers(model).values()
+    return copy.deepcopy(model, memo={id(module): layer.to_conv() for module, layer in found})

@@ -15,12 +15,14 @@ from .joining import Joined
 from .joint import JointConv
 from .kernel import FactorizedKernel
 from .linear import FactorizedLinear
+from .member import Member
 from .moment import Moment, unfold
 from .plain import plain_form
 from .rerunning import rerun
 from .reshaping import Reshaping
 from .source import copy_state, read_config, read_kernel, swap_channels
 from .spectral import check_init, evened
+from .standing import factorized_layers, kernel_of
 
 __all__ = [
     "PLAIN",
@@ -34,6 +36,7 @@ __all__ = [
     "Forward",
     "Joined",
     "JointConv",
+    "Member",
     "Moment",
     "Reshaping",
     "TensorContraction",
@@ -43,6 +46,8 @@ __all__ = [
     "decompose",
     "evened",
     "exchange",
+    "factorized_layers",
+    "kernel_of",
     "plain_form",
     "read_config",
     "read_kernel",

@@ -205,7 +205,7 @@ class FactorizedConv(Joined, Reshaping):
             "output_padding": output_padding,
         }
         if n_layers is not None:
-            made = joining.around(kernel, n_layers, implementation, bias, **geometry)
+            made = joining.around(cls, kernel, n_layers, implementation, bias, **geometry)
             return made  # type: ignore[return-value]
         layer: FactorizedConv = cls.__new__(cls)
         around = assembly.around(kernel, implementation=implementation, bias=bias, **geometry)

@@ -53,6 +53,15 @@ class Forward(ConvAttributes, nn.Module):
     settled: object  # the kind of input that the decision was made for
     eval_cache: EvalCache
 
+    @property
+    def inner(self) -> Convolution:
+        """The plan for `weight.factors`."""
+        return self.plan
+
+    @inner.setter
+    def inner(self, plan: Convolution) -> None:
+        self.plan = plan
+
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Convolve `x`; `output_size` is for transposed ones, as `nn.ConvTransposeNd` has it.
 
@@ -80,7 +89,7 @@ class Forward(ConvAttributes, nn.Module):
         settled = True
         if self.measures and not torch.compiler.is_compiling():
             settled = settle(self, x, together)
-        asked = memory_format_of(self.plan)
+        asked = memory_format_of(self.inner)
         inside = together if asked is None else asked == "channels_last"
         before = (inside, together, self.sides, self.config.padding_mode)
         given, x = x, lay_out(x, *before)

@@ -33,7 +33,7 @@ class Joined:
     def __new__(cls, *given: Any, n_layers: Layers | None = None, **named: Any) -> Any:
         if n_layers is None:
             return super().__new__(cls)
-        return fresh(n_layers, *given, **named)
+        return fresh(cls, n_layers, *given, **named)
 
     @classmethod
     def from_conv_list(
@@ -75,7 +75,7 @@ class Joined:
         whole = kernels.reshape(*kernels.shape[:2], *numbers, *kernels.shape[3:])
         found = FactorizedKernel(*fit(plugin, whole, rank, configs[0].groups, generator), choice)
         biases = [conv.bias for conv in convs]
-        made = JointConv(found, numbers, configs, biases, implementation)
+        made = JointConv(found, numbers, configs, biases, implementation, cls)
         made.weight.requires_grad_(any(conv.weight.requires_grad for conv in convs))
         for member, conv in zip(made, convs, strict=True):
             member.channels_last = is_channels_last(conv.weight)
@@ -85,6 +85,7 @@ class Joined:
 
 
 def fresh(
+    single: type,
     n_layers: Layers,
     in_channels: int,
     out_channels: int,
@@ -127,13 +128,14 @@ def fresh(
     network = structure(choice.plugin, shape, rank, groups, None)
     kernel = FactorizedKernel(network, allocate(network, like), choice)
     biases = [like.new_empty(first.out_channels) if one.bias else None for one in configs]
-    made = JointConv(kernel, numbers, configs, biases, implementation)
+    made = JointConv(kernel, numbers, configs, biases, implementation, single)
     made.init = init
     made.reset_parameters(generator)
     return made
 
 
 def around(
+    single: type,
     kernel: FactorizedKernel,
     n_layers: Layers,
     implementation: str | Implementation | type[Implementation],
@@ -159,7 +161,7 @@ def around(
     }
     geometry["bias"] = [one is not None for one in biases]
     configs = parsed(numbers, geometry, common)
-    return JointConv(kernel, numbers, configs, biases, implementation)
+    return JointConv(kernel, numbers, configs, biases, implementation, single)
 
 
 def counted(n_layers: Any) -> tuple[int, ...]:

@@ -50,8 +50,10 @@ class JointConv(nn.Module):
         configs: Sequence[ConvConfig],
         biases: Sequence[Tensor | None],
         implementation: str | Implementation | type[Implementation],
+        single: Any,  # the class that one of them is by itself
     ) -> None:
         super().__init__()
+        self.single = single
         self.n_layers = n_layers
         self.init = "variance"  # by which `reset_parameters` draws
         with_bias = [place for place, one in enumerate(biases) if one is not None]

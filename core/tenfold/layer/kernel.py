@@ -232,8 +232,9 @@ class FactorizedKernel(nn.Module):
         Bonds without loops (TT, Tucker, SVDs) are cut by QR and SVD: the error is the least of one
         bond, within `√bonds` of the least of several, and exact where nothing is lost. Others (CP,
         block terms) are fitted by least squares through Gram matrices, from their largest terms,
-        exact to about 1e-7; the terms of a sum by themselves. No bond grows. `Error` and `Energy`
-        are of this kernel. Raises `ValueError` or `TypeError` for a bad `rank` or the meta device.
+        exact to about 1e-7; the terms of a sum by themselves, and then together. No bond grows.
+        `Error` and `Energy` are of this kernel. Raises `ValueError` or `TypeError` for a bad `rank`
+        or the meta device.
         Oseledets 2011, doi:10.1137/090752286; Kolda and Bader 2009, doi:10.1137/07070111X.
 
         >>> kernel = FactorizedKernel.new((16, 16, 3, 3), rank=12, factorization="tucker")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ..network import KernelSum, Slice
+from ..network import Slice
 from ..plugin import Choice, Convolution, Factorization, Implementation, Plan, Prepared
-from ..run import Chain, EvalCache, make_plan
+from ..run import Chain, EvalCache, make_plan, ways
 from . import plain
 from .config import ConvConfig
 from .forward import Forward
@@ -96,11 +96,9 @@ class Member(Forward):
             runner,
         )
         self.inner = make_plan(kernel.choice, cut.network, runner, config.geometry)
-        self.plan = SlicedPlan(self.inner, cut, index)
         self.sides, self.channels_last = config.sides, False
-        several = isinstance(cut.network, KernelSum)
-        ways = () if several else runner.plugin.candidates(cut.network, config.geometry)
-        self.candidates, self.measures = tuple(ways), False
+        self.candidates = ways(cut.network, runner.plugin, config.geometry)
+        self.measures = bool(self.candidates)
         self.decision = self.settled = None
         self.eval_cache = EvalCache()
 
@@ -124,6 +122,22 @@ class Member(Forward):
     def training(self, mode: bool) -> None:
         if "joint" in self.__dict__ and self.__dict__["joint"].training != mode:
             self.__dict__["joint"].train(mode)
+
+    @property
+    def inner(self) -> Convolution:
+        """The plan for `weight.factors`, which `plan` makes of the joint layer's."""
+        sliced: SlicedPlan = self.plan  # type: ignore[assignment]
+        return sliced.plan
+
+    @inner.setter
+    def inner(self, plan: Convolution) -> None:
+        self.plan = SlicedPlan(plan, self.cut, self.index)
+
+    def from_factorization(self, kernel: FactorizedKernel, **arguments: Any) -> Any:
+        """A convolution by itself, around a copy of a kernel."""
+        copies = [factor.detach().clone() for factor in kernel.factors]
+        made = FactorizedKernel(kernel.network, copies, kernel.choice)
+        return self.__dict__["joint"].single.from_factorization(made, **arguments)
 
     def to_conv(self) -> nn.Module:
         """The dense module with the same output; raises `ValueError` above order 3."""

@@ -23,6 +23,8 @@ class Parts(Protocol):
     training: bool
     channels_last: bool  # the output, whatever the input
 
+    inner: Convolution  # the plan for the factors of `weight`
+
 
 class Tuned(Parts, Protocol):
     """A layer whose plan may be chosen by measuring."""

@@ -83,7 +83,7 @@ def plain_form(layer: Parts) -> nn.Module:
 def spelled(layer: Parts) -> nn.Sequential | None:
     """What the layer does, as modules one after another; None where a plan spells none."""
     _check_order(layer, "to_sequential")
-    plan, config, bias = layer.plan, layer.config, layer.bias
+    plan, config, bias = layer.inner, layer.config, layer.bias
     given = tuple(layer.weight.factors)
     pairs = [(plan, given)]
     if isinstance(plan, Added):

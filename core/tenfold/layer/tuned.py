@@ -100,7 +100,7 @@ def adopt(layer: Tuned, decision: Decision) -> None:
     plan = make_plan(layer.weight.choice, network, way, geometry)
     if layer.runner.plugin.apart and isinstance(plan, Chain):
         plan = with_apart(plan, network, geometry)
-    layer.plan, layer.way, layer.decision = plan, way, decision
+    layer.inner, layer.way, layer.decision = plan, way, decision
 
 
 def _choice(way: Fixed) -> Choice[Implementation]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from ..arguments import check_model
-from ..layer import FactorizedConv, plain_form
+from ..layer import factorized_layers, plain_form
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -18,7 +18,7 @@ def to_plain(model: M) -> M | nn.Module:
 
     A layer becomes what `to_sequential` gives, or its dense convolution (`to_conv`) where its
     implementation runs code of its own and spells no modules. A layer in several places stays one
-    layer. Hooks on factorized layers are not kept.
+    layer, and layers that are tied are apart. Hooks on factorized layers are not kept.
 
     Raises `ValueError`, naming the layer, above order 3, where `torch.nn` has no convolution, and
     `TypeError` for what is no model.
@@ -28,15 +28,15 @@ def to_plain(model: M) -> M | nn.Module:
     ['Conv2d', 'Conv2d', 'Conv2d']
     """
     check_model("model", model)
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, FactorizedConv)}
-    made = {id(layer): _plain(name, layer) for name, layer in layers.items()}
-    if isinstance(model, FactorizedConv):
+    found = factorized_layers(model)
+    made = {id(module): _plain(name, layer) for name, (module, layer) in found.items()}
+    if id(model) in made:
         return made[id(model)]
     # deepcopy puts what the memo has for an object wherever the object is
     return copy.deepcopy(model, memo=made)
 
 
-def _plain(name: str, layer: FactorizedConv) -> nn.Module:
+def _plain(name: str, layer: Any) -> nn.Module:
     try:
         return plain_form(layer)
     except ValueError as fault:

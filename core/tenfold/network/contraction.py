@@ -6,9 +6,10 @@ The path is opt_einsum's (Smith and Gray 2018, doi:10.21105/joss.00753); each of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import product
 from math import prod
 from string import ascii_letters
 from typing import Any
@@ -17,7 +18,10 @@ import opt_einsum
 import torch
 from torch import Tensor
 
+from .product import Product, large
+
 Modes = tuple[str, ...]
+MOST_TURNED = 4  # steps, of which every way is looked at
 
 
 @dataclass(frozen=True)
@@ -116,20 +120,48 @@ def _planned(
     shapes = [tuple(sizes[mode] for mode in modes) for modes in inputs]
     path, _ = opt_einsum.contract_path(equation, *shapes, shapes=True)
 
+    arranged = (_arranged(inputs, output, sizes, path, t) for t in _turns(len(path)))
+    return min(arranged, key=lambda one: one[0])[1]
+
+
+def _turns(steps: int) -> Iterable[tuple[bool, ...]]:
+    """Which steps take their second tensor first: all ways, or of many steps a few."""
+    if steps <= MOST_TURNED:
+        return product((False, True), repeat=steps)
+    return [(False,) * steps, (True,) * steps]
+
+
+def _arranged(
+    inputs: Sequence[Modes],
+    output: Modes,
+    sizes: Mapping[str, int],
+    path: Sequence[tuple[int, ...]],
+    turns: Sequence[bool],
+) -> tuple[int, Contraction]:
+    """The steps, with the tensors in some order, and how many elements they copy."""
     pending = list(inputs)
-    steps, macs = [], 0
-    for positions in path:
+    steps, macs, copied = [], 0, 0
+    for positions, turned in zip(path, turns, strict=True):
+        positions = tuple(positions)[:: -1 if turned else 1]
         taken = [pending[position] for position in positions]
-        if len(taken) > 1:
-            macs += prod(sizes[mode] for mode in _ordered(taken))
         pending = [modes for i, modes in enumerate(pending) if i not in positions]
         wanted = set(output).union(*pending)
-        made = tuple(m for m in _ordered(taken) if m in wanted) if pending else output
+        made = tuple(mode for mode in _ordered(taken) if mode in wanted)
+        if len(taken) == 2:
+            macs += prod(sizes[mode] for mode in _ordered(taken))
+            parts = Product.of(taken[0], taken[1], made if pending else output)
+            made = parts.made
+            copied += parts.copied(sizes)
+        if not pending:
+            copied += (
+                0 if large(made, sizes) == large(output, sizes) else prod(sizes[m] for m in made)
+            )
+            made = output
         letters = dict(zip(_ordered(taken), ascii_letters, strict=False))
         left = ",".join(_spell(modes, letters) for modes in taken)
-        steps.append((tuple(positions), f"{left}->{_spell(made, letters)}"))
+        steps.append((positions, f"{left}->{_spell(made, letters)}"))
         pending.append(made)
-    return Contraction(tuple(steps), macs)
+    return copied, Contraction(tuple(steps), macs)
 
 
 def _ordered(inputs: Sequence[Modes]) -> Modes:

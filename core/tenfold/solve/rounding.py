@@ -35,6 +35,7 @@ from ..network import (
 )
 from ..plugin import Factorization, Sum
 from .fitting import structure
+from .together import together
 
 HALVINGS = 6  # of the interval in which the least fraction of the bonds is looked for
 Rounded = tuple[KernelNetwork, list[Tensor]]
@@ -78,7 +79,7 @@ def rounded(
 def _terms(
     factorization: Factorization, network: KernelSum, factors: Sequence[Tensor], rank: Any
 ) -> Rounded:
-    """Each term of a sum by itself."""
+    """Each term of a sum by itself, and then all of them together."""
     assert isinstance(factorization, Sum)
     if not isinstance(rank, Sequence) or isinstance(rank, str):
         if isinstance(rank, Error | Energy):
@@ -89,13 +90,16 @@ def _terms(
         raise ValueError(
             f"rank={tuple(rank)!r} must have {len(network.bonds)} numbers, of all terms"
         )
-    asked, terms, found = iter(rank), [], []
-    pairs = zip(factorization.terms, network.terms, network.parts(factors), strict=True)
-    for format_, term, part in pairs:
-        one, mine = rounded(format_, term, part, tuple(next(asked) for _ in term.bonds))
-        terms.append(one)
-        found += mine
-    return KernelSum.of(terms), found
+    asked = iter(rank)
+    olds = list(zip(network.terms, network.parts(factors), strict=True))
+    news = [
+        rounded(format_, term, part, tuple(next(asked) for _ in term.bonds))
+        for format_, (term, part) in zip(factorization.terms, olds, strict=True)
+    ]
+    terms = [term for term, _ in news]
+    found = together(factorization.terms, olds, news)
+    stored = [one.to(factors[0].dtype).contiguous() for part in found for one in part]
+    return KernelSum.of(terms), stored
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ Imports `survey` and `moments`. Used by `measurement` and `choice`, which build 
 """
 
 from .building import build, evened, put, rounded
-from .candidate import Candidate, candidates, dense
+from .candidate import Candidate, candidates, dense, work
 from .fitting import Fitted, alignment, fits
 from .meter import Meter
+from .rounding import roundings
 from .speed import Speed
 from .standing import reject
 from .table import LayerTable, Table, fingerprint
@@ -29,5 +30,7 @@ __all__ = [
     "put",
     "reject",
     "rounded",
+    "roundings",
     "turned_for",
+    "work",
 ]

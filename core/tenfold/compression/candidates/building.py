@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...layer import FactorizedConv, FactorizedKernel, copy_state, swap_channels
+from ...layer import FactorizedConv, FactorizedKernel, copy_state, exchange, swap_channels
 from ...network import KernelNetwork, parts_of, terms_of
 from ...plugin import factorizations
 from ...run import in_eight_bits
@@ -21,10 +22,21 @@ from .truncation import leading
 def build(
     conv: Any, layer: Layer, candidate: Candidate, factors: Sequence[Tensor]
 ) -> FactorizedConv:
-    """The layer that a candidate stands for, with the state, bias and hooks of `conv`."""
+    """The layer that a candidate stands for, with the state, bias and hooks of `conv`.
+
+    One that is factorized already keeps its format and how it is run.
+    """
     config = layer.config
     assert candidate.factorization is not None
     assert candidate.implementation is not None
+    if isinstance(conv, FactorizedConv):
+        choice = conv.weight.choice
+        network = choice.plugin.network(config.shape, candidate.rank, config.groups)
+        made = copy.deepcopy(conv)
+        kernel = FactorizedKernel(network, evened(network, factors), choice)
+        kernel.requires_grad_(conv.weight.factors[0].requires_grad)
+        exchange(made, kernel.train(conv.training))
+        return made
     choice = factorizations.choose(layer.request.get("factorization", candidate.factorization))
     way = layer.request.get("implementation", candidate.implementation)
     network = choice.plugin.network(config.shape, candidate.rank, config.groups)
@@ -53,7 +65,8 @@ def rounded(conv: Any, made: FactorizedConv) -> nn.Module:
     kernel = swap_channels(found.kernel, config.groups) if config.transposed else found.kernel
     dense: Any = made.to_conv()
     dense.weight.copy_(kernel)
-    copy_state(conv, dense)
+    if not isinstance(conv, FactorizedConv):  # else the layer has its state already
+        copy_state(conv, dense)
     stand_in: nn.Module = dense
     return stand_in
 

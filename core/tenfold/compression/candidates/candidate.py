@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ...layer import FactorizedConv
+from ...plugin import Choice, implementations
 from ...plugin import Plan as PluginPlan
-from ...plugin import implementations
 from ...run import (
     Added,
     Chain,
@@ -26,7 +27,7 @@ BIAS = 12  # bytes of a bias in 32 bits, of its scale and of its zero point
 
 
 class Candidate(BaseModel):
-    """One thing a layer may become; dense where `factorization` is None.
+    """One thing a layer may become; where `factorization` is None it stays as it is.
 
     Its factors are the leading part of those of the rank `part_of`, where that is given.
     `parameters` are its own, `macs` those of all its calls, and `traffic` the elements that their
@@ -34,7 +35,8 @@ class Candidate(BaseModel):
     in, `output_error` that of its output. `milliseconds` are measured where latency counts, and
     `error` is the relative change of the network's output, or what `evaluate` loses, where it was
     measured. Where it is to be stored in eight bits, its errors are those of its rounded weights,
-    and `stored` are their bytes.
+    and `stored` are their bytes. `joint` is the first layer of those that share the factors, which
+    are counted in equal parts, if they are shared.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +54,7 @@ class Candidate(BaseModel):
     milliseconds: float | None = None
     error: float | None = None
     stored: int | None = None
+    joint: str | None = None
 
     @property
     def key(self) -> str:
@@ -60,12 +63,19 @@ class Candidate(BaseModel):
         return f"{self.factorization}:{place}"
 
 
-def dense(layer: Layer, meter: Meter, bits: int | None) -> Candidate:
+def dense(layer: Layer, module: Any, meter: Meter, bits: int | None) -> Candidate:
     """The layer as it is, or in eight bits."""
-    made = Candidate(parameters=layer.parameters, macs=layer.macs, traffic=layer.traffic)
+    counted = work(layer, module.plan) if isinstance(module, FactorizedConv) else None
+    traffic = layer.traffic if counted is None else counted[1]
+    made = Candidate(parameters=layer.parameters, macs=layer.macs, traffic=traffic)
     if bits is None:
         return made
-    found = dense_in_eight_bits(meter.kernel, layer.config.groups, layer.config.transposed)
+    transposed = layer.config.transposed
+    if isinstance(module, FactorizedConv):
+        network, factors = module.weight.network, [one.detach() for one in module.weight.factors]
+        found = in_eight_bits(module.plan, network, factors, transposed)
+    else:
+        found = dense_in_eight_bits(meter.kernel, layer.config.groups, transposed)
     return made.model_copy(update=_rounded(layer, meter, found))
 
 
@@ -73,7 +83,7 @@ def candidates(
     layer: Layer,
     meter: Meter,
     fitted: Fitted,
-    ways: Sequence[str],
+    ways: Sequence[Any],
     refusals: dict[str, str],
     bits: int | None,
 ) -> Iterator[Candidate]:
@@ -86,7 +96,7 @@ def candidates(
     bias = layer.config.out_channels if layer.config.bias else 0
     asked = layer.request.get("implementation")
     for way in [asked] if asked else ways:
-        runner = implementations.choose(way)
+        runner = way if isinstance(way, Choice) else implementations.choose(way)
         try:
             plan = make_plan(fitted.choice, fitted.network, runner, layer.config.geometry)
         except ValueError as refusal:

@@ -64,6 +64,8 @@ def _tried(
 def _stand_in(model: nn.Module, layer: Layer, config: CompressionConfig) -> nn.Module | None:
     """A layer of rank 1 and random numbers; None where no format and implementation make one."""
     conv = model.get_submodule(layer.name)
+    if layer.factorized:
+        return None  # what takes its place is of its own kind
     weight = conv.get_parameter("weight")
     asked = layer.request
     formats = [asked["factorization"]] if "factorization" in asked else config.factorizations

@@ -14,7 +14,7 @@ from torch import Tensor
 from ...algebra import by_group, weighted_least_squares, work_dtype
 from ...network import KernelNetwork, with_group
 from ...plugin import Factorization
-from ...solve import decompose, fit, unfolded
+from ...solve import decompose, fit, rounded, unfolded
 from ..moments import Norm
 
 SWEEPS = 8  # of weighted least squares, at most
@@ -78,6 +78,23 @@ class Turned:
         """Factors of the kernel."""
         return self.restore(self.solve(network, generator))
 
+    def rounded(
+        self, network: KernelNetwork, factors: Sequence[Tensor], rank: Any
+    ) -> tuple[KernelNetwork, list[Tensor]]:
+        """A network of these factors with smaller bonds, for what counts in the norm."""
+        new, found = rounded(self.format, network, self._forth(network, factors), rank)
+        return new, self.restore(found)
+
+    def _forth(self, network: KernelNetwork, factors: Sequence[Tensor]) -> list[Tensor]:
+        """Factors of the turned kernel from those of the kernel."""
+        pairs = zip(factors, with_group(network).shapes, strict=True)
+        wide = work_dtype(self.turned)
+        found = [factor.to(self.turned.device, wide).reshape(shape) for factor, shape in pairs]
+        for turning in self.whitenings:
+            found = replace(turning, inverses=turning.roots).restored(found)
+        pairs = zip(found, network.shapes, strict=True)
+        return [factor.reshape(shape) for factor, shape in pairs]
+
     @cached_property
     def seen(self) -> Tensor | None:
         """The whole moment of what the turned kernel sees, `(groups, n, n)`.
@@ -106,12 +123,8 @@ class Turned:
         if not sweeps:
             return None
         grouped = with_group(network)
-        pairs = zip(factors, grouped.shapes, strict=True)
-        wide = work_dtype(self.turned)
-        found = [factor.to(self.turned.device, wide).reshape(shape) for factor, shape in pairs]
-        for turning in self.whitenings:
-            found = replace(turning, inverses=turning.roots).restored(found)
-        found = [factor.to(self.seen) for factor in found]
+        pairs = zip(self._forth(network, factors), grouped.shapes, strict=True)
+        found = [factor.to(self.seen).reshape(shape) for factor, shape in pairs]
         kernel = unfolded(self.turned.to(self.seen), grouped)
         found = weighted_least_squares(kernel, grouped, found, self.seen, sweeps)
         pairs = zip(found, network.shapes, strict=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...algebra import by_group
 from ...network import KernelNetwork, KernelSum, is_budget
 from ...plugin import SHARES, Factorization, Sum
-from ...solve import fit
+from ...solve import fit, rounded
 from ..moments import Norm
 from .turned import Turned
 
@@ -91,6 +91,12 @@ class TurnedSum:
     def _lost(self, network: KernelSum) -> float:
         made = network.to_tensor(self.factors(network, torch.Generator()))
         return self._error(made)
+
+    def rounded(
+        self, network: KernelNetwork, factors: Sequence[Tensor], rank: Any
+    ) -> tuple[KernelNetwork, list[Tensor]]:
+        """A network of these factors with smaller bonds."""
+        return rounded(self.format, network, factors, rank)
 
     def _error(self, made: Tensor) -> float:
         return self.norm.squared(by_group(self.kernel - made, self.groups))[0]

@@ -5,9 +5,10 @@ Imports `candidates` and `measurement`. Used by the engine.
 
 from .plan import FLOAT, Choices, Plan, applied, assemble
 from .refinement import Trial, refined, smallest
-from .speed import Quick, fast, quick
+from .speed import CLEAR, Quick, fast, quick
 
 __all__ = [
+    "CLEAR",
     "FLOAT",
     "Choices",
     "Plan",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...algebra import by_group, on_one_thread
-from ...layer import TRANSPOSED, FactorizedConv, read_kernel, swap_channels
+from ...layer import TRANSPOSED, FactorizedConv, JointConv, Member, kernel_of, swap_channels
 from ...network import KernelNetwork, terms_of
 from ..candidates import evened, turned_for
 from ..measurement import Judge, Replay
@@ -49,7 +49,8 @@ def correct(
     layers than blocks: the number of runs does not grow with the depth. What is in front of them is
     run no more. `names` are those of all layers, in their order.
     """
-    changed = [isinstance(compressed.get_submodule(one.name), FactorizedConv) for one in layers]
+    kinds = (FactorizedConv, JointConv)
+    changed = [isinstance(compressed.get_submodule(one.name), kinds) for one in layers]
     first = changed.index(True) if any(changed) else len(layers)
     yield from (layer.name for layer in layers[:first])
     error = judge.change(compressed)
@@ -112,11 +113,14 @@ def fits_of(
     wide = {one.name: is_wide(one, memory, len(batches)) for one in block}
     seeds = {name: seeds_of(made[name]) if wide[name] else None for name in wide}
     able = [one for one in block if seeds[one.name] is not None or not wide[one.name]]
-    sums = responses(compressed, able, batches, found, seeds, replay) if able else {}
+    able = [one for one in able if not isinstance(made[one.name], JointConv | Member)]
+    if not able:
+        return []
+    sums = responses(compressed, able, batches, found, seeds, replay)
     return [
         fits_of_one(
             made[one.name],
-            read_kernel(original.get_submodule(one.name)),
+            kernel_of(original.get_submodule(one.name)),
             one,
             sums.pop(one.name),
             seeds[one.name] is not None,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...arguments import check_batches, check_count, check_model, check_number
-from ...layer import FactorizedConv
+from ...layer import factorized_layers
 from .matching import Loss, kd, relative
 
 LOSSES: dict[str, Loss] = {"relative": relative, "kd": kd}
@@ -49,7 +49,7 @@ def check_training(
 
 
 def _factorized(model: nn.Module) -> bool:
-    return any(isinstance(module, FactorizedConv) for module in model.modules())
+    return bool(factorized_layers(model))
 
 
 def read_loss(loss: Loss | str) -> Loss:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.backends import mha
 
-from ...layer import FactorizedConv
+from ...layer import FactorizedConv, kernel_of
 from ...run import channels_last, is_channels_last
 from ...tuning import Timing, in_turn, worker
 from ..candidates import LayerTable, build
@@ -50,7 +50,7 @@ def time_modules(modules: Sequence[nn.Module], layer: Layer, runtime: str = EAGE
 
     The first is the layer itself. Raises `ValueError` for what the runtime cannot run.
     """
-    weight = modules[0].get_parameter("weight")
+    weight = kernel_of(modules[0])
     inputs = [_input(shape, weight) for shape in layer.shapes]
     for module in modules:
         settle_one(module, layer, runtime)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...algebra import on_one_thread
-from ...layer import read_kernel
+from ...layer import FactorizedConv, kernel_of
 from ..candidates import (
     Candidate,
     LayerTable,
@@ -24,6 +24,7 @@ from ..candidates import (
     fits,
     put,
     rounded,
+    roundings,
 )
 from ..moments import Norm, Seen
 from ..request import CompressionConfig
@@ -153,28 +154,31 @@ class Task:
             with undisturbed():
                 return replace(self, model=copied(self.model), shared=False)()
         conv = self.model.get_submodule(self.layer.name)
-        kernel = read_kernel(conv)
+        kernel = kernel_of(conv)
         largest = [kernel.numel(), *(one.numel() for one in (self.seen.whole,) if one is not None)]
         with on_one_thread(max(largest)), torch.no_grad():
-            table = self.decomposed(kernel)
+            table = self.decomposed(conv, kernel)
         if self.judge is not None:
             with counted() as runs:
                 self.measure(table, conv, self.judge)
             table.items = runs.items
         return table
 
-    def decomposed(self, kernel: Tensor) -> LayerTable:
+    def decomposed(self, conv: nn.Module, kernel: Tensor) -> LayerTable:
         """The candidates, and what they cost and lose."""
         layer, config = self.layer, self.config
         norm = Norm.of(self.seen, self.worth, kernel)
         meter = Meter(kernel, norm, layer.config.groups, config.seed)
-        table = LayerTable(
-            layer.name, [dense(layer, meter, config.bits)], {}, self.sensitivity(meter.energy[0])
-        )
+        first = dense(layer, conv, meter, config.bits)
+        table = LayerTable(layer.name, [first], {}, self.sensitivity(meter.energy[0]))
         base = alignment(layer, config.multiple)
-        ways, refusals = config.implementations, table.refusals
-        for fitted in fits(layer, kernel, norm, config.factorizations, base, config.seed):
-            for one in candidates(layer, meter, fitted, ways, refusals, config.bits):
+        ways: Sequence[Any] = config.implementations
+        if isinstance(conv, FactorizedConv):
+            ways, found = [conv.runner], roundings(layer, conv, kernel, norm, base)
+        else:
+            found = fits(layer, kernel, norm, config.factorizations, base, config.seed)
+        for fitted in found:
+            for one in candidates(layer, meter, fitted, ways, table.refusals, config.bits):
                 table.candidates.append(one)
                 table.factors[one.key] = fitted.source or fitted.factors
         return table

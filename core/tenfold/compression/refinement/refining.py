@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ...layer import FactorizedConv
+from ...layer import FactorizedConv, JointConv, Member
 from ..correction import Made
 from ..measurement import Judge, score
 from ..reporting import RefinedBlock, Refinement
@@ -19,7 +19,7 @@ from .blocks import blocks
 from .ends import gaps, stored
 from .training import Towards, trainable, trained
 
-EPOCHS = 8
+EPOCHS = 6
 RATE = 0.02  # of the highest step, of each parameter's own size; the error, where that is less
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
@@ -97,7 +97,8 @@ def place(
 def _changed(model: nn.Module, subject: Subject) -> list[str]:
     """The layers that were factorized."""
     names = [layer.name for layer in subject.layers]
-    return [name for name in names if isinstance(model.get_submodule(name), FactorizedConv)]
+    kinds = (FactorizedConv, JointConv, Member)
+    return [name for name in names if isinstance(model.get_submodule(name), kinds)]
 
 
 def _not_refined(reason: str) -> Refinement:

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ...layer import FactorizedConv
+from ...layer import FactorizedConv, JointConv
 from ..running import Batch, call, evaluating, tensors
 from ..survey import Subject
 from .blocks import Block, Place, watched
@@ -16,6 +17,9 @@ from .ends import Ends, squares
 from .rotated import Rotated
 
 INNER = 3.0  # what the ends of blocks count together, beside the output
+LOOKED = 4  # times an epoch, whether losses have risen
+RISEN = 1.25  # times what they were before any step
+SHORTER = 0.1  # steps, from where they began, after that
 LARGE = 2**22  # numbers of a dense weight, above which it stays
 
 
@@ -30,9 +34,12 @@ class Towards:
     ) -> None:
         self.found, self.batches, self.wanted = found, batches, wanted
         sums: dict[Place, float] = {}
-        for given in wanted:
+        self.holes: set[tuple[int, Place]] = set()  # where not all of it is finite
+        for index, given in enumerate(wanted):
             for place, one in given.items():
                 sums[place] = sums.get(place, 0.0) + float(squares(one, one)[1])
+                if not bool(torch.isfinite(one).all()):
+                    self.holes.add((index, place))
         inner = sum(isinstance(place[0], str) for place in sums)
         shares = (1 / max(1, len(sums) - inner), INNER / max(1, inner))
         self.gains = {
@@ -47,8 +54,13 @@ class Towards:
 
         def compare(place: Place, x: Tensor) -> None:
             wanted = self.wanted[index].get(place)
-            if wanted is not None and place in self.gains and x.requires_grad:
-                parts.append(self.gains[place] * squares(wanted, x)[0])
+            if wanted is None or place not in self.gains or not x.requires_grad:
+                return
+            if x.shape == wanted.shape and (index, place) not in self.holes:
+                gap = F.mse_loss(x, wanted, reduction="sum")
+            else:
+                gap, _ = squares(wanted, x)
+            parts.append(self.gains[place] * gap)
 
         with watched(model, self.found, compare):
             for number, output in enumerate(tensors(call(model, self.batches[index]))):
@@ -65,20 +77,57 @@ class Towards:
     ) -> Iterator[int]:
         """Go through the batches so many times, in another order each; yield after each time.
 
-        Raises `ValueError` where no gradient reaches the parameters.
+        Where the losses rise, it begins anew with shorter steps. Raises `ValueError` where no
+        gradient reaches the parameters.
         """
-        steps = Rotated(parameters, count * len(self.batches), rate)
+        way = _Way(parameters, count * len(self.batches), rate)
         generator = torch.Generator().manual_seed(seed)
+        before = self.losses(model)
         for epoch in range(count):
             with evaluating(model), torch.enable_grad():
                 for index in torch.randperm(len(self.batches), generator=generator).tolist():
                     loss = self.loss(model, index)
                     if loss is not None:
-                        loss.backward()
-                        steps.step()
-            if not steps.steps:
+                        way.step(loss, before[index])
+                    if len(way.ratios) * LOOKED >= len(self.batches):
+                        way.look()
+            if not way.moved:
                 raise ValueError("no gradient reaches them")
             yield epoch
+
+    def losses(self, model: nn.Module) -> list[float]:
+        """Of all batches, as the network is; zeros where nothing depends on what is trained."""
+        with evaluating(model), torch.enable_grad():
+            found = (self.loss(model, index) for index in range(len(self.batches)))
+            return [0.0 if loss is None else float(loss.detach()) for loss in found]
+
+
+class _Way:
+    """Steps from some parameters, and back to these with shorter ones where losses rise."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], total: int, rate: float) -> None:
+        self.start = [one.detach().clone() for one in parameters]
+        self.steps = Rotated(parameters, total, rate)
+        self.ratios: list[float] = []
+        self.moved = False
+
+    def step(self, loss: Tensor, before: float) -> None:
+        """One step down a loss, and what it is of what it was before any step."""
+        loss.backward()
+        self.steps.step()
+        self.moved = True
+        self.ratios.append(float(loss.detach()) / before if before else 1.0)
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """Begin anew if the last losses have risen."""
+        ratio, steps = sum(self.ratios) / len(self.ratios), self.steps
+        self.ratios.clear()
+        if ratio < RISEN or steps.steps >= steps.total:
+            return
+        for one, first in zip(steps.parameters, self.start, strict=True):
+            one.copy_(first)
+        self.steps = Rotated(steps.parameters, steps.total - steps.steps, SHORTER * steps.rate)
 
 
 def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[nn.Parameter]:
@@ -90,7 +139,7 @@ def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[
             continue
         for name in (layer.name, layer.follower):
             module = None if name is None else model.get_submodule(name)
-            large = LARGE if not isinstance(module, FactorizedConv) else float("inf")
+            large = LARGE if not isinstance(module, FactorizedConv | JointConv) else float("inf")
             if module is not None:
                 parameters += [p for p in module.parameters() if p.numel() <= large]
     return list(dict.fromkeys(parameters))

@@ -1,9 +1,9 @@
 """What was done, as data; and the data as tables, charts and a page.
 
-Imports `choice` and what is before it. Used by the engine and by `storage`.
+Imports `choice` and what is before it. Used by `tying`, the engine and `storage`.
 """
 
-from .findings import Change, LayerReport, Point, RefinedBlock, Refinement, Slower
+from .findings import Change, LayerReport, Point, RefinedBlock, Refinement, Slower, Stage
 from .report import Report
 from .result import Compression
 from .saying import say
@@ -21,6 +21,7 @@ __all__ = [
     "Report",
     "Sensitivity",
     "Slower",
+    "Stage",
     "say",
     "summarise",
 ]

@@ -52,6 +52,7 @@ class LayerReport(BaseModel):
     output_error: Number
     error: Number
     reason: str | None = None  # why it stays dense, where it does
+    joint: str | None = None  # the first of the layers that it shares its factors with, if it does
 
 
 class Point(BaseModel):
@@ -104,6 +105,25 @@ class Refinement(BaseModel):
     reason: str | None = None
 
 
+class Stage(BaseModel):
+    """Layers alike that were to be tied: the change of the output with them tied, and apart.
+
+    Both of as many parameters, before corrections. `error` is None where nothing was to be saved;
+    `reason` says why they are apart, where they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: tuple[str, ...]
+    error: Number | None
+    apart: Number
+    reason: str | None = None
+
+    def after_all(self, reason: str) -> Stage:
+        """The same left apart, for a reason that was seen later."""
+        return self if self.reason else self.model_copy(update={"reason": reason})
+
+
 class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 
@@ -115,7 +135,7 @@ class Findings(BaseModel):
     says how often the network was run on the whole calibration, in all; `device` is what was timed,
     in `runtime`. `bytes` are what a network that is to be stored in eight bits takes, before in
     float32; its layers' errors are then those of rounded weights, `error` is that of the network as
-    it is.
+    it is. `stages` are the layers that `joint` asked to tie, tied or not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -134,6 +154,7 @@ class Findings(BaseModel):
     warnings: tuple[str, ...] = ()
     passes: Number = 0.0
     refinement: Refinement | None = None  # None where it was not asked for
+    stages: tuple[Stage, ...] = ()
     slower: Slower | None = None  # None where the network is faster, or need not be
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str

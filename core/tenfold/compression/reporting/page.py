@@ -76,6 +76,7 @@ def fragment(report: Findings) -> str:
 <p><b>{escape(words.doubt(report.warnings) or "")}</b></p>
 <p>{escape(" · ".join(words.changes(report)))} · {escape(words.place(report))}</p>
 <p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.
+{escape(" ".join(words.stages(report)))}
 {escape(words.refinement(report) or "")} {escape(advice or "")}</p>
 <div class=cards>{_cards(report)}</div>
 <h2>Where the budget went</h2>
@@ -144,6 +145,7 @@ def _row(layer: LayerReport) -> str:
     kind = f"<small>{escape(layer.kind)} {shape}{calls}</small>"
     dense = layer.factorization is None
     below = layer.reason if dense else layer.implementation
+    below = below if layer.joint is None else f"{below}, tied to {layer.joint}"
     run = "" if below is None else f"<small>{escape(below)}</small>"
     errors = (layer.kernel_error, layer.output_error, layer.error)
     cells = (

@@ -8,10 +8,11 @@ from importlib.metadata import version
 import torch
 
 from ...tuning import device_name
+from ..candidates import Candidate
 from ..choice import FLOAT, Choices, Plan
 from ..request import CompressionConfig
 from ..survey import Layer
-from .findings import Change, LayerReport, Point, Refinement, Slower
+from .findings import Change, LayerReport, Point, Refinement, Slower, Stage
 from .report import Report
 from .words import METRICS
 
@@ -32,6 +33,7 @@ def summarise(
     warnings: tuple[str, ...],
     passes: float,
     refinement: Refinement | None,
+    stages: tuple[Stage, ...],
     slower: Slower | None,
     inputs: tuple[tuple[int, ...], ...],
     device: torch.device,
@@ -57,6 +59,7 @@ def summarise(
         warnings=warnings,
         passes=passes,
         refinement=refinement,
+        stages=stages,
         slower=slower,
         inputs=inputs,
         device=device_name(device),
@@ -116,13 +119,25 @@ def _row(layer: Layer, plan: Plan, choices: Choices) -> LayerReport:
         milliseconds=time,
         kernel_error=chosen.kernel_error if chosen else 0.0,
         output_error=chosen.output_error if chosen else 0.0,
-        error=plan.error_of(layer.name, chosen) if chosen else 0.0,
+        error=_error(layer, plan, chosen),
         reason=None if chosen and chosen.factorization else layer.reason or _unasked(layer, plan),
+        joint=chosen.joint if chosen else None,
     )
+
+
+def _error(layer: Layer, plan: Plan, chosen: Candidate | None) -> float:
+    if chosen is None:
+        return 0.0
+    return plan.error_of(layer.name, chosen) if chosen.joint is None else chosen.error or 0.0
 
 
 def _unasked(layer: Layer, plan: Plan) -> str:
     """Why the choice fell on the dense layer."""
+    said = _why(layer, plan)
+    return f"{layer.already}, {said}" if layer.already else said
+
+
+def _why(layer: Layer, plan: Plan) -> str:
     metric = METRICS[plan.config.metric]
     if len(plan.candidates[plan.names.index(layer.name)]) == 1:
         return f"no format that was tried has fewer {metric}"

@@ -67,7 +67,7 @@ def _row(layer: LayerReport, usual: str | None) -> tuple[str, ...]:
     calls = "" if layer.calls == 1 else f" ({layer.calls} calls)"
     return (
         f"{words.name(layer.name)}{calls}",
-        f"{layer.factorization}{run}",
+        f"{layer.factorization}{run}{'' if layer.joint is None else ', tied'}",
         words.rank(layer),
         words.left(layer.parameters),
         words.left(layer.macs),
@@ -88,7 +88,7 @@ def _caption(report: Findings, usual: str | None) -> Text:
     lines = [f"Asked for: {words.aim(report)}; {words.WEIGHED[report.objective]}."]
     if usual is not None:
         lines.append(f"Run by {usual!r} where nothing else is said.")
-    lines += _dense(report)
+    lines += [*_dense(report), *words.stages(report)]
     lines += filter(None, [words.refinement(report)])
     advice = words.advice(report)
     if advice is not None:

@@ -131,6 +131,21 @@ def doubt(warnings: Sequence[str]) -> str | None:
     )
 
 
+def stages(report: Findings) -> list[str]:
+    """Of each stage whose layers were to be tied, whether they are."""
+    said = []
+    for stage in report.stages:
+        names = f"{', '.join(map(name, stage.layers[:3]))}"
+        more = f" and {len(stage.layers) - 3} more" if len(stage.layers) > 3 else ""
+        measured = "" if stage.error is None else f"tied {error(stage.error)}, "
+        errors = f"output error before corrections: {measured}apart {error(stage.apart)}"
+        if stage.reason is None:
+            said.append(f"Tied into one network: {names}{more} ({errors}).")
+        else:
+            said.append(f"Not tied, as {stage.reason}: {names}{more} ({errors}).")
+    return said
+
+
 def refinement(report: Findings) -> str | None:
     """What refining the network came to; None where it was not asked for."""
     found = report.refinement

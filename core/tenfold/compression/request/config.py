@@ -44,10 +44,14 @@ class CompressionConfig(BaseModel):
             `implementation` are the same.
         include, exclude: which layers: names with `*` and `?`, classes, or functions of a name and
             a module; all convolutions and linear layers by default.
+        joint: layers to tie, given likewise: those of one pattern whose kernels have one shape
+            share one network, a `JointConv` in the place of the first, where the whole comes nearer
+            to the original so than with separate layers of as many parameters. It takes
+            `metric="parameters"`.
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
         correct: fit the layers to the original's responses, in order, in a deep network some
             neighbours at a time: the compressed ones, and dense ones that come after these.
-        refine: train what the correction may change a little, eight times through the calibration,
+        refine: train what the correction may change a little, six times through the calibration,
             towards what the original gives after each few layers (`"blocks"`), or do not (`"off"`);
             kept as far as that brings held-out outputs nearer.
         never_slower: measure what comes out against what went in; layers that are slower than dense
@@ -79,6 +83,7 @@ class CompressionConfig(BaseModel):
     implementations: tuple[str, ...] = ("factorized",)
     include: tuple[Any, ...] = ()
     exclude: tuple[Any, ...] = ()
+    joint: tuple[Any, ...] = ()
     multiple: int | None = Field(None, ge=1)
     correct: bool = True
     refine: Refine = "blocks"
@@ -132,7 +137,9 @@ class CompressionConfig(BaseModel):
             )
         return value
 
-    @field_validator("factorizations", "implementations", "include", "exclude", mode="before")
+    @field_validator(
+        "factorizations", "implementations", "include", "exclude", "joint", mode="before"
+    )
     @classmethod
     def _several(cls, value: Any) -> Any:
         single = isinstance(value, str) or not isinstance(value, Sequence)
@@ -153,7 +160,7 @@ class CompressionConfig(BaseModel):
     def _runtime(cls, name: str) -> str:
         return _installed((name,), runtimes)[0]
 
-    @field_validator("include", "exclude")
+    @field_validator("include", "exclude", "joint")
     @classmethod
     def _patterns(cls, patterns: tuple[Any, ...]) -> tuple[Any, ...]:
         for pattern in patterns:
@@ -176,6 +183,15 @@ class CompressionConfig(BaseModel):
             raise ValueError(
                 f"budget={self.budget!r}, budgets={self.budgets!r}, max_error={self.max_error!r}, "
                 f"min_score={self.min_score!r}: give one of them, as budget=0.25"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ties_save_parameters(self) -> CompressionConfig:
+        if self.joint and self.metric != "parameters":
+            raise ValueError(
+                f"joint={self.joint!r} with metric={self.metric!r}: layers that share a network "
+                "have fewer parameters, and as much to compute; give metric='parameters'"
             )
         return self
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ...layer import ConvConfig, FactorizedConv, FactorizedKernel, read_config
+from ...layer import FactorizedConv, FactorizedKernel, JointConv, Member, read_config
 from ...network import KernelNetwork
-from ...plugin import Choice, PluginError, Registry, factorizations, implementations
+from ...plugin import Choice, Implementation, PluginError, Registry, factorizations, implementations
 from ...solve import structure
 from .manifest import Entry
 from .weights import DTYPES, Stored
@@ -29,7 +29,7 @@ def entries(model: nn.Module) -> list[Entry]:
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, FactorizedConv):
             places.setdefault(id(module), (module, []))[1].append(name)
-    return [_entry(layer, names) for layer, names in places.values()]
+    return [described(layer, names, layer.weight, layer.runner) for layer, names in places.values()]
 
 
 def origins(saved: Sequence[Entry]) -> dict[str, str]:
@@ -63,12 +63,19 @@ def _names(entry: Entry, registry: Registry[Any]) -> list[str]:
     return names if runs is None or registry.kind == "factorization" else [*names, runs]
 
 
-def _entry(layer: FactorizedConv, names: list[str]) -> Entry:
-    kernel, runner = layer.weight, layer.runner
+def described(
+    layer: Any, names: list[str], kernel: FactorizedKernel, runner: Choice[Implementation]
+) -> Entry:
+    """The entry of a layer, or of one that shares its network with others.
+
+    Raises `ValueError`, naming the layer, for a plugin that has no installed name.
+    """
+    network, rank = kernel.network, kernel.rank
     factorization = _installed(factorizations, kernel.choice, names[0])
-    if _network(factorization, layer.config, layer.rank) != kernel.network:
+    plugin = factorizations.choose(factorization).plugin
+    if structure(plugin, network.shape, rank, network.groups, None) != network:
         raise ValueError(
-            f"layer {names[0]!r}: factorization={factorization!r} with rank={layer.rank} is not "
+            f"layer {names[0]!r}: factorization={factorization!r} with rank={rank} is not "
             f"{kernel.choice.spelled}: register one with its options under a name of its own"
         )
     implementation = _installed(implementations, runner, names[0])
@@ -81,7 +88,7 @@ def _entry(layer: FactorizedConv, names: list[str]) -> Entry:
         names=tuple(names),
         factorization=factorization,
         implementation=implementation,
-        rank=layer.rank,
+        rank=rank,
         config=layer.config,
         channels_last=layer.channels_last,
         dtype=DTYPES[kernel.dtype],
@@ -110,9 +117,13 @@ def _installed(registry: Registry[Any], choice: Choice[Any], layer: str) -> str:
     )
 
 
-def _network(factorization: str, config: ConvConfig, rank: Any) -> KernelNetwork:
-    plugin = factorizations.choose(factorization).plugin
-    return structure(plugin, config.shape, rank, config.groups, None)
+def network_of(entry: Entry, n_layers: tuple[int, ...] = ()) -> KernelNetwork:
+    """The network of an entry, or the one that it shares with others."""
+    plugin = factorizations.choose(entry.factorization).plugin
+    outer, inner, *rest = entry.config.shape
+    return structure(
+        plugin, (outer, inner, *n_layers, *rest), entry.rank, entry.config.groups, None
+    )
 
 
 def find(model: nn.Module, entry: Entry) -> nn.Module:
@@ -130,7 +141,8 @@ def find(model: nn.Module, entry: Entry) -> nn.Module:
     if any(other is not old for other in found):
         raise ValueError(f"{' and '.join(entry.names)} were one layer: {SAME}")
     try:
-        config = old.config if isinstance(old, FactorizedConv) else read_config(old)
+        own: Any = old[0] if isinstance(old, JointConv) else old
+        config = own.config if isinstance(own, FactorizedConv | Member) else read_config(own)
     except (TypeError, ValueError) as fault:
         raise ValueError(f"layer {name!r} is not the one that was saved: {fault}") from None
     mine, saved = config.model_dump(), entry.config.model_dump()
@@ -150,9 +162,9 @@ def build(entry: Entry, old: Any, stored: Stored) -> FactorizedConv:
     """
     name, config = entry.names[0], entry.config
     try:
-        network = _network(entry.factorization, config, entry.rank)
-        _check_stored(name, network, stored)
-        weight = old.weight.factors[0] if isinstance(old, FactorizedConv) else old.weight
+        network = network_of(entry)
+        check_stored(name, network, stored)
+        weight = numbers_of(old)
         like: Any = {"dtype": TORCH_DTYPES[entry.dtype], "device": weight.device}
         factors = [torch.empty(shape, **like) for shape in network.shapes]
         layer = FactorizedConv.from_factorization(
@@ -172,7 +184,15 @@ def build(entry: Entry, old: Any, stored: Stored) -> FactorizedConv:
     return layer.train(old.training)
 
 
-def _check_stored(name: str, network: KernelNetwork, stored: Stored) -> None:
+def numbers_of(old: Any) -> Tensor:
+    """A tensor of a layer, whose device and `requires_grad` are the layer's."""
+    weight = old.weight
+    found: Tensor = weight.factors[0] if isinstance(weight, FactorizedKernel) else weight
+    return found
+
+
+def check_stored(name: str, network: KernelNetwork, stored: Stored) -> None:
+    """Refuse, with a `ValueError`, factors of other shapes than the network's."""
     for index, shape in enumerate(network.shapes):
         key = f"{name}.weight.factors.{index}".lstrip(".")
         there = stored.get(key, ("nothing", ""))[0]

@@ -18,6 +18,7 @@ from ..reporting import Compression, Report
 from ..running import Batch
 from .directory import written_whole
 from .entries import build, check_installed, entries, find, origins
+from .joint import build_joint, joint_entries
 from .manifest import MANIFEST, PLAIN, REPORT, WEIGHTS, Manifest, read_bounded, read_manifest
 from .plain import read_plain, write_plain
 from .weights import check_whole, fill, fingerprint, read_stored, write_weights
@@ -56,7 +57,7 @@ def save(
     place = check_path("directory", directory)
     model, report = (made.model, made.report) if isinstance(made, Compression) else (made, None)
     model = unwrapped(model)
-    layers = tuple(entries(model))
+    layers, joint = tuple(entries(model)), tuple(joint_entries(model))
     versions = {
         "tenfold": version("tenfold"),
         "torch": torch.__version__,
@@ -69,11 +70,12 @@ def save(
         size, sha256 = fingerprint(folder / WEIGHTS)
         manifest = Manifest(
             layers=layers,
+            joint=joint,
             aliases=aliases,
             weights_bytes=size,
             weights_sha256=sha256,
             written_with=versions,
-            plugins=origins(layers),
+            plugins=origins([*layers, *(layer for one in joint for layer in one.layers)]),
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         if report is not None:
@@ -110,10 +112,14 @@ def load(directory: str | Path, dense_model: nn.Module | None = None) -> nn.Modu
     _check_device(dense_model)
     layers: dict[int, Any] = {}
     try:
-        check_installed(manifest.layers, manifest.plugins)
+        check_installed(manifest.all_layers, manifest.plugins)
         for entry in manifest.layers:
             old = find(dense_model, entry)
             layers[id(old)] = build(entry, old, stored)
+        for one in manifest.joint:
+            olds = [find(dense_model, entry) for entry in one.layers]
+            made = build_joint(one, olds, stored)
+            layers |= {id(old): layer for old, layer in zip(olds, made, strict=True)}
     except ValueError as fault:
         raise ValueError(f"{place / MANIFEST}: {fault}") from None
     model: nn.Module = copy.deepcopy(dense_model, layers)

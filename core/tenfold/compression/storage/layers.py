@@ -33,7 +33,7 @@ class SavedLayers:
         from rich.table import Table
         from rich.text import Text
 
-        entries = self.manifest.layers
+        entries = self.manifest.all_layers
         shown = Table(
             title=f"{len(entries)} factorized layer{'s' if len(entries) != 1 else ''}",
             caption="params: of their own, and what is left of the dense layer's.\n"

@@ -59,6 +59,15 @@ class Entry(BaseModel):
         return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
 
 
+class JointEntry(BaseModel):
+    """Layers that share one network of `n_layers`; the first of them holds the numbers of all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_layers: Annotated[tuple[Rank, ...], Field(min_length=1, max_length=8)]
+    layers: tuple[Entry, ...] = Field(min_length=1)
+
+
 class Manifest(BaseModel):
     """The whole file. `aliases` are the tensors that are another one, under a second name.
 
@@ -70,15 +79,21 @@ class Manifest(BaseModel):
     format: Literal["tenfold"] = "tenfold"
     version: int = FORMAT
     layers: tuple[Entry, ...]
+    joint: tuple[JointEntry, ...] = ()
     aliases: dict[str, str] = {}
     weights_bytes: int
     weights_sha256: str
     written_with: dict[str, str]
     plugins: dict[str, str] = {}
 
+    @property
+    def all_layers(self) -> tuple[Entry, ...]:
+        """Those that share a network too."""
+        return (*self.layers, *(layer for one in self.joint for layer in one.layers))
+
     @model_validator(mode="after")
     def _agree(self) -> Manifest:
-        names = [name for layer in self.layers for name in layer.names]
+        names = [name for layer in self.all_layers for name in layer.names]
         twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:
             raise ValueError(f"layer {min(twice)!r} is there twice")

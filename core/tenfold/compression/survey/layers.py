@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 from ...layer import PLAIN, TRANSPOSED, ConvConfig, FactorizedConv, read_config
 from ..running import Batch, call, evaluating
@@ -25,8 +26,8 @@ class Layer:
 
     `names` are all the places where it stands; `shapes` those of its input at each call, in one run
     of the network. `reason` says why it is left dense, if it is. `follower` is the batch
-    normalisation that takes its output. `counted` are the multiply-accumulates of one that is
-    factorized already.
+    normalisation that takes its output. `already` says how it is factorized, where it is when it
+    comes; `counted` are its multiply-accumulates then.
     """
 
     names: list[str]
@@ -37,13 +38,18 @@ class Layer:
     reason: str | None = None
     request: dict[str, Any] = field(default_factory=dict)
     follower: str | None = None
-    factorized: bool = False
+    already: str = ""
     counted: int | None = None
 
     @property
     def name(self) -> str:
         """The first of its names."""
         return self.names[0]
+
+    @property
+    def factorized(self) -> bool:
+        """Whether it is so already."""
+        return bool(self.already)
 
     @property
     def calls(self) -> int:
@@ -164,13 +170,20 @@ def listed(model: nn.Module) -> dict[nn.Module, Layer]:
 
 
 def _factorized(name: str, module: FactorizedConv) -> Layer:
-    reason = (
-        f"it is factorized already ({module.factorization}, rank {module.rank}), and stays so: "
-        "to have it compressed anew, put what its to_conv() gives in its place"
-    )
+    already = f"it is factorized already ({module.factorization}, rank {module.rank})"
     parameters = sum(p.numel() for p in module.parameters())
     kind = type(module).__name__
-    return Layer([name], kind, module.config, parameters, reason=reason, factorized=True)
+    return Layer([name], kind, module.config, parameters, reason=already, already=already)
+
+
+def not_rounded(module: Any) -> str | None:
+    """Why a layer that is factorized already gets no smaller bonds, if it does not."""
+    weight = module.weight
+    if weight.dtype.is_complex:
+        return "it is complex: give it smaller bonds by itself, with its round"
+    if weight.factors._forward_pre_hooks or any(is_parametrized(one) for one in weight.modules()):
+        return "its factors are made of others (a parametrization, pruning's masks)"
+    return None
 
 
 def _describe(model: nn.Module, name: str, module: Any) -> Layer:

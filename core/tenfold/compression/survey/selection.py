@@ -22,7 +22,7 @@ def select(
     Raises `ValueError` for a pattern that matches no layer.
     """
     matched = {
-        (kind, index): [layer for layer in layers if _matches(model, layer, pattern)]
+        (kind, index): [layer for layer in layers if matches(model, layer, pattern)]
         for kind, patterns in (("include", include), ("exclude", exclude))
         for index, pattern in enumerate(patterns)
     }
@@ -47,7 +47,7 @@ def select(
             if answer is False:
                 layer.reason = "left out by a hook"
             elif answer is not None and answer is not True:
-                layer.request = _understood(layer.name, answer, author)
+                layer.request = _understood(layer, answer, author)
 
 
 def chosen(layers: Sequence[Layer]) -> list[Layer]:
@@ -71,13 +71,19 @@ def staying(layers: Sequence[Layer], outside: int) -> str:
     return "; ".join(words)
 
 
-def _understood(name: str, answer: Any, author: str) -> dict[str, Any]:
+def _understood(layer: Layer, answer: Any, author: str) -> dict[str, Any]:
     """The request of a hook, refused where it asks for what a compression decides itself."""
+    name = layer.name
     if not isinstance(answer, dict):
         raise TypeError(
             f"{author} answered {answer!r} for layer {name!r}: it must be False, None or a dict"
         )
     for key in answer:
+        if layer.factorized and key != "rank":
+            raise ValueError(
+                f"{author} asks {key}={answer[key]!r} of layer {name!r}, which is factorized "
+                "already and stays in its format: put what its to_conv() gives in its place"
+            )
         if key not in REQUESTS:
             raise ValueError(
                 f"{author} asks {key}={answer[key]!r} of layer {name!r}: a "
@@ -92,7 +98,8 @@ def _understood(name: str, answer: Any, author: str) -> dict[str, Any]:
     return answer
 
 
-def _matches(model: nn.Module, layer: Layer, pattern: Any) -> bool:
+def matches(model: nn.Module, layer: Layer, pattern: Any) -> bool:
+    """Whether a name with `*` and `?`, a class or a function means a layer."""
     module = model.get_submodule(layer.name)
     if isinstance(pattern, str):
         return any(fnmatchcase(name, pattern) for name in layer.names)

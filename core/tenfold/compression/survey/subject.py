@@ -21,8 +21,10 @@ from ..running import (
 )
 from .behaviour import observe
 from .calibration import divide, filled
-from .layers import Layer, survey
+from .layers import Layer, not_rounded, survey
+from .layout import laid_out
 from .selection import chosen, select
+from .stages import stages
 from .trust import doubts
 
 
@@ -44,6 +46,7 @@ class Subject:
     outside: int  # multiply-accumulates of one run on the example that are in no layer
     uncounted: tuple[str, ...]  # operators whose multiply-accumulates are not known
     calibrated: bool  # whether calibration was given
+    alike: list[list[Layer]]  # those that may be tied, if it pays
 
     @property
     def layers(self) -> list[Layer]:
@@ -88,15 +91,21 @@ def surveyed(
     model = copied(model)
     check_runs(model, {"example_inputs": example, **found})
     every = survey(model, example)
+    for layer in every:
+        if layer.factorized:
+            layer.reason = not_rounded(model.get_submodule(layer.name))
     outside, uncounted = observe(model, example, every, scored)
     select(model, every, config.include, config.exclude)
     chosen(every)
+    alike = stages(model, every, config.joint)
     batches = filled(list(found.values()) or [example])
     if not batches:
         raise ValueError("calibration has only batches of no items: give some inputs")
     for name, batch in {"example_inputs": example, **found}.items():
         check_finite(model, batch, name)
-    fitted, held = divide(batches, config.holdout, model)
+    fitted, held = divide(laid_out(model, batches, every), config.holdout, model)
     probes = fitted[:: max(1, len(fitted) // config.probes)][: config.probes]
     known = calibration is not None
-    return Subject(model, example, batches, every, fitted, held, probes, outside, uncounted, known)
+    return Subject(
+        model, example, batches, every, fitted, held, probes, outside, uncounted, known, alike
+    )

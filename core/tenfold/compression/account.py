@@ -1,0 +1,114 @@
+"""What is told of the networks that were made: times, places on the curve, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from ..tuning import device_name, engine
+from .candidates import Speed
+from .choice import Choices, Plan
+from .correction import Finisher, Made
+from .measurement import EAGER, Evaluate, time_elsewhere, time_in_place
+from .measurement import score as measure_score
+from .reporting import Change, Point, Refinement, Report, Slower, Stage, summarise
+from .request import CompressionConfig
+from .running import Runs, shapes
+from .survey import Subject
+
+
+class Outcome(NamedTuple):
+    """A network, and how it came to it."""
+
+    made: Made
+    gained: Refinement | None
+    slow: Slower | None = None
+    stages: tuple[Stage, ...] = ()
+
+
+class Account:
+    """Of the networks that come of one compression."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        plan: Plan,
+        maker: Finisher,
+        config: CompressionConfig,
+        runs: Runs,
+        shown: Evaluate | None,
+        before: float | None,  # what the original scores by the function that is only shown
+    ) -> None:
+        self.subject, self.plan, self.maker, self.config = subject, plan, maker, config
+        self.runs, self.shown, self.before = runs, shown, before
+        self.device = next(subject.model.parameters()).device
+
+    def timed(self, choices: Choices | Made) -> Speed:
+        """How fast a network, or that of some choices, is here: measured once, but where layers
+        are tied."""
+        subject = self.subject
+        runtime = self.config.runtime
+        place = f"{device_name(self.device)}, {torch.get_num_threads()} threads"
+        tied = isinstance(choices, Made) and choices.ties
+
+        def measure() -> Speed:
+            made = choices.model if isinstance(choices, Made) else self.maker.assembled(choices)
+            pair = (subject.model, made)
+            if runtime == EAGER:
+                return time_in_place(*pair, subject.layers, subject.example)
+            return time_elsewhere(runtime, *pair, subject.layers, subject.example)
+
+        if tied:
+            return measure()
+        place = place if runtime == EAGER else f"{place}, {runtime} {engine(runtime)}"
+        parts = choices.choices if isinstance(choices, Made) else choices
+        return self.maker.table.timed(parts, place, measure)
+
+    def point(self, budget: float | None, found: Outcome) -> Point:
+        """One budget's place on the curve."""
+        report = self.report(found, ())
+        return Point(
+            budget=budget or 0.0,
+            parameters=report.parameters.after,
+            macs=report.macs.after,
+            milliseconds=None if report.milliseconds is None else report.milliseconds.after,
+            error=found.made.error,
+            score=None if report.score is None else report.score.after,
+        )
+
+    def report(self, found: Outcome, curve: Sequence[Point]) -> Report:
+        """What was done, and what came of it."""
+        made = found.made
+        speed = self.timed(made)
+        models = (self.subject.model, made.model)
+        before, after = (sum(p.numel() for p in model.parameters()) for model in models)
+        return summarise(
+            self.subject.every,
+            self.plan,
+            made.became,
+            self.config,
+            outside=self.subject.outside,
+            uncounted=self.subject.uncounted,
+            parameters=Change(before=before, after=after),
+            milliseconds=Change(before=speed.before, after=speed.after),
+            error=made.error,
+            score=self.scored(made),
+            curve=curve,
+            warnings=self.subject.doubts,
+            passes=self.runs.items / self.subject.items,
+            refinement=found.gained,
+            stages=found.stages,
+            slower=found.slow,
+            inputs=shapes(self.subject.example),
+            device=self.device,
+        )
+
+    def scored(self, made: Made) -> Change | None:
+        """The score that the report shows, of the original and of a network."""
+        if self.shown is not None and self.before is not None:
+            return Change(before=self.before, after=measure_score(made.model, self.shown, "score"))
+        if made.score is None:
+            return None
+        return Change(before=self.maker.judges.final.best, after=made.score)

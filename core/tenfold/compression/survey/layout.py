@@ -1,0 +1,45 @@
+"""Batches laid out in memory as most of a network's work is done fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..running import Batch, Difference, outputs
+from .layers import Layer
+
+SAME = 1e-3  # what the order of sums may change
+
+
+def laid_out(model: nn.Module, batches: Sequence[Batch], layers: Sequence[Layer]) -> list[Batch]:
+    """The batches with their channels last, where convolutions of images on a processor have most
+    of the work, and the model gives the same for them; else as they are.
+
+    What it makes of them has its channels last too, until it says otherwise. Volumes are convolved
+    no faster so.
+    """
+    work = sum(layer.macs for layer in layers if layer.config.order == 2)
+    there = next((p.device.type for p in model.parameters()), "")
+    if there != "cpu" or 2 * work < sum(layer.macs for layer in layers):
+        return list(batches)
+    found = [_last(batch) for batch in batches]
+    try:
+        (wanted,), (given,) = outputs(model, batches[:1]), outputs(model, found[:1])
+    except RuntimeError:  # it takes views that this format does not have
+        return list(batches)
+    difference = Difference()
+    difference.add(wanted, given)
+    return found if difference.relative < SAME else list(batches)
+
+
+def _last(value: Batch) -> Batch:
+    """The same with the channels of its images last, in tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return value.clone(memory_format=torch.channels_last) if value.dim() == 4 else value
+    if isinstance(value, Mapping):
+        return {name: _last(one) for name, one in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_last(one) for one in value)
+    return value
