@@ -4,8 +4,12 @@
 
 The trained network is factorized at half its parameters, a gate is put on every bond, and it is
 trained on the 512 images at hand, shifted and flipped, to answer as the dense one does, with the
-penalty weighed by MACs; then what is closed is pruned and it is trained for as many steps more. The
-others have one fraction for every layer, the same number of steps, and no gates.
+penalty weighed by the network's MACs; then what is closed is pruned and it is trained for as many
+steps more. The others have one fraction for every layer, the same number of steps, and no gates.
+
+With 300 steps, weight 0.3 and Tucker: learned 0.9250 at 0.177 of the MACs and 36,287 parameters; a
+fraction of 0.18 of each layer 0.9285 at 0.179 and 49,574. Dense: 0.9435 and 276,480. So with so few
+images what is learned is smaller, and at equal MACs not better.
 """
 
 from __future__ import annotations
