@@ -78,7 +78,7 @@ class TestBench:
         assert found.inputs == {"6 × 8 × 3 × 3": (2, 8, 7, 7)}
         dense, *rows = found.rows
         assert (dense.factorization, dense.parameters, dense.macs) == (None, 438, 2 * 432 * 49)
-        ways = {"auto", "factorized", "fft", "reconstructed"}
+        ways = {"auto", "factorized", "fft", "onnxruntime", "reconstructed"}
         wanted = {("tucker", way, rank) for way in ways for rank in ("0.5", "3")}
         wanted |= {("cp", way, rank) for way in (*ways, "mobilenet") for rank in ("0.5", "3")}
         assert {(row.factorization, row.implementation, row.asked) for row in rows} == wanted
@@ -98,7 +98,7 @@ class TestBench:
     def test_nothing_but_the_table_is_on_stdout(self, tmp_path):
         found, done = bench(tmp_path, "4 4 1 --size 5 --factorization tucker")
         assert done.stdout.lstrip().startswith("4 × 4 × 1 × 1: input 1 × 4 × 5 × 5")
-        assert len(found.rows) == 1 + 2 * 3
+        assert len(found.rows) == 1 + 2 * 4
 
     def test_of_a_kernel_the_error_is_told_and_drawn(self, tmp_path):
         torch.manual_seed(0)
@@ -110,7 +110,7 @@ class TestBench:
         kernel = FactorizedConv.from_conv(conv, rank=0.4, factorization="tucker").weight
         wanted = relative_error(conv.weight, kernel.to_tensor())
         assert found.rows[0].error == 0
-        assert [row.error for row in found.rows[1:]] == pytest.approx([wanted] * 4)
+        assert [row.error for row in found.rows[1:]] == pytest.approx([wanted] * 5)
         assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
         assert f"{wanted:.3f}" in done.stdout
 

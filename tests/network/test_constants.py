@@ -103,7 +103,8 @@ def test_training_and_eval_follow_them():
         assert relative_error(2 * before, layer(x)) < 1e-12
 
 
-def test_compress_saves_and_loads_them(tmp_path):
+def test_compress_saves_and_loads_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(factorizations, "_registered", {})  # for this test
     factorizations.register("harmonic", Harmonic)
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 12, 3))
