@@ -82,10 +82,10 @@ class Session:
         plain = x.dtype == torch.float32 and x.is_cpu and x.numel() > 0
         if not plain or torch.is_autocast_enabled("cpu"):
             return self.here(x)
+        self.geometry.check_size(x.shape[2:])
         threads = torch.get_num_threads()
         session = self.sessions.get(threads)
         if session is None:
-            self.geometry.check_size(x.shape[2:])
             session = self.sessions[threads] = opened(self.model, threads)
         (y,) = session.run(None, {"x": x.detach().contiguous().numpy()})
         return torch.from_numpy(y)

@@ -125,13 +125,14 @@ def main(
     timed: Annotated[
         bool, typer.Option("--timed", help="How long one call takes, beside how long it may.")
     ] = False,
+    refine: Annotated[str, typer.Option(help="With --timed: blocks or off.")] = "blocks",
     again: Annotated[bool, typer.Option("--again", help="Make rows that are there anew.")] = False,
     threads: Annotated[int, typer.Option()] = 1,
     out: Annotated[Path, typer.Option(help="Where rows and networks go.")] = Path("compressed"),
 ) -> None:
     torch.set_num_threads(threads)
     if timed:
-        Console(width=100).print(minutes.table(network or [*minutes.BARS], threads))
+        Console(width=100).print(minutes.table(network or [*minutes.BARS], threads, refine))
         return
     network = network or [*NETWORKS]
     out.mkdir(parents=True, exist_ok=True)

@@ -32,9 +32,9 @@ BARS = {
 SIDE, RANK = 4096, 64  # of the linear layer
 
 
-def timed(name: str) -> dict[str, Any]:
+def timed(name: str, refine: str) -> dict[str, Any]:
     """One call: seconds, those of the processor, passes, the score where there is one, memory."""
-    call, score = called(name)
+    call, score = called(name, refine)
     wall, cpu = time.perf_counter(), time.process_time()
     made = call()
     row: dict[str, Any] = {
@@ -50,7 +50,7 @@ def timed(name: str) -> dict[str, Any]:
     return row
 
 
-def called(name: str) -> tuple[Callable[[], Any], Callable[[nn.Module], float] | None]:
+def called(name: str, refine: str) -> tuple[Callable[[], Any], Callable[[nn.Module], float] | None]:
     """What is timed, and what scores the network that comes of it."""
     torch.manual_seed(0)
     budget = BARS[name][1]
@@ -64,11 +64,11 @@ def called(name: str) -> tuple[Callable[[], Any], Callable[[nn.Module], float] |
     else:
         (model, batches), score = CASES[name](), None
         example = batches[0]
-    options: dict[str, Any] = {"example_inputs": example, "calibration": batches}
+    options: dict[str, Any] = {"example_inputs": example, "calibration": batches, "refine": refine}
     return lambda: tenfold.compress(model, budget=budget, progress=False, **options), score
 
 
-def table(names: list[str], threads: int) -> Table:
+def table(names: list[str], threads: int, refine: str) -> Table:
     """All of them, each with its bar."""
     torch.set_num_threads(threads)
     tiny = nn.Sequential(nn.Conv2d(4, 16, 3))
@@ -78,6 +78,6 @@ def table(names: list[str], threads: int) -> Table:
     for title in ("network", *columns):
         shown.add_column(title, justify="left" if title == "network" else "right")
     for name in names:
-        row = {**timed(name), "bar": BARS[name][0]}
+        row = {**timed(name, refine), "bar": BARS[name][0]}
         shown.add_row(name, *(f"{row[one]:.4g}" if one in row else "" for one in columns))
     return shown

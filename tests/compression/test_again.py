@@ -62,6 +62,15 @@ def test_factorized_layers_get_smaller_bonds_within_the_budget(format_, metric):
         assert relative_error(model(X), made.model(X)) < 0.5
 
 
+def test_a_factorized_layer_that_stays_is_not_called_dense():
+    model = network()
+    report = smaller(model, include="2").report
+    said = str(report)
+    assert "As it was (not included): 4." in said
+    assert "Dense (not included): 0" in said
+    assert "as it was" in report.to_html()
+
+
 def test_errors_are_against_what_came_in():
     model = network()
     made = smaller(model)

@@ -57,6 +57,24 @@ def test_tuples_and_dicts_keep_their_kind_and_what_is_no_image():
     assert pair[0][0].stride() == named[0]["x"].stride() != x.stride()
 
 
+class Particular(nn.Module):
+    """It refuses what does not lie in memory as its axes say."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x):
+        assert x.is_contiguous()
+        return self.conv(x)
+
+
+def test_batches_stay_where_the_network_refuses_them_so():
+    model, x = Particular().eval(), images()
+    (found,) = laid_out(model, [x], survey(model, x))
+    assert found is x
+
+
 def test_batches_stay_where_the_network_cannot_take_them_so():
     model, x = Viewing().eval(), images()
     (found,) = laid_out(model, [x], survey(model, x))

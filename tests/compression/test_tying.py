@@ -176,6 +176,7 @@ def test_linear_layers_are_tied_too():
     ("options", "said"),
     [
         ({"joint": "blocks.*", "metric": "macs"}, "give metric='parameters'"),
+        ({"joint": "blocks.*", "bits": 8}, "give one of the two"),
         ({"joint": "no.*"}, "joint='no.\\*' matches no two layers"),
         ({"joint": "head"}, "joint='head' matches no two layers"),
         ({"joint": ("blocks.*", 3)}, "give names with"),

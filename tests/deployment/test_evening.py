@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from tenfold import FactorizedConv, relative_error
+from tenfold import FactorizedConv, JointConv, relative_error
 from tenfold.compression.running import Flat
 from tenfold.deployment import work
 from tenfold.deployment.evening import evened, joints, ranges
 from tenfold.deployment.work import Work
+from tenfold.layer import Member
 
 FORMATS = ["tucker", "cp", "tt", "spatial_svd", "block_term", "tucker+depthwise_separable"]
 
@@ -77,3 +78,15 @@ def test_eight_bits_cost_less_by_it(tmp_path, monkeypatch):
         errors.append(made.errors["int8"])
         monkeypatch.setattr(work, "evened", lambda network, batches: network)
     assert errors[0] < errors[1] / 3
+
+
+@torch.no_grad()
+def test_tied_layers_are_brought_to_one_range_too():
+    torch.manual_seed(0)
+    x = drawn(2, 6, 8, 8)
+    joint = FactorizedConv(6, 6, (3, 3), padding=1, rank=4, n_layers=2).eval()
+    network = Flat(nn.Sequential(joint, nn.ReLU(), joint[1]).eval(), x)
+    made = evened(network, [(x,)])
+    assert not any(isinstance(one, JointConv | Member) for one in made.modules())
+    assert len(list(joints(made))) > 1
+    assert relative_error(network(x)[0], made(x)[0]) < 1e-5

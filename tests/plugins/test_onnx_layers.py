@@ -44,6 +44,14 @@ LIKE = {
 
 
 @torch.no_grad()
+def test_an_input_that_is_too_small_is_refused_at_every_call():
+    layer = FactorizedConv(4, 6, (3, 3), rank=3, implementation="onnxruntime").eval()
+    layer(torch.randn(1, 4, 9, 9))
+    with pytest.raises(ValueError, match="smaller than the kernel's reach"):
+        layer(torch.randn(1, 4, 2, 9))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("name", LIKE)
 def test_in_eval_it_gives_what_a_dense_convolution_gives_for_any_batch_and_size(name, sessions):
     made = layer(**LIKE[name]).eval()

@@ -38,9 +38,7 @@ class Update:
     others: tuple[int, ...]
     modes: Modes  # of the solution: batch, free, bond
     split: tuple[int, int, int]  # the sizes of batch, free and bond
-    right: Callable[
-        [Sequence[Tensor]], Tensor
-    ]  # kernel (or factors), others -> (batch, free, bond)
+    right: Callable[[Sequence[Tensor]], Tensor]  # target, others -> (batch, free, bond)
     gram: Contraction  # others, twice -> (batch, bond, bond')
     forward: Contraction  # solution and others -> kernel
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -28,22 +29,21 @@ class Outcome(NamedTuple):
     stages: tuple[Stage, ...] = ()
 
 
+@dataclass(frozen=True)
 class Account:
     """Of the networks that come of one compression."""
 
-    def __init__(
-        self,
-        subject: Subject,
-        plan: Plan,
-        maker: Finisher,
-        config: CompressionConfig,
-        runs: Runs,
-        shown: Evaluate | None,
-        before: float | None,  # what the original scores by the function that is only shown
-    ) -> None:
-        self.subject, self.plan, self.maker, self.config = subject, plan, maker, config
-        self.runs, self.shown, self.before = runs, shown, before
-        self.device = next(subject.model.parameters()).device
+    subject: Subject
+    plan: Plan
+    maker: Finisher
+    config: CompressionConfig
+    runs: Runs
+    shown: Evaluate | None
+    before: float | None  # what the original scores by the function that is only shown
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.subject.model.parameters()).device
 
     def timed(self, choices: Choices | Made) -> Speed:
         """How fast a network, or that of some choices, is here: measured once, but where layers

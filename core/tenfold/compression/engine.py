@@ -11,20 +11,15 @@ from torch import nn
 
 from .account import Account, Outcome
 from .candidates import Table
-from .choice import CLEAR, Plan, Quick, fast, quick, refined, smallest
+from .choice import CLEAR, Quick, fast, quick, refined, smallest
 from .correction import Finisher, Made
 from .groundwork import lay
 from .measurement import Evaluate, settle
 from .measurement import score as measure_score
 from .refinement import refine
-from .reporting import (
-    Compression,
-    Slower,
-    say,
-)
+from .reporting import Compression, Slower, say
 from .request import CompressionConfig, check_asked
 from .running import Batch, Part, check_part, counted, shown, undisturbed
-from .survey import Subject
 
 
 def compress(
@@ -94,22 +89,15 @@ def compress(
             subject, ground.table, ground.judges, ground.importance, asked, progress, evaluate
         )
         account = Account(subject, plan, maker, asked, runs, score, before)
-        return _Recipe(subject, plan, maker, asked, account).compressed()
+        return _Recipe(account).compressed()
 
 
 class _Recipe:
     """From what was measured to networks: chosen, corrected, refined, stages tied."""
 
-    def __init__(
-        self,
-        subject: Subject,
-        plan: Plan,
-        maker: Finisher,
-        config: CompressionConfig,
-        account: Account,
-    ) -> None:
-        self.subject, self.plan, self.maker, self.config = subject, plan, maker, config
-        self.account = account
+    def __init__(self, account: Account) -> None:
+        self.account, self.subject, self.plan = account, account.subject, account.plan
+        self.maker, self.config = account.maker, account.config
 
     def compressed(self) -> Compression:
         """The network that was asked for, and the curve of all that were."""

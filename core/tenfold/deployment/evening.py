@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compression.running import Flat, hooked
-from ..layer import FactorizedConv, plain_form
+from ..layer import factorized_layers, plain_form
 from ..run import TRANSPOSED, by_channel, part_evenly
 from .files import Inputs
 
@@ -20,8 +20,8 @@ from .files import Inputs
 @torch.no_grad()
 def evened(network: Flat, batches: Sequence[Inputs]) -> Flat:
     """A copy that gives the same, without factorized layers, in plain modules."""
-    layers = [module for module in network.modules() if isinstance(module, FactorizedConv)]
-    forms = {id(layer): plain_form(layer) for layer in layers}
+    layers = factorized_layers(network).values()
+    forms = {id(module): plain_form(layer) for module, layer in layers}
     made = copy.deepcopy(network, memo=dict(forms))
     pairs = [pair for form in forms.values() for pair in joints(form)]
     found = ranges(made, [before for before, _ in pairs], batches)

@@ -4,7 +4,7 @@ Imports `network` and `plugin`. Used by `tuning`, which times plans, and by laye
 """
 
 from .added import Added, Merged, memory_format_of
-from .apart import with_apart
+from .apart import ELEMENT, with_apart
 from .chain import Chain, lower
 from .choices import ways
 from .convolve import (
@@ -27,6 +27,7 @@ from .spelling import PLAIN, TRANSPOSED, block_diagonal, modules_of
 from .stage import Permutation
 
 __all__ = [
+    "ELEMENT",
     "LAID_OUT",
     "PLAIN",
     "TORCH_ORDER",

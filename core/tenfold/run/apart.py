@@ -8,9 +8,7 @@ from math import inf, prod
 from ..network import Geometry, KernelNetwork, cheapest_partition, partition_macs
 from .chain import Apart, Chain, lower
 
-ELEMENT = (
-    24  # multiply-accumulates that take as long as one that moves: tests/benchmarks/traffic.py
-)
+ELEMENT = 24  # multiply-accumulates that take as long as one moves: tests/benchmarks/traffic.py
 
 
 def with_apart(chain: Chain, network: KernelNetwork, geometry: Geometry) -> Chain:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from ...run import ELEMENT
 from ..candidates import Candidate, LayerTable, Table, build, put
 from ..measurement import calibrated, interpolated
 from ..request import CompressionConfig
@@ -17,7 +18,6 @@ from .allocation import allocate, uniform
 Choices = dict[str, Candidate]
 SHOWN = 8  # layers whose refusals an error lists
 FLOAT = 4  # bytes of a parameter of the original, whatever its dtype: what eight bits are less than
-ELEMENT = 24  # multiply-accumulates that take as long as one element: tests/benchmarks/traffic.py
 
 
 class Plan:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.backends import mha
 
 from ..candidates import Speed
-from ..running import Batch, call, copied, counted, evaluating, hooked
-from ..survey import Layer
+from ..running import Batch, call, copied, counted, evaluating, hooked, members
+from ..survey import Layer, images_last
 
 SECONDS = 0.5  # after which no more rounds begin
 ROUNDS = 3, 9  # at least, at most
@@ -58,9 +58,9 @@ def _clock(times: Sequence[float]) -> tuple[float, float]:
 
 def _better(model: nn.Module, example: Batch) -> tuple[nn.Module, Batch]:
     """The network and the batch as they are, or with channels last, whichever runs faster."""
-    last = _channels_last(example)
-    if last is None:
+    if all(x.dim() != 4 for x in members(example)):
         return model, example
+    last = images_last(example)
     try:
         packed: Any = copied(model)
         packed.to(memory_format=torch.channels_last)
@@ -74,22 +74,6 @@ def _least(model: nn.Module, batch: Batch) -> float:
     """Of two runs; what the first has to make first is little of one that takes long."""
     first = _run(model, batch, ())[""]
     return first if first > LONG else min(first, _run(model, batch, ())[""])
-
-
-def _channels_last(batch: Batch) -> Batch | None:
-    """The same in that format; None where it has no images."""
-    if isinstance(batch, Tensor):
-        return batch.contiguous(memory_format=torch.channels_last) if batch.dim() == 4 else None
-    if isinstance(batch, Mapping):
-        found = {name: _channels_last(one) for name, one in batch.items()}
-        some = any(one is not None for one in found.values())
-        return {n: batch[n] if one is None else one for n, one in found.items()} if some else None
-    if isinstance(batch, tuple | list):
-        parts = [_channels_last(one) for one in batch]
-        some = any(one is not None for one in parts)
-        pairs = zip(batch, parts, strict=True)
-        return tuple(old if new is None else new for old, new in pairs) if some else None
-    return None
 
 
 def _run(model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, float]:

@@ -51,7 +51,8 @@ class LayerReport(BaseModel):
     kernel_error: Number
     output_error: Number
     error: Number
-    reason: str | None = None  # why it stays dense, where it does
+    reason: str | None = None  # why it stays as it was, where it does
+    already: bool = False  # factorized before
     joint: str | None = None  # the first of the layers that it shares its factors with, if it does
 
 

@@ -150,7 +150,7 @@ def _row(layer: LayerReport) -> str:
     errors = (layer.kernel_error, layer.output_error, layer.error)
     cells = (
         f"<code>{escape(layer.name)}</code>{kind}",
-        f"{escape(layer.factorization or ('dense' if layer.shape else '–'))}{run}",
+        f"{escape(layer.factorization or (words.unchanged(layer) if layer.shape else '–'))}{run}",
         words.rank(layer),
         _change(layer.parameters, words.short),
         _change(layer.macs, words.short),

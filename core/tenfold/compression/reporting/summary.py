@@ -121,6 +121,7 @@ def _row(layer: Layer, plan: Plan, choices: Choices) -> LayerReport:
         output_error=chosen.output_error if chosen else 0.0,
         error=_error(layer, plan, chosen),
         reason=None if chosen and chosen.factorization else layer.reason or _unasked(layer, plan),
+        already=layer.factorized,
         joint=chosen.joint if chosen else None,
     )
 

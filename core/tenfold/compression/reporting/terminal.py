@@ -88,7 +88,7 @@ def _caption(report: Findings, usual: str | None) -> Text:
     lines = [f"Asked for: {words.aim(report)}; {words.WEIGHED[report.objective]}."]
     if usual is not None:
         lines.append(f"Run by {usual!r} where nothing else is said.")
-    lines += [*_dense(report), *words.stages(report)]
+    lines += [*_unchanged(report), *words.stages(report)]
     lines += filter(None, [words.refinement(report)])
     advice = words.advice(report)
     if advice is not None:
@@ -100,15 +100,16 @@ def _caption(report: Findings, usual: str | None) -> Text:
     return Text("\n".join(lines))
 
 
-def _dense(report: Findings) -> list[str]:
-    """For each reason the layers that stay dense by it."""
-    found: dict[str, list[str]] = {}
+def _unchanged(report: Findings) -> list[str]:
+    """For each reason the layers that stay as they were by it."""
+    found: dict[tuple[str, str], list[str]] = {}
     for layer in report.layers:
         if layer.factorization is None:
-            found.setdefault(layer.reason or "", []).append(words.name(layer.name))
+            key = words.unchanged(layer).capitalize(), layer.reason or ""
+            found.setdefault(key, []).append(words.name(layer.name))
     lines = []
-    for reason, names in found.items():
+    for (state, reason), names in found.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         because = f" ({reason})" if reason else ""
-        lines.append(f"Dense{because}: {', '.join(names[:NAMED])}{more}.")
+        lines.append(f"{state}{because}: {', '.join(names[:NAMED])}{more}.")
     return lines

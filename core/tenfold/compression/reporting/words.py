@@ -63,6 +63,11 @@ def name(text: str) -> str:
     return text if len(text) <= LONGEST else f"…{text[1 - LONGEST :]}"
 
 
+def unchanged(layer: LayerReport) -> str:
+    """What a layer is that stays: dense, but where it was factorized before, or is no layer."""
+    return "dense" if layer.shape and not layer.already else "as it was"
+
+
 def aim(report: Findings) -> str:
     """What was asked for, as a phrase."""
     metric = METRICS[report.metric]

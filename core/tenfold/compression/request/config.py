@@ -47,7 +47,7 @@ class CompressionConfig(BaseModel):
         joint: layers to tie, given likewise: those of one pattern whose kernels have one shape
             share one network, a `JointConv` in the place of the first, where the whole comes nearer
             to the original so than with separate layers of as many parameters. It takes
-            `metric="parameters"`.
+            `metric="parameters"`, and no `bits`.
         multiple: ranks are multiples of it; by default 16, and less for narrow layers.
         correct: fit the layers to the original's responses, in order, in a deep network some
             neighbours at a time: the compressed ones, and dense ones that come after these.
@@ -192,6 +192,11 @@ class CompressionConfig(BaseModel):
             raise ValueError(
                 f"joint={self.joint!r} with metric={self.metric!r}: layers that share a network "
                 "have fewer parameters, and as much to compute; give metric='parameters'"
+            )
+        if self.joint and self.bits is not None:
+            raise ValueError(
+                f"joint={self.joint!r} with bits={self.bits}: tied layers are not measured in "
+                "eight bits; give one of the two"
             )
         return self
 

@@ -6,6 +6,7 @@ Imports `running`. Used by every later stage.
 from .behaviour import observe
 from .calibration import divide, filled, pieces, thinned
 from .layers import Layer, listed, survey
+from .layout import images_last
 from .parting import neighbours
 from .selection import chosen, select, staying
 from .subject import Subject, surveyed
@@ -18,6 +19,7 @@ __all__ = [
     "divide",
     "doubts",
     "filled",
+    "images_last",
     "listed",
     "neighbours",
     "observe",

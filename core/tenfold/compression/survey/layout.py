@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,22 +24,23 @@ def laid_out(model: nn.Module, batches: Sequence[Batch], layers: Sequence[Layer]
     there = next((p.device.type for p in model.parameters()), "")
     if there != "cpu" or 2 * work < sum(layer.macs for layer in layers):
         return list(batches)
-    found = [_last(batch) for batch in batches]
+    found = [images_last(batch) for batch in batches]
+    (wanted,) = outputs(model, batches[:1])
     try:
-        (wanted,), (given,) = outputs(model, batches[:1]), outputs(model, found[:1])
-    except RuntimeError:  # it takes views that this format does not have
+        (given,) = outputs(model, found[:1])
+    except Exception:  # it views, or asserts, what this format does not have: of any class
         return list(batches)
     difference = Difference()
     difference.add(wanted, given)
     return found if difference.relative < SAME else list(batches)
 
 
-def _last(value: Batch) -> Batch:
+def images_last(value: Batch) -> Batch:
     """The same with the channels of its images last, in tuples, lists and dicts."""
     if isinstance(value, Tensor):
         return value.clone(memory_format=torch.channels_last) if value.dim() == 4 else value
-    if isinstance(value, Mapping):
-        return {name: _last(one) for name, one in value.items()}
+    if type(value) is dict:
+        return {name: images_last(one) for name, one in value.items()}
     if type(value) in (tuple, list):
-        return type(value)(_last(one) for one in value)
+        return type(value)(map(images_last, value))
     return value
