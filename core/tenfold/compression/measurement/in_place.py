@@ -17,8 +17,9 @@ from ..running import Batch, call, copied, counted, evaluating, hooked, members
 from ..survey import Layer, images_last
 
 SECONDS = 0.5  # after which no more rounds begin
-ROUNDS = 3, 9  # at least, at most
-LONG = 0.2  # seconds of a run
+ROUNDS = 3, 32  # at least, at most
+WARMING = 4  # one of so many rounds does not count: the first of them
+TRIED = 6, 0.15  # runs at most, and seconds after which none begins, to choose a memory format
 Times = dict[str, list[float]]
 
 
@@ -27,7 +28,8 @@ def time_in_place(
 ) -> Speed:
     """Run both in turn, each in its better memory format.
 
-    The time is bounded: of a network that takes long there are few rounds, whose least count.
+    The time is bounded: of a network that takes long there are few rounds. Of many the first do not
+    count, in which weights are prepared and caches are cold.
     """
     names = [layer.name for layer in layers]
     with counted(), _together():  # they are no runs over the calibration
@@ -40,7 +42,9 @@ def time_in_place(
             for side in (turn % 2, 1 - turn % 2):
                 for name, seconds in _run(*sides[side], names).items():
                     found[side].setdefault(name, []).append(1000 * seconds)
-    before, after = found
+    before, after = (
+        {name: times[len(times) // WARMING :] for name, times in one.items()} for one in found
+    )
     return Speed(
         before=median(before.pop("")),
         after=median(after.pop("")),
@@ -71,9 +75,11 @@ def _better(model: nn.Module, example: Batch) -> tuple[nn.Module, Batch]:
 
 
 def _least(model: nn.Module, batch: Batch) -> float:
-    """Of two runs; what the first has to make first is little of one that takes long."""
-    first = _run(model, batch, ())[""]
-    return first if first > LONG else min(first, _run(model, batch, ())[""])
+    """Of some runs; what the first has to make first is little of one that takes long."""
+    times: list[float] = []
+    while len(times) < TRIED[0] and sum(times) < TRIED[1]:
+        times.append(_run(model, batch, ())[""])
+    return min(times)
 
 
 def _run(model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, float]:
