@@ -13,6 +13,7 @@ from tenfold.compression.choice.plan import Plan
 from tenfold.compression.choice.speed import quick, slower
 from tenfold.compression.measurement.in_place import time_in_place
 from tenfold.compression.request import CompressionConfig
+from tenfold.compression.running import evaluating
 from tenfold.compression.survey.layers import survey
 
 
@@ -162,3 +163,15 @@ def test_a_slow_network_that_was_asked_for_is_said_to_be_slow(monkeypatch, capsy
     silent = compress(net(), budget=0.4, never_slower=False, **OPTIONS).report
     assert silent.slower is None
     assert capsys.readouterr().err == ""
+
+
+def test_layers_in_eval_mode_keep_what_they_prepared_from_run_to_run():
+    layer = FactorizedConv(8, 8, 3, rank=0.5, order=2)
+    model, x = nn.Sequential(layer).eval(), torch.randn(1, 8, 5, 5)
+    with evaluating(model):
+        model(x)
+    with evaluating(model):
+        given = (*layer.weight.factors, layer.bias)
+        kept = layer.eval_cache.ready(layer.plan, given, x, layer.channels_last, False)
+        assert kept is not None
+        torch.testing.assert_close(kept(x), layer(x))

@@ -32,7 +32,7 @@ def time_in_place(
     count, in which weights are prepared and caches are cold.
     """
     names = [layer.name for layer in layers]
-    with counted(), _together():  # they are no runs over the calibration
+    with counted(), _together(), evaluating(nn.ModuleList([original, compressed])):
         sides = [_better(model, example) for model in (original, compressed)]
         found: list[Times] = [{}, {}]
         ends = time.perf_counter() + SECONDS
@@ -110,7 +110,7 @@ def _run(model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, floa
         module = model.get_submodule(name)
         handles.append(module.register_forward_pre_hook(before(name)))
         handles.append(module.register_forward_hook(after(name), prepend=True))
-    with hooked(handles), evaluating(model):
+    with hooked(handles):
         started = clock()
         call(model, batch)
         found[""] = clock() - started

@@ -127,13 +127,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     try:
-        model.eval()
+        if any(modes.values()):  # else layers would forget what they keep for eval
+            model.eval()
         with torch.random.fork_rng(devices), torch.no_grad():
             torch.manual_seed(0)
             yield
     finally:
         for module, training in modes.items():
-            module.training = training
+            if module.training != training:
+                module.training = training
 
 
 @contextmanager
