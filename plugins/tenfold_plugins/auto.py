@@ -41,7 +41,8 @@ class Auto(Implementation):
     def candidates(self, network: KernelNetwork, geometry: Geometry) -> Sequence[Partition | str]:
         whole = dense(network)
         default = self.plan(network, geometry)
-        cheapest = cheapest_partition(network, geometry, lambda group: True)
+        linear = geometry.order == 0
+        cheapest = cheapest_partition(network, geometry, lambda group: True, traffic=linear)
         costs: dict[Partition, float] = {}
         for partition in {*coarsenings(default), *coarsenings(cheapest)}:
             cost = partition_macs(network, partition, geometry)

@@ -19,6 +19,7 @@ _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_trans
 LINE = [Geometry((1,), (1,), (0,), (1,), (0,), transposed) for transposed in (False, True)]
 TORCH_ORDER = 3  # the most spatial axes that PyTorch convolves over
 FEW = 512  # positions, of all images, up to which a 1×1 convolution is a matrix product
+MOST = 2**19  # numbers of a gradient that are soon added
 LAID_OUT = (2, 3)  # the orders whose activations have more than one memory format
 
 
@@ -31,6 +32,8 @@ def convolve(
 ) -> Tensor:
     """Convolve `x`, of any order, order 0 (a linear map) included."""
     line = LINE[geometry.transposed]
+    if geometry.order == 0 and x.dim() == 3:
+        return times_columns(x, weight, groups)
     if geometry.order == 0:
         if groups == 1:
             return F.linear(x, weight, bias)
@@ -47,6 +50,8 @@ def convolve(
 
 def convolver(x: Tensor, geometry: Geometry, groups: int) -> Convolver:
     """`convolve` for inputs of the kind of `x`, with what it asks of them asked once."""
+    if geometry.order == 0 and groups == 1 and x.dim() == 2:
+        return F.linear
     plain = 1 <= geometry.order <= TORCH_ORDER and not is_a_product(x, geometry, groups)
     if not plain or geometry.transposed:
         return lambda x, weight, bias: convolve(x, weight, bias, geometry, groups)
@@ -72,6 +77,23 @@ def is_a_product(x: Tensor, geometry: Geometry, groups: int) -> bool:
         and not is_traced()
         and x.numel() <= FEW * x.shape[1]
     )
+
+
+def times_columns(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """A weight, `(groups * out, in)`, times each of many matrices, `(many, groups * in, columns)`.
+
+    The gradient of a product is a matrix for each of the many, which are then added; where those
+    are large a convolution adds them while it multiplies.
+    """
+    many, inner, columns = x.shape
+    if groups > 1:
+        return _convolve(x, weight.unsqueeze(2), None, LINE[0], groups)
+    if is_traced() or not x.is_cpu or x.is_complex():
+        return F.linear(x.mT, weight).mT
+    slope = weight.numel()
+    if many * slope <= MOST or slope <= columns * (weight.shape[0] + inner):
+        return torch.bmm(weight.expand(many, -1, -1), x)
+    return F.conv1d(x, weight.unsqueeze(2))
 
 
 def is_traced() -> bool:
