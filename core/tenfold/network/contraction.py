@@ -153,15 +153,21 @@ def _arranged(
             made = parts.made
             copied += parts.copied(sizes)
         if not pending:
-            copied += (
-                0 if large(made, sizes) == large(output, sizes) else prod(sizes[m] for m in made)
-            )
+            copied += _rearranging(large(made, sizes), large(output, sizes), sizes)
             made = output
         letters = dict(zip(_ordered(taken), ascii_letters, strict=False))
         left = ",".join(_spell(modes, letters) for modes in taken)
         steps.append((positions, f"{left}->{_spell(made, letters)}"))
         pending.append(made)
     return copied, Contraction(tuple(steps), macs)
+
+
+def _rearranging(made: Modes, output: Modes, sizes: Mapping[str, int]) -> int:
+    """What it costs to bring modes to another order: twice as much where what lies together, the
+    last of them, does not stay so."""
+    if made == output:
+        return 0
+    return prod(sizes[mode] for mode in made) * (1 if made[-1] == output[-1] else 2)
 
 
 def _ordered(inputs: Sequence[Modes]) -> Modes:
