@@ -158,9 +158,9 @@ def cheapest_partition(
     set extends the best way to a smaller one; and no stage costs less than nothing, so when a set
     comes first in the queue, nothing found later reaches it cheaper, and sets that cost more than
     the whole need no look. Of equal costs, the one that multiplies least wins, then that with fewer
-    stages, then the first in the factors' order. At most `2**factors` sets are extended. `allowed` says of a group, a tuple of
-    indices of the factors of `network`, whether it may be one convolution; strides are those of
-    `geometry`.
+    stages, then the first in the factors' order. At most `2**factors` sets are extended. `allowed`
+    says of a group, a tuple of indices of the factors of `network`, whether it may be one
+    convolution; strides are those of `geometry`.
 
     Raises `ValueError` where no partition is allowed, and `TypeError` for no function.
 
@@ -179,11 +179,10 @@ def cheapest_partition(
     queue: list[tuple[int, int, int, Partition, int]] = [(0, 0, 0, (), 0)]
     best: dict[int, tuple[int, int, int, Partition]] = {0: (0, 0, 0, ())}
     while queue:
-        *way, done = heappop(queue)
-        cost, multiplied, stages, partition = way
+        cost, multiplied, stages, partition, done = heappop(queue)
         if done == (1 << count) - 1:
             return partition
-        if tuple(way) != best[done]:
+        if (cost, multiplied, stages, partition) != best[done]:
             continue  # a better way there was found since
         for group, mask in masks.items():
             macs = None if mask & done else costs.macs(done, mask)

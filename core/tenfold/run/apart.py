@@ -28,7 +28,7 @@ def with_apart(chain: Chain, network: KernelNetwork, geometry: Geometry) -> Chai
     if not _merging(chain) or all(len(group) == 1 for group in chain.partition):
         return chain
     others = _others(chain, network, geometry)
-    return replace(chain, apart=_smaller(chain, others, network, _merging, "apart"))
+    return replace(chain, apart=_smaller(chain, others, network, _merging))
 
 
 def with_thin(chain: Chain, network: KernelNetwork, geometry: Geometry) -> Chain:
@@ -37,7 +37,7 @@ def with_thin(chain: Chain, network: KernelNetwork, geometry: Geometry) -> Chain
     if geometry.order > 0:
         return chain
     others = _others(chain, network, geometry)
-    return replace(chain, thin=_smaller(chain, others, network, _reading, "thin"))
+    return replace(chain, thin=_smaller(chain, others, network, _reading))
 
 
 def _others(chain: Chain, network: KernelNetwork, geometry: Geometry) -> list[Chain]:
@@ -60,7 +60,6 @@ def _smaller(
     others: Sequence[Chain],
     network: KernelNetwork,
     once: Callable[[Chain], float],
-    field: str,
 ) -> Apart | None:
     """The chain that is the first to be cheaper when inputs become smaller, with its next one."""
     below = {}
@@ -72,13 +71,13 @@ def _smaller(
     if not below:
         return None
     place = max(below, key=lambda place: (below[place], -once(others[place])))
-    rest = [other for other in others if other is not others[place]]
-    next_ = _smaller(others[place], rest, network, once, field)
-    geometry = chain.stages[0].geometry
+    other = others[place]
+    then = _smaller(other, [one for one in others if one is not other], network, once)
+    other = replace(other, apart=then) if once is _merging else replace(other, thin=then)
     channels = network.shape[1] * network.groups
-    if not geometry.transposed:  # positions are counted at the input
+    if not chain.stages[0].geometry.transposed:  # positions are counted at the input
         channels *= prod(prod(stage.geometry.stride) for stage in chain.stages)
-    return Apart(replace(others[place], **{field: next_}), below[place] * channels)
+    return Apart(other, below[place] * channels)
 
 
 def _merging(chain: Chain) -> float:

@@ -32,12 +32,8 @@ def convolve(
 ) -> Tensor:
     """Convolve `x`, of any order, order 0 (a linear map) included."""
     line = LINE[geometry.transposed]
-    if geometry.order == 0 and x.dim() == 3:
-        return times_columns(x, weight, groups)
     if geometry.order == 0:
-        if groups == 1:
-            return F.linear(x, weight, bias)
-        return _convolve(x.unsqueeze(2), weight.unsqueeze(2), bias, line, groups).squeeze(2)
+        return multiply(x, weight, bias, groups)
     if is_a_product(x, geometry, groups):
         return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
     if geometry.order <= TORCH_ORDER:
@@ -79,19 +75,32 @@ def is_a_product(x: Tensor, geometry: Geometry, groups: int) -> bool:
     )
 
 
-def times_columns(x: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """A weight, `(groups * out, in)`, times each of many matrices, `(many, groups * in, columns)`.
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+    """A weight, `(groups * out, in)`, times rows, `(many, groups * in)`, or times each of many
+    matrices, `(many, groups * in, columns)`, then without a bias.
 
     The gradient of a product is a matrix for each of the many, which are then added; where those
-    are large a convolution adds them while it multiplies.
+    are large a convolution adds them while it multiplies, or one product has all columns.
     """
-    many, inner, columns = x.shape
+    if groups == 1 and x.dim() == 2:
+        return F.linear(x, weight, bias)
+    out, inner = weight.shape[0] // groups, weight.shape[1]
+    many, columns = x.shape[0], x.shape[2] if x.dim() == 3 else 1
+    plain = is_traced() or not x.is_cpu or x.is_complex()
+    is_thin = out * inner <= columns * (out + inner)
+    if groups > 1 and plain:
+        line = x if x.dim() == 3 else x.unsqueeze(2)
+        return _convolve(line, weight.unsqueeze(2), bias, LINE[0], groups).reshape(
+            many, groups * out, *x.shape[2:]
+        )
     if groups > 1:
-        return _convolve(x, weight.unsqueeze(2), None, LINE[0], groups)
-    if is_traced() or not x.is_cpu or x.is_complex():
+        given, parts = x.reshape(many, groups, inner, columns), weight.reshape(groups, out, inner)
+        y = parts @ given if is_thin else torch.einsum("ngic,goi->ngoc", given, parts)
+        y = y.reshape(many, groups * out, *x.shape[2:])
+        return y if bias is None else y + bias
+    if plain:
         return F.linear(x.mT, weight).mT
-    slope = weight.numel()
-    if many * slope <= MOST or slope <= columns * (weight.shape[0] + inner):
+    if many * weight.numel() <= MOST or is_thin:
         return torch.bmm(weight.expand(many, -1, -1), x)
     return F.conv1d(x, weight.unsqueeze(2))
 

@@ -45,7 +45,6 @@ def _step(stage: Stage, given: Given, x: Tensor, last: bool) -> Step:
     """One stage; the last adds the bias."""
     weigh, groups, geometry = _weigher(stage, given), stage.groups, stage.geometry
     if not stage.bare:
-
         run, once = convolver(stage.brought(x), geometry, groups), stage.times == 1
 
         def around(given: Given, x: Tensor) -> Tensor:

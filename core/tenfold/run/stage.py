@@ -111,7 +111,7 @@ class Stage:
         return x.reshape(x.shape[0] * self.passed, x.shape[1] // self.times, *columns, *x.shape[2:])
 
     def returned(self, y: Tensor, x: Tensor) -> Tensor:
-        """What the convolution of `brought(x)` gave, with all that is passed on the channel axis."""
+        """What the convolution of `brought(x)` gave, with all modes on the channel axis."""
         size = y.shape[2:] if self.after == 1 else ()
         return y.reshape(x.shape[0], self.out_channels, *size)
 
