@@ -31,7 +31,8 @@ def modules_of(
         weight = stage.weight(factors)
         groups = stage.groups
         if stage.after > 1:  # of a linear layer: the same for each column
-            weight = torch.kron(block_diagonal(weight, groups), torch.eye(stage.after).to(weight))
+            weight = block_diagonal(weight, groups).contiguous()
+            weight = torch.kron(weight, torch.eye(stage.after).to(weight))
             groups = 1
         weight = weight.repeat(stage.passed, *(1,) * (weight.dim() - 1))
         modules[f"conv{index}"] = _module(weight, groups * stage.passed, stage.geometry)
