@@ -125,10 +125,10 @@ def test_what_was_decided_for_each_is_saved_and_loaded(tied, tmp_path):
     small = copy.deepcopy(tied.model)
     wanted = []
     for member in small.first:
-        count = len(member.inner.partition)
-        cut = len(wanted) % count  # another partition for each
-        everything = list(range(len(member.weight.factors)))
-        member.fix_plan({"partition": [everything[: cut + 1], everything[cut + 1 :]]})
+        one = list(range(len(member.weight.factors)))
+        cut = len(wanted)  # another partition for each
+        groups = [group for group in (one[:cut], one[cut:]) if group]
+        member.fix_plan({"partition": groups})
         wanted.append(member.decision)
     save(small, tmp_path / "small")
     found = load(tmp_path / "small", Stage())
