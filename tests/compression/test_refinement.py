@@ -94,7 +94,7 @@ def test_it_is_the_same_each_time():
 
 
 def test_what_does_not_help_on_held_out_inputs_is_not_kept(monkeypatch):
-    monkeypatch.setattr(refining, "RATE", 1e3)
+    monkeypatch.setattr(refining, "RATE", (1e3, 1.0))
     monkeypatch.setattr(refining, "min", max, raising=False)
     monkeypatch.setattr(training, "RISEN", float("inf"))
     before, error, made, gained = refined()
@@ -102,11 +102,39 @@ def test_what_does_not_help_on_held_out_inputs_is_not_kept(monkeypatch):
     assert torch.equal(before(X), made.model(X))
 
 
-def test_steps_that_are_too_long_begin_anew_shorter(monkeypatch):
-    monkeypatch.setattr(refining, "RATE", 100.0)
+def counted(monkeypatch):
+    """How many times a refinement went through the batches."""
+    epochs, done = training.Towards.epochs, []
+
+    def counting(*arguments):
+        for one in epochs(*arguments):
+            done.append(one)
+            yield one
+
+    monkeypatch.setattr(training.Towards, "epochs", counting)
+    return done
+
+
+def test_where_losses_rise_it_ends_where_it_began(monkeypatch):
+    monkeypatch.setattr(refining, "RATE", (100.0, 1.0))
     monkeypatch.setattr(refining, "min", max, raising=False)
+    done = counted(monkeypatch)
+    before, error, made, gained = refined()
+    assert (made.error, gained.share) == (error, 0.0)
+    assert torch.equal(before(X), made.model(X))
+    assert not done
+
+
+def test_what_is_no_nearer_after_two_epochs_goes_no_further(monkeypatch):
+    done = counted(monkeypatch)
     _, error, made, _ = refined()
     assert made.error < 0.8 * error
+    assert done == [0, 1, 2, 3, 4, 5]
+    done.clear()
+    monkeypatch.setattr(refining, "PAYS", 1.0)
+    _, error, made, _ = refined()
+    assert made.error < error  # what the two gained is kept
+    assert done == [0, 1]
 
 
 def test_half_of_the_way_is_kept_where_all_of_it_is_too_much():

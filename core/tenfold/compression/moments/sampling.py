@@ -11,9 +11,9 @@ from torch import Tensor
 from ..survey import Layer
 
 Places = Sequence[Sequence[Tensor]]  # of each batch and call, `(batch, *size)`
-ENOUGH = 3  # patches for each of a moment's rows, at least
+ENOUGH = 2  # patches for each of a moment's rows, at least
 FEW = 2048  # patches for sums over fewer rows: each holds many values
-MANY = 2**14  # patches that say all
+MANY = 2**15  # patches that say all
 WORK = 2**36  # multiply-accumulates of a moment for which so many are taken
 APART = 8  # images from which some are left out as a whole
 

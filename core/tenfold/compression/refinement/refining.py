@@ -20,7 +20,9 @@ from .ends import gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 6
-RATE = 0.02  # of the highest step, of each parameter's own size; the error, where that is less
+LOOKED = 2  # epochs, after which a network that is not nearer by
+PAYS = 0.01  # of its error, at any share of the way, goes no further
+RATE = 0.02, 0.1  # of the highest step, of each parameter's size: at most, and of the error
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
@@ -48,19 +50,31 @@ def refine(
     towards = Towards(found, batches, wanted)
     try:
         with trainable(made.model, parameters):
-            rate = min(RATE, made.error)
+            rate = min(RATE[0], RATE[1] * made.error)
             epochs = towards.epochs(made.model, parameters, EPOCHS, rate, config.seed)
-            for _ in progress.over(epochs, "refinement", EPOCHS):
-                pass
+            for epoch in progress.over(epochs, "refinement", EPOCHS):
+                if epoch + 1 == LOOKED and not pays(made, parameters, start, judge):
+                    break
     except FAULTS as fault:
         place(parameters, start, start, 0.0)
         reason = str(fault).partition("\n")[0]
         return made, _not_refined(f"its layers cannot be trained ({reason})")
     better, share = best(made, parameters, start, judge)
-    after = gaps(subject, made.model, found)
+    after = gaps(subject, made.model, found) if share else before
     rows = zip(found, before, after, strict=True)
     gained = tuple(RefinedBlock(layers=one.layers, before=x, after=y) for one, x, y in rows)
     return better, Refinement(blocks=gained, share=share)
+
+
+def pays(
+    made: Made, parameters: Sequence[nn.Parameter], start: Sequence[Tensor], judge: Judge
+) -> bool:
+    """Whether some share of the way so far brings a network nearer to the original; it goes on."""
+    here = [one.detach().clone() for one in parameters]
+    limit = (1 - PAYS) * made.error
+    found = any(_at(made, parameters, (start, here), share, judge) < limit for share in SHARES)
+    place(parameters, start, here, 1.0)
+    return found
 
 
 def best(
@@ -71,8 +85,7 @@ def best(
     end = [one.detach().clone() for one in parameters]
     kept, found = 0.0, made
     for share in SHARES:
-        place(parameters, start, end, share)
-        error = judge.change(made.model)
+        error = _at(made, parameters, (start, end), share, judge)
         if error >= found.error:
             continue
         now = None if judge.evaluate is None else score(made.model, judge.evaluate)
@@ -80,6 +93,17 @@ def best(
             kept, found = share, replace(made, error=error, score=now)
     place(parameters, start, end, kept)
     return found, kept
+
+
+def _at(
+    made: Made,
+    parameters: Sequence[nn.Parameter],
+    ends: tuple[Sequence[Tensor], Sequence[Tensor]],
+    share: float,
+    judge: Judge,
+) -> float:
+    place(parameters, *ends, share)
+    return judge.change(made.model)
 
 
 @torch.no_grad()

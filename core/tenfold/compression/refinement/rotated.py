@@ -15,7 +15,7 @@ MEAN, SQUARE = 0.9, 0.95  # decays of the gradients' means, and of their squares
 DAMPING = 1e-3  # of the gradients' usual size, below which they are rounding
 WARM_UP = 0.15  # of all steps
 TURNED = 10  # steps after which the basis is taken anew
-LONGEST = 1024  # of a mode that is turned
+LONGEST = 128  # of a mode that is turned
 LEAST = 1e-3  # of the size that steps are relative to: an offset of zero moves too
 
 

@@ -19,7 +19,6 @@ from .rotated import Rotated
 INNER = 3.0  # what the ends of blocks count together, beside the output
 LOOKED = 4  # times an epoch, whether losses have risen
 RISEN = 1.25  # times what they were before any step
-SHORTER = 0.1  # steps, from where they began, after that
 LARGE = 2**22  # numbers of a dense weight, above which it stays
 
 
@@ -77,8 +76,8 @@ class Towards:
     ) -> Iterator[int]:
         """Go through the batches so many times, in another order each; yield after each time.
 
-        Where the losses rise, it begins anew with shorter steps. Raises `ValueError` where no
-        gradient reaches the parameters.
+        Where the losses rise, it ends where it began. Raises `ValueError` where no gradient reaches
+        the parameters.
         """
         way = _Way(parameters, count * len(self.batches), rate)
         generator = torch.Generator().manual_seed(seed)
@@ -89,8 +88,8 @@ class Towards:
                     loss = self.loss(model, index)
                     if loss is not None:
                         way.step(loss, before[index])
-                    if len(way.ratios) * LOOKED >= len(self.batches):
-                        way.look()
+                    if len(way.ratios) * LOOKED >= len(self.batches) and way.lost():
+                        return
             if not way.moved:
                 raise ValueError("no gradient reaches them")
             yield epoch
@@ -103,7 +102,7 @@ class Towards:
 
 
 class _Way:
-    """Steps from some parameters, and back to these with shorter ones where losses rise."""
+    """Steps from some parameters, and back to these where losses rise."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], total: int, rate: float) -> None:
         self.start = [one.detach().clone() for one in parameters]
@@ -119,15 +118,15 @@ class _Way:
         self.ratios.append(float(loss.detach()) / before if before else 1.0)
 
     @torch.no_grad()
-    def look(self) -> None:
-        """Begin anew if the last losses have risen."""
-        ratio, steps = sum(self.ratios) / len(self.ratios), self.steps
+    def lost(self) -> bool:
+        """Whether the last losses have risen; if so, it is back where it began."""
+        ratio = sum(self.ratios) / len(self.ratios)
         self.ratios.clear()
-        if ratio < RISEN or steps.steps >= steps.total:
-            return
-        for one, first in zip(steps.parameters, self.start, strict=True):
+        if ratio < RISEN:
+            return False
+        for one, first in zip(self.steps.parameters, self.start, strict=True):
             one.copy_(first)
-        self.steps = Rotated(steps.parameters, steps.total - steps.steps, SHORTER * steps.rate)
+        return True
 
 
 def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[nn.Parameter]:
