@@ -17,27 +17,25 @@ WHOLE = 6  # stages of a linear layer, of which neighbours are merged in every w
 READ = 8  # multiply-accumulates that take as long as an element of a weight that one reads
 
 
-def with_apart(chain: Chain, network: KernelNetwork, geometry: Geometry) -> Chain:
+def with_apart(
+    chain: Chain, network: KernelNetwork, geometry: Geometry, thin: bool = False
+) -> Chain:
     """Let `chain` run factor by factor in training where that is cheaper than to merge them first.
 
     Merging, and moving what is made, costs the same whatever the input, and what it saves grows
     with the input's size: so there is a size below which it does not pay. Of a linear layer there
-    are several ways between, each for the inputs of some sizes. Unchanged where nothing is merged,
-    or where single factors cannot run.
+    are several ways between, each for the inputs of some sizes; and with `thin` the same choice is
+    made for eval, where on few rows most of the time goes to reading the weights. Unchanged where
+    nothing is merged, or where single factors cannot run.
     """
-    if not _merging(chain) or all(len(group) == 1 for group in chain.partition):
+    linear = geometry.order == 0
+    merged = _merging(chain) > 0 and any(len(group) > 1 for group in chain.partition)
+    if not merged and not (thin and linear):
         return chain
     others = _others(chain, network, geometry)
-    return replace(chain, apart=_smaller(chain, others, network, _merging))
-
-
-def with_thin(chain: Chain, network: KernelNetwork, geometry: Geometry) -> Chain:
-    """Let the chain of a linear layer run otherwise on few rows in eval, where most of the time
-    goes to reading its weights: the same choice, by their sizes."""
-    if geometry.order > 0:
-        return chain
-    others = _others(chain, network, geometry)
-    return replace(chain, thin=_smaller(chain, others, network, _reading))
+    apart = _smaller(chain, others, network, _merging) if merged else None
+    few = _smaller(chain, others, network, _reading) if thin and linear else None
+    return replace(chain, apart=apart, thin=few)
 
 
 def _others(chain: Chain, network: KernelNetwork, geometry: Geometry) -> list[Chain]:

@@ -63,6 +63,8 @@ def _least_moved(
         placed = _in_place(carried, role, new) or _sorted(carried, role, new)
         later, others = _least_moved(network, rest, placed.left)
         ways.append((_moved(network, carried, placed.had) + later, (placed, *others)))
+        if ways[-1][0] == 0:
+            break
     return min(ways, key=lambda way: way[0])
 
 

@@ -18,7 +18,7 @@ from ..plugin import (
 )
 from ..plugin import ask as ask_plugin
 from .added import add
-from .apart import with_apart, with_thin
+from .apart import with_apart
 from .chain import lower
 from .choices import parted
 from .convolve import LAID_OUT
@@ -84,6 +84,4 @@ def make_plan(
     except ValueError as fault:
         raise ValueError(f"{label(runner.plugin, 'plan')} gave {plan}: {fault}") from None
     chain = replace(chain, memory_format=runner.plugin.memory_format, packed=runner.plugin.packed)
-    if not runner.plugin.apart:
-        return chain
-    return with_thin(with_apart(chain, network, geometry), network, geometry)
+    return with_apart(chain, network, geometry, thin=True) if runner.plugin.apart else chain
