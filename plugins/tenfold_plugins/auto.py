@@ -19,11 +19,12 @@ class Auto(Implementation):
     """The dense kernel, or one of the partitions with the fewest multiply-accumulates.
 
     Until it is measured it runs as `factorized`, or as the dense kernel where that has no
-    partition. Candidates are that partition and the cheapest
-    one of all, with neighbouring stages merged in every way: four small convolutions of CP, say,
-    become a MobileNet block, or two, or one. Those that cost more than the dense kernel are left
-    out. For a kernel of `LARGE` taps on an axis `fft` is one too, and so are the implementations
-    named in `others`, where what they plan counts its multiply-accumulates.
+    partition. Candidates are that partition and the cheapest one of all (of a linear layer, of
+    single factors), with neighbouring stages merged in every way: four small convolutions of CP,
+    say, become a MobileNet block, or two, or one. Those that cost more than the dense kernel are
+    left out, but for linear layers. For a kernel of `LARGE` taps on an axis `fft` is one too, and
+    so are the implementations named in `others`, where what they plan counts its
+    multiply-accumulates.
     """
 
     apart = True
@@ -41,13 +42,14 @@ class Auto(Implementation):
     def candidates(self, network: KernelNetwork, geometry: Geometry) -> Sequence[Partition | str]:
         whole = dense(network)
         default = self.plan(network, geometry)
-        cheapest = cheapest_partition(network, geometry, lambda group: True)
+        linear = geometry.order == 0  # of few rows to read the weights takes longest: any may win
+        cheapest = cheapest_partition(network, geometry, lambda group: not linear or len(group) < 2)
         costs: dict[Partition, float] = {}
         for partition in {*coarsenings(default), *coarsenings(cheapest)}:
             cost = partition_macs(network, partition, geometry)
             if cost is not None:
                 costs[partition] = cost
-        most = partition_macs(network, whole, geometry)
+        most = None if linear else partition_macs(network, whole, geometry)
         worth = [partition for partition, cost in costs.items() if most is None or cost < most]
         worth.sort(key=lambda partition: (costs[partition], len(partition), partition))
         large = ("fft",) if max(geometry.kernel_size, default=1) >= LARGE else ()

@@ -12,6 +12,7 @@ class Factorized(Implementation):
     A kind is input channels, output channels, space or some of these, told by a factor's open modes
     of more than one element; a factor without any goes with each. For CP it is four small
     convolutions; for Tucker 1×1, k×k, 1×1: a ResNet bottleneck (He et al. 2016, arXiv 1512.03385).
+    Of a linear layer what its stages move counts too.
     In training, where a merged kernel is made anew on each call, small inputs meet its factors one
     by one.
     """
@@ -24,7 +25,7 @@ class Factorized(Implementation):
         def of_a_kind(group: tuple[int, ...]) -> bool:
             return len(group) == 1 or len({kinds[i] for i in group if kinds[i]}) <= 1
 
-        return cheapest_partition(network, geometry, of_a_kind)
+        return cheapest_partition(network, geometry, of_a_kind, traffic=geometry.order == 0)
 
 
 def kind(network: KernelNetwork, factor: tuple[str, ...]) -> set[str]:

@@ -1,7 +1,7 @@
 """neuraloperator on our tensors: its own tests, and its spectral convolutions beside the peer's.
 
     pip install -e '.[benchmark,test]'
-    pip install --no-deps neuraloperator zencfg configmypy ruamel.yaml
+    pip install --no-deps neuraloperator zencfg configmypy ruamel.yaml torch-harmonics==0.7.4
     python tests/benchmarks/neural_operators.py tests [-k pattern]
     python tests/benchmarks/neural_operators.py times [--threads 1]
 
@@ -28,9 +28,11 @@ from rich.table import Table
 TESTS = (
     "layers/tests/test_spectral_convolution.py",
     "layers/tests/test_legacy_spectral_convolution.py",
+    "layers/tests/test_spherical_convolution.py",
     "layers/tests/test_fno_block.py",
-    "models/tests/test_fno.py",
-    "models/tests/test_uno.py",
+    "layers/tests/test_local_no_block.py",
+    "layers/tests/test_coda_layer.py",
+    "models/tests",
 )
 CASES = {  # axes: channels, modes, the grid
     1: (64, (64,), (128,)),

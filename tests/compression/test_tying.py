@@ -121,6 +121,22 @@ def test_it_is_saved_loaded_copied_and_made_plain(tied, tmp_path):
     assert isinstance(plain.blocks[0], nn.Sequential)
 
 
+def test_what_was_decided_for_each_is_saved_and_loaded(tied, tmp_path):
+    small = copy.deepcopy(tied.model)
+    wanted = []
+    for member in small.first:
+        one = list(range(len(member.weight.factors)))
+        cut = len(wanted)  # another partition for each
+        groups = [group for group in (one[:cut], one[cut:]) if group]
+        member.fix_plan({"partition": groups})
+        wanted.append(member.decision)
+    save(small, tmp_path / "small")
+    found = load(tmp_path / "small", Stage())
+    assert [member.decision for member in found.first] == wanted
+    assert [member.inner.partition for member in found.first] == [one.partition for one in wanted]
+    assert relative_error(small(X), found.eval()(X)) < 1e-5
+
+
 def test_a_broken_group_is_refused_by_name(tied, tmp_path):
     save(tied, tmp_path / "small")
     path = tmp_path / "small" / "tenfold.json"

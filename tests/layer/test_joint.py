@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from tenfold import FactorizedConv, FactorizedKernel, JointConv, factorizations, relative_error
+from tenfold import (
+    FactorizedConv,
+    FactorizedKernel,
+    JointConv,
+    factorizations,
+    relative_error,
+    tune,
+)
 from tenfold.bonds import prune_ranks, remove_tensor_dropout, tensor_dropout, tensor_lasso
 from tenfold.testing import dense_convolution
 
@@ -282,3 +289,37 @@ def test_bad_lists_and_indices_are_refused():
     for index in (2, -3, (0, 0), "a", 0.5):
         with pytest.raises(IndexError, match="is no layer"):
             joint[index]
+
+
+class Twice(nn.Module):
+    """A joint layer whose two convolutions run one after the other."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        options = {"rank": 3, "n_layers": 3, "implementation": "auto", "generator": generator}
+        self.joint = FactorizedConv(4, 4, 3, padding=1, order=2, **options)
+
+    def forward(self, x):
+        return self.joint(self.joint(x, 0), 2)
+
+
+def test_each_that_runs_is_tuned_with_its_network_and_by_itself():
+    model, x = Twice().eval(), torch.randn(1, 4, 6, 6)
+    decisions = tune(model, x)
+    assert list(decisions) == ["joint[0]", "joint[2]"]
+    assert decisions["joint[2]"] is model.joint[2].decision
+    assert model.joint[1].decision is None
+    model.joint[1].tune(x)
+    assert model.joint[1].decision is not None
+
+
+def test_one_whose_plan_is_fixed_runs_so_and_is_not_tuned():
+    model, x = Twice().eval(), torch.randn(1, 4, 6, 6)
+    for one in model.joint:
+        one.fix_plan({"partition": [[0], [1], [2, 3]]})
+    with torch.no_grad():
+        assert relative_error(model.joint[2].to_conv()(x), model.joint(x, 2)) < 1e-5
+    assert model.joint[2].inner.partition == ((0,), (1,), (2, 3))
+    with pytest.raises(ValueError, match="no layer whose plan is to be measured"):
+        tune(model, x)

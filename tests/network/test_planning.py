@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations, product
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold import factorizations, implementations
-from tenfold.network import Geometry, cheapest_partition, roles
+from tenfold.network import ELEMENT, Geometry, cheapest_partition, partition_macs, roles
 from tenfold.network.partition import StageCosts
+from tenfold.run import lower
 
 RANKS = {  # every built-in format; Tucker with a rank for every mode too
     "tucker": lambda order: (5, 4, *(2, 1, 2, 2)[:order]),
@@ -104,6 +106,22 @@ def test_the_cost_of_a_stage_is_that_of_its_roles(made):
         role = roles(network, done, group, geometry)
         wanted = None if role is None else role.macs(network)
         assert costs.macs(sum(1 << i for i in done), sum(1 << i for i in group)) == wanted
+
+
+@settings(max_examples=40, deadline=None)
+@given(made=NETWORKS)
+def test_what_stages_move_counts_where_it_is_asked_for(made):
+    network, geometry = made
+    geometry = replace(geometry, stride=(1,) * network.order)
+    prices = {}
+    for partition in ordered_partitions(tuple(range(len(network.factors)))):
+        macs = partition_macs(network, partition, geometry)
+        if macs is not None:
+            stages = lower(network, partition, geometry).stages
+            moved = sum(stage.in_channels + stage.out_channels for stage in stages)
+            prices[partition] = macs + ELEMENT * moved
+    best = cheapest_partition(network, geometry, lambda group: True, traffic=True)
+    assert prices[best] == min(prices.values())
 
 
 @pytest.mark.parametrize("groups", [1, 2])

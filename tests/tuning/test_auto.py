@@ -163,6 +163,22 @@ class TestMeasuring:
         run(layer, x)
         assert len(layer.plan.partition) == stages
 
+    @pytest.mark.parametrize(("alone", "stages"), [(10.1, 1), (9.9, 3)])
+    def test_what_is_no_faster_without_other_layers_is_not_taken(
+        self, layer, x, pretend, monkeypatch, alone, stages
+    ):
+        pretend({(((1,), (2, 3), (0,)), None): 5.0})
+        once, between = tuner.in_turn, []
+
+        def in_turn(ways, device, **how):
+            between.append(how.get("between"))
+            return once(ways, device) if len(ways) > 2 else [Timing(10, 0.0), Timing(alone, 0.0)]
+
+        monkeypatch.setattr(tuner, "in_turn", in_turn)
+        run(layer, x)
+        assert len(layer.plan.partition) == stages
+        assert [one is None for one in between] == [False, True]
+
     def test_what_is_known_is_not_measured(self, layer, x, request):
         run(layer, x)
         request.getfixturevalue("_measuring_fails")

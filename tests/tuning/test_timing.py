@@ -73,6 +73,12 @@ class TestInTurn:
         assert clock.calls.count(1) == 2
         assert clock.calls.count(2) < clock.calls.count(0)
 
+    def test_other_work_is_done_before_each_call_and_does_not_count(self, clock):
+        between = partial(clock.run, "other", 7e-3)
+        found = timed(clock, [3e-5, 1e-5], between=between, hopeless=inf)
+        assert [one.milliseconds for one in found] == pytest.approx([3e-2, 1e-2])
+        assert clock.calls.count("other") == (len(clock.calls) - 2) / 2  # the first of each are not
+
     def test_nothing_is_dropped_where_all_are_wanted(self, clock):
         timed(clock, [1e-3, 5e-3], hopeless=inf)
         assert abs(clock.calls.count(0) - clock.calls.count(1)) < 10

@@ -156,10 +156,12 @@ def _of_a_model(model: str, inputs: tuple[Tensor, ...], only: list[str] | None) 
                 f"{name!r} is none of its convolutions: {', '.join(convs)}",
                 param_hint="--layer",
             )
-    chosen = [name for name in convs if not only or name in only]
+    chosen = {name: conv for name, conv in convs.items() if not only or name in only}
     with read.check_inputs():
         seen = seen_inputs(made, chosen, inputs)
-    return [Task(name, convs[name], seen[name], trained=True) for name in chosen if name in seen]
+    return [
+        Task(name, conv, seen[name], trained=True) for name, conv in chosen.items() if name in seen
+    ]
 
 
 def _is_plain(module: nn.Module) -> bool:

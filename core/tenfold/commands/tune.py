@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ..layer import PLAIN, FactorizedConv
+from ..layer import PLAIN, FactorizedConv, Member
 from ..model import Seen, open_layers, seen_by
 from ..plugin import factorizations, runtimes
 from ..tuning import EAGER, Decision, cache_folder, device_name, in_turn, way_in_words
 from ..tuning import clear as clear_choices
 from . import options as read
 
-Task = tuple[str, FactorizedConv, Seen]
+Layer = FactorizedConv | Member
+Task = tuple[str, Layer, Seen]
 SECONDS, NOISE = 0.05, 0.1  # of a kept choice beside dense; what may be chance
 
 
@@ -89,7 +90,7 @@ def tune(
         )
 
 
-def _tuned(layer: FactorizedConv, seen: Seen, again: bool, runtime: str) -> Decision:
+def _tuned(layer: Layer, seen: Seen, again: bool, runtime: str) -> Decision:
     try:
         return layer.tune(seen.draw(), again, runtime=runtime)
     except ValueError as refusal:
@@ -124,7 +125,7 @@ def _of_a_model(model: str, inputs: tuple[Tensor, ...], channels_last: bool) -> 
 
 
 @torch.no_grad()
-def _lost(layer: FactorizedConv, decision: Decision, x: Tensor) -> bool:
+def _lost(layer: Layer, decision: Decision, x: Tensor) -> bool:
     """Whether a layer as decided is by more than noise slower than dense, both run now."""
     if len(decision.partition) == 1 or layer.config.order > len(PLAIN):
         return False

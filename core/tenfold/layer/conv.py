@@ -14,23 +14,21 @@ from torch import Tensor, nn
 
 from ..arguments import check_sizes
 from ..plugin import Factorization, Implementation, Plan
-from ..tuning import Decision
 from . import assembly, joining, plain
 from .assembly import Assembly
+from .choosing import Choosing
 from .config import ConvConfig
 from .holding import hold
-from .inputs import check_input
 from .joining import Joined
 from .kernel import FactorizedKernel
 from .moment import Moment
 from .reshaping import Reshaping
 from .source import copy_state
 from .spectral import check_init
-from .tuned import adopt, parse_decision, tune
 from .words import refuse_unknown
 
 
-class FactorizedConv(Joined, Reshaping):
+class FactorizedConv(Joined, Reshaping, Choosing):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as
@@ -221,36 +219,6 @@ class FactorizedConv(Joined, Reshaping):
         hold(self, parts.kernel, parts.plan)
         bias = None if parts.bias is None else nn.Parameter(parts.bias.detach().clone())
         self.register_parameter("bias", bias)
-
-    def tune(
-        self, example_input: Tensor, again: bool = False, *, runtime: str = "eager"
-    ) -> Decision:
-        """Choose now how this layer runs, for inputs like `example_input`, and keep the choice.
-
-        What was measured before, in this process or another, is looked up; `again` measures anew.
-        `runtime` is where times count, by its name, as `"onnxruntime"` for what will be exported.
-        The input is `(batch, in_channels, *size)`. Returns the decision, which is `layer.decision`
-        from then on. Raises `ValueError` where the implementation leaves nothing to choose or the
-        runtime cannot run the layer, and `ValueError` or `TypeError` for a bad input.
-
-        >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto").eval()
-        >>> decision = layer.tune(torch.randn(1, 8, 10, 10))
-        >>> layer.decision is decision
-        True
-        """
-        check_input(example_input, self.config, self.weight.factors[0])
-        return tune(self, example_input, again, runtime)
-
-    def fix_plan(self, decision: Decision | Mapping[str, Any]) -> None:
-        """Run so from now on, and never measure: by a decision, or by its JSON data.
-
-        Raises `ValueError`, and changes nothing, where this layer cannot run so.
-
-        >>> layer = FactorizedConv(8, 8, 3, order=2, rank=4, implementation="auto")
-        >>> layer.fix_plan({"partition": [[0, 1, 2, 3]]})
-        """
-        adopt(self, parse_decision(decision))
-        self.measures = False
 
     def macs(self, size: Sequence[int]) -> int:
         """Multiply-accumulates for one input of spatial size `size`.

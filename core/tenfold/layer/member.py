@@ -12,8 +12,8 @@ from ..network import Slice
 from ..plugin import Choice, Convolution, Factorization, Implementation, Plan, Prepared
 from ..run import Chain, EvalCache, make_plan, ways
 from . import plain
+from .choosing import Choosing
 from .config import ConvConfig
-from .forward import Forward
 from .inputs import padding_for
 from .kernel import FactorizedKernel
 
@@ -70,7 +70,7 @@ class SlicedPlan(Plan):
         return self.plan.macs(size) if isinstance(self.plan, Plan) else None
 
 
-class Member(Forward):
+class Member(Choosing):
     """One convolution of a `JointConv`: a module that shares its parameters, and has none.
 
     It runs, and is a plain module's equal, as a `FactorizedConv` does. It is no place to keep

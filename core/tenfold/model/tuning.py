@@ -8,9 +8,11 @@ from typing import Any
 from torch import nn
 
 from ..arguments import check_model
-from ..layer import FactorizedConv
+from ..layer import FactorizedConv, JointConv, Member
 from ..tuning import Decision
 from .workload import Seen, seen_inputs
+
+Layer = FactorizedConv | Member
 
 
 def tune(
@@ -21,9 +23,9 @@ def tune(
     `example_inputs` is a tensor, or a tuple of the model's arguments; the batch, the sizes, the
     memory format, the dtype, the device and `torch.get_num_threads()` count. What was measured
     before is looked up; `again` measures anew. `runtime` is where times count, by its name, as
-    `"onnxruntime"`. Layers with a fixed plan keep it. Returns each
-    layer's decision by its name. Afterwards the model may be compiled, exported, saved or trained:
-    it runs as decided.
+    `"onnxruntime"`. Layers with a fixed plan keep it. Returns each layer's decision by its name,
+    `name[index]` for those of a joint layer. Afterwards the model may be compiled, exported, saved
+    or trained: it runs as decided.
 
     Raises `ValueError` where the model has no layer to decide, `TypeError` for what is no model or
     no input.
@@ -40,16 +42,13 @@ def tune(
     }
 
 
-def open_layers(model: nn.Module) -> dict[str, FactorizedConv]:
+def open_layers(model: nn.Module) -> dict[str, Layer]:
     """The layers of a model whose plan is to be measured, by name.
 
-    Raises `ValueError` where there is none.
+    One of a joint layer that stands nowhere else is called `name[index]`. Raises `ValueError` where
+    there is none.
     """
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, FactorizedConv) and module.measures
-    }
+    layers = {name: one for name, one in _layers(model).items() if one.measures}
     if not layers:
         raise ValueError(
             "the model has no layer whose plan is to be measured: make or convert some with "
@@ -58,14 +57,28 @@ def open_layers(model: nn.Module) -> dict[str, FactorizedConv]:
     return layers
 
 
-def seen_by(
-    model: nn.Module, layers: Mapping[str, FactorizedConv], example_inputs: Any
-) -> dict[str, Seen]:
+def _layers(model: nn.Module) -> dict[str, Layer]:
+    standing: dict[str, Layer] = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, FactorizedConv | Member)
+    }
+    placed = {id(one) for one in standing.values()}
+    for name, module in model.named_modules():
+        if isinstance(module, JointConv):
+            for one in module:
+                index = ", ".join(map(str, one.index))
+                if id(one) not in placed:
+                    standing[f"{name}[{index}]"] = one
+    return standing
+
+
+def seen_by(model: nn.Module, layers: Mapping[str, Layer], example_inputs: Any) -> dict[str, Seen]:
     """What each of the layers sees first when the model runs; nothing is measured meanwhile."""
     for layer in layers.values():
         layer.measures = False
     try:
-        return seen_inputs(model, list(layers), example_inputs)
+        return seen_inputs(model, layers, example_inputs)
     finally:
         for layer in layers.values():
             layer.measures = True

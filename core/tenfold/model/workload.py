@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +33,10 @@ class Seen:
         return channels_last(x) if self.channels_last and len(self.shape) - 2 in LAID_OUT else x
 
 
-def seen_inputs(model: nn.Module, names: Collection[str], example_inputs: Any) -> dict[str, Seen]:
-    """Run `model` once, in eval mode without gradients, and tell what each named layer sees first.
+def seen_inputs(
+    model: nn.Module, layers: Mapping[str, nn.Module], example_inputs: Any
+) -> dict[str, Seen]:
+    """Run `model` once, in eval mode without gradients, and tell what each layer sees first.
 
     `example_inputs` is a tensor, or a tuple of the model's arguments; anything else is a
     `TypeError`. Training modes are put back.
@@ -49,7 +51,7 @@ def seen_inputs(model: nn.Module, names: Collection[str], example_inputs: Any) -
 
         return see
 
-    handles = [model.get_submodule(n).register_forward_pre_hook(hook(n)) for n in names]
+    handles = [one.register_forward_pre_hook(hook(name)) for name, one in layers.items()]
     if not isinstance(example_inputs, Tensor | tuple | list):
         kind = type(example_inputs).__name__
         raise TypeError(f"example_inputs={kind} must be a tensor, or a tuple of arguments")

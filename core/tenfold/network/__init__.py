@@ -10,12 +10,21 @@ from .exact import clip
 from .geometry import Geometry
 from .inner import inner_product, squared_norm
 from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes, with_group
-from .partition import Partition, Roles, cheapest_partition, is_partition, partition_macs, roles
+from .partition import (
+    ELEMENT,
+    Partition,
+    Roles,
+    cheapest_partition,
+    is_partition,
+    partition_macs,
+    roles,
+)
 from .rank import WANTED, Energy, Error, Multiple, check_size, is_budget, spend
 from .slicing import Slice, slice_layers
 from .split import balanced
 
 __all__ = [
+    "ELEMENT",
     "GROUP",
     "IN",
     "OUT",

@@ -18,7 +18,7 @@ import opt_einsum
 import torch
 from torch import Tensor
 
-from .product import Product, large
+from .product import Dot, Product, large
 
 Modes = tuple[str, ...]
 MOST_TURNED = 4  # steps, of which every way is looked at
@@ -29,9 +29,9 @@ class Contraction:
     """A fixed sequence of pairwise einsums that turns some tensors into one.
 
     Each of the `steps` takes the tensors at its positions off the list, contracts them by its
-    equation and puts the result at the end. `macs` are the
-    multiply-accumulates of all steps. `order` is that of the axes where one tensor is permuted, and
-    nothing else is done. Made by `plan_contraction`.
+    equation and puts the result at the end; those of `dots` are one product of matrices. `macs` are
+    the multiply-accumulates of all steps. `order` is that of the axes where one tensor is permuted,
+    and nothing else is done. Made by `plan_contraction`.
 
     >>> Contraction((((0, 1), "ab,bc->ac"),), 24)([torch.ones(4, 2), torch.ones(2, 3)]).shape
     torch.Size([4, 3])
@@ -40,8 +40,10 @@ class Contraction:
     steps: tuple[tuple[tuple[int, ...], str], ...]
     macs: int
     order: tuple[int, ...] | None = field(init=False, repr=False, compare=False)
+    dots: tuple[Dot | None, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dots", tuple(Dot.of(equation) for _, equation in self.steps))
         object.__setattr__(self, "order", _reordering(self.steps))
 
     def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -49,11 +51,11 @@ class Contraction:
         if self.order is not None:
             return tensors[0] if self.order == () else tensors[0].permute(self.order)
         pending = list(tensors)
-        for positions, equation in self.steps:
+        for (positions, equation), dot in zip(self.steps, self.dots, strict=True):
             taken = [pending[position] for position in positions]
             for position in sorted(positions, reverse=True):
                 pending.pop(position)
-            pending.append(torch.einsum(equation, *taken))
+            pending.append(torch.einsum(equation, *taken) if dot is None else dot(*taken))
         return pending[0]
 
 
@@ -153,15 +155,21 @@ def _arranged(
             made = parts.made
             copied += parts.copied(sizes)
         if not pending:
-            copied += (
-                0 if large(made, sizes) == large(output, sizes) else prod(sizes[m] for m in made)
-            )
+            copied += _rearranging(large(made, sizes), large(output, sizes), sizes)
             made = output
         letters = dict(zip(_ordered(taken), ascii_letters, strict=False))
         left = ",".join(_spell(modes, letters) for modes in taken)
         steps.append((positions, f"{left}->{_spell(made, letters)}"))
         pending.append(made)
     return copied, Contraction(tuple(steps), macs)
+
+
+def _rearranging(made: Modes, output: Modes, sizes: Mapping[str, int]) -> int:
+    """What it costs to bring modes to another order: twice as much where what lies together, the
+    last of them, does not stay so."""
+    if made == output:
+        return 0
+    return prod(sizes[mode] for mode in made) * (1 if made[-1] == output[-1] else 2)
 
 
 def _ordered(inputs: Sequence[Modes]) -> Modes:

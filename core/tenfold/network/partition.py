@@ -18,6 +18,8 @@ from .contraction import Modes
 from .geometry import Geometry
 from .network import KernelNetwork
 
+ELEMENT = 24  # multiply-accumulates that take as long as one moves: tests/benchmarks/traffic.py
+
 Partition = tuple[tuple[int, ...], ...]
 """Groups of indices of a network's factors, in the order in which they are applied: each factor
 is in one of them. `((1,), (2, 3), (0,))` is three convolutions."""
@@ -144,17 +146,21 @@ def cheapest_partition(
     network: KernelNetwork,
     geometry: Geometry,
     allowed: Callable[[tuple[int, ...]], bool],
+    traffic: bool = False,
 ) -> Partition:
     """Find the ordered partition into allowed groups with the fewest multiply-accumulates.
+
+    With `traffic`, each element that a stage takes or gives counts as `ELEMENT` of them, as it
+    takes as long: what decides between matrix products as small as those of a linear layer.
 
     Uniform-cost search (Dijkstra 1959, doi:10.1007/BF01386390) over the sets of factors done. It is
     exact: what a stage costs depends on that set and on its own group only, so the best way to a
     set extends the best way to a smaller one; and no stage costs less than nothing, so when a set
     comes first in the queue, nothing found later reaches it cheaper, and sets that cost more than
-    the whole need no look. Of equal costs, the one with fewer stages wins, then the first in the
-    factors' order. At most `2**factors` sets are extended. `allowed` says of a group, a tuple of
-    indices of the factors of `network`, whether it may be one convolution; strides are those of
-    `geometry`.
+    the whole need no look. Of equal costs, the one that multiplies least wins, then that with fewer
+    stages, then the first in the factors' order. At most `2**factors` sets are extended. `allowed`
+    says of a group, a tuple of indices of the factors of `network`, whether it may be one
+    convolution; strides are those of `geometry`.
 
     Raises `ValueError` where no partition is allowed, and `TypeError` for no function.
 
@@ -170,19 +176,20 @@ def cheapest_partition(
     costs = StageCosts(network, geometry)
     groups = [g for size in range(1, count + 1) for g in combinations(range(count), size)]
     masks = {group: sum(1 << i for i in group) for group in groups if allowed(group)}
-    queue: list[tuple[int, int, Partition, int]] = [(0, 0, (), 0)]
-    best: dict[int, tuple[int, int, Partition]] = {0: (0, 0, ())}
+    queue: list[tuple[int, int, int, Partition, int]] = [(0, 0, 0, (), 0)]
+    best: dict[int, tuple[int, int, int, Partition]] = {0: (0, 0, 0, ())}
     while queue:
-        cost, stages, partition, done = heappop(queue)
+        cost, multiplied, stages, partition, done = heappop(queue)
         if done == (1 << count) - 1:
             return partition
-        if (cost, stages, partition) != best[done]:
+        if (cost, multiplied, stages, partition) != best[done]:
             continue  # a better way there was found since
         for group, mask in masks.items():
             macs = None if mask & done else costs.macs(done, mask)
             if macs is None:
                 continue
-            found = (cost + macs, stages + 1, (*partition, group))
+            moved = ELEMENT * costs.moved(done, mask) if traffic else 0
+            found = (cost + macs + moved, multiplied + macs, stages + 1, (*partition, group))
             if (done | mask) not in best or found < best[done | mask]:
                 best[done | mask] = found
                 heappush(queue, (*found, done | mask))
@@ -233,8 +240,23 @@ class StageCosts:
             return None
         have = (self.start | seen) & ~self.space & (here | later)
         strided = seen if self.transposed else self.space & ~seen & ~here
-        positions = prod(stride for bits, stride in self.strides if bits & strided)
-        return positions * self._size(have | here & later | here & self.space)
+        return self._strided(strided) * self._size(have | here & later | here & self.space)
+
+    def moved(self, done: int, group: int) -> int:
+        """How many elements it takes and gives, for each of the whole convolution's map."""
+        return self._carried(done) + self._carried(done | group)
+
+    def _carried(self, done: int) -> int:
+        """Those of the activation between some factors and the others."""
+        every = (1 << len(self.modes)) - 1
+        seen, later = self._union(done), self._union(every & ~done)
+        modes = (self.start | seen) & (later | self.end) & ~self.space
+        strided = seen if self.transposed else self.space & later
+        return self._strided(strided) * self._size(modes)
+
+    def _strided(self, axes: int) -> int:
+        """How many times as many positions an activation has that is to be strided over."""
+        return prod(stride for bits, stride in self.strides if bits & axes)
 
     def _union(self, factors: int) -> int:
         """The modes of some factors."""

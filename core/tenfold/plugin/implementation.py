@@ -23,7 +23,7 @@ class Implementation(ABC):
     of images and volumes in which its convolutions run; None for that of the input. `packed` lets
     their weights be packed for oneDNN in eval. `apart` lets factors that a partition merges run one
     by one in training, where their kernel is made anew on each call, if the input is so small that
-    this costs more.
+    this costs more; of a linear layer in eval too, on rows so few that reading the kernel does.
 
     >>> class OneByOne(Implementation):
     ...     def plan(self, network, geometry):

@@ -3,8 +3,9 @@
 Imports `network` and `plugin`. Used by `tuning`, which times plans, and by layers, which run them.
 """
 
+from ..network import ELEMENT
 from .added import Added, Merged, memory_format_of
-from .apart import ELEMENT, with_apart
+from .apart import with_apart
 from .chain import Chain, lower
 from .choices import ways
 from .convolve import (

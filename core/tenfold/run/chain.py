@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ..network import (
-    GROUP,
-    Geometry,
-    KernelNetwork,
-    Modes,
-    Partition,
-    Roles,
-    roles,
-)
+from ..network import Geometry, KernelNetwork, Modes, Partition, Roles, roles
 from ..plugin import MemoryFormat, Plan
 from .convolve import is_traced
-from .prepared import PreparedChain, fixed_stages
+from .placing import Placed, place
+from .prepared import BySize, PreparedChain, fixed_stages
 from .spelling import modules_of
 from .stage import Permutation, Stage, add_bias
 
@@ -32,7 +25,8 @@ class Chain(Plan):
 
     `memory_format` is the layout in which the activations are kept; None for that of the input.
     `packed` lets the weights be packed for oneDNN in eval; else PyTorch's convolutions run. `apart`
-    runs in its place, in training, on inputs so small that to merge factors costs more.
+    runs in its place, in training, on inputs so small that to merge factors costs more, and `thin`,
+    in eval, on those so small that to read a merged weight does.
     """
 
     partition: Partition
@@ -41,6 +35,7 @@ class Chain(Plan):
     memory_format: MemoryFormat | None = None
     packed: bool = True
     apart: Apart | None = None
+    thin: Apart | None = None
 
     def __call__(
         self,
@@ -59,12 +54,17 @@ class Chain(Plan):
         return add_bias(chain.permutation(last(x, factors, None, output_padding)), bias)
 
     def suited(self, x: Tensor) -> Chain:
-        """The chain that runs on `x`: this one, or that of single factors."""
-        small = self.apart is not None and not is_traced() and x.numel() < self.apart.below
-        return self.apart.chain if small and self.apart else self
+        """The chain that runs on `x`: this one, or one for smaller inputs."""
+        chain = self
+        while chain.apart and not is_traced() and x.numel() < chain.apart.below:
+            chain = chain.apart.chain
+        return chain
 
-    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> PreparedChain:
+    def prepare(self, factors: Sequence[Tensor], bias: Tensor | None) -> PreparedChain | BySize:
         """Contract every stage's weight once; returns `x -> y`."""
+        if self.thin is not None:
+            large = partial(replace(self, thin=None).prepare, factors, bias)
+            return BySize(partial(self.thin.chain.prepare, factors, bias), self.thin.below, large)
         at_end, after = (bias, None) if self.permutation is None else (None, bias)
         steps = fixed_stages(self.stages, factors, at_end, self.packed)
         if self.permutation is not None:
@@ -98,7 +98,7 @@ class Chain(Plan):
 
 
 class Apart(NamedTuple):
-    """A chain of single factors, and the number of an input's elements below which it runs."""
+    """A chain that merges less, and the number of an input's elements below which it runs."""
 
     chain: Chain
     below: float
@@ -140,20 +140,12 @@ def lower(network: KernelNetwork, partition: Partition, geometry: Geometry) -> C
         done += tuple(group)
 
     stages = []
-    carried: Modes = network.entering
-    for index, (group, role) in enumerate(zip(partition, plan, strict=True)):
-        new = tuple(sorted(role.new, key=lambda mode: _future(mode, plan[index + 1 :])))
-        passed, grouped, summed = (
-            tuple(m for m in carried if m in some)
-            for some in (role.passed, role.grouped, role.summed)
-        )
-        permutation = _permutation(network, carried, passed + grouped + summed)
-        seen = {mode for role in plan[:index] for mode in role.spatial}
-        here = _on(network, role, seen, geometry)
-        ordered = (passed, grouped, summed, new)
-        stages.append(_stage(network, group, role, here, ordered, permutation))
-        carried = passed + grouped + new
-    permutation = _permutation(network, carried, network.leaving)
+    seen: set[str] = set()
+    places = place(network, plan)
+    for group, role, placed in zip(partition, plan, places, strict=True):
+        stages.append(_stage(network, group, role, _on(network, role, seen, geometry), placed))
+        seen.update(role.spatial)
+    permutation = _permutation(network, places[-1].left, network.leaving)
     return Chain(tuple(map(tuple, partition)), tuple(stages), permutation)
 
 
@@ -162,16 +154,14 @@ def _stage(
     group: Sequence[int],
     role: Roles,
     here: tuple[Geometry, tuple[int, ...]],
-    ordered: tuple[Modes, Modes, Modes, Modes],
-    permutation: Permutation | None,
+    placed: Placed,
 ) -> Stage:
-    passed, grouped, summed, new = ordered
-
     def size(modes: Modes) -> int:
         return prod(network.sizes[mode] for mode in modes)
 
     geometry, begun = here
-    heads = (summed, new) if geometry.transposed else (new, summed)
+    grouped = placed.grouped
+    heads = (placed.summed, placed.new) if geometry.transposed else (placed.new, placed.summed)
     modes = (*grouped, *heads[0], *heads[1], *role.spatial)
     return Stage(
         factors=tuple(group),
@@ -179,11 +169,12 @@ def _stage(
         contraction=network.contraction(group, modes),
         modes=modes,
         weight_shape=(size(grouped) * size(heads[0]), size(heads[1]), *geometry.kernel_size),
-        passed=size(passed),
+        passed=size(placed.passed),
+        after=size(placed.after),
         groups=size(grouped),
         geometry=geometry,
         begun=begun,
-        permutation=permutation,
+        permutation=_permutation(network, placed.found, placed.had),
     )
 
 
@@ -215,16 +206,6 @@ def _on(
         extra[axis] = extra[axis] if first else 0
     made = (tuple(size), tuple(stride), tuple(padding), tuple(dilation), tuple(extra))
     return Geometry(*made, geometry.transposed), begun
-
-
-def _future(mode: str, plan: Sequence[Roles]) -> tuple[int, ...]:
-    """How later stages want a channel mode placed: 0 passed, 1 grouped, 2 summed and gone."""
-    places = []
-    for role in plan:
-        places.append(0 if mode in role.passed else 1 if mode in role.grouped else 2)
-        if places[-1] == 2:
-            return tuple(places)
-    return (*places, 0 if mode == GROUP else 1)
 
 
 def _permutation(network: KernelNetwork, given: Modes, wanted: Modes) -> Permutation | None:

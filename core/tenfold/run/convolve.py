@@ -19,6 +19,7 @@ _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_trans
 LINE = [Geometry((1,), (1,), (0,), (1,), (0,), transposed) for transposed in (False, True)]
 TORCH_ORDER = 3  # the most spatial axes that PyTorch convolves over
 FEW = 512  # positions, of all images, up to which a 1×1 convolution is a matrix product
+MOST = 2**19  # numbers of a gradient that are soon added
 LAID_OUT = (2, 3)  # the orders whose activations have more than one memory format
 
 
@@ -32,9 +33,7 @@ def convolve(
     """Convolve `x`, of any order, order 0 (a linear map) included."""
     line = LINE[geometry.transposed]
     if geometry.order == 0:
-        if groups == 1:
-            return F.linear(x, weight, bias)
-        return _convolve(x.unsqueeze(2), weight.unsqueeze(2), bias, line, groups).squeeze(2)
+        return multiply(x, weight, bias, groups)
     if is_a_product(x, geometry, groups):
         return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
     if geometry.order <= TORCH_ORDER:
@@ -47,6 +46,8 @@ def convolve(
 
 def convolver(x: Tensor, geometry: Geometry, groups: int) -> Convolver:
     """`convolve` for inputs of the kind of `x`, with what it asks of them asked once."""
+    if geometry.order == 0 and groups == 1 and x.dim() == 2:
+        return F.linear
     plain = 1 <= geometry.order <= TORCH_ORDER and not is_a_product(x, geometry, groups)
     if not plain or geometry.transposed:
         return lambda x, weight, bias: convolve(x, weight, bias, geometry, groups)
@@ -72,6 +73,36 @@ def is_a_product(x: Tensor, geometry: Geometry, groups: int) -> bool:
         and not is_traced()
         and x.numel() <= FEW * x.shape[1]
     )
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+    """A weight, `(groups * out, in)`, times rows, `(many, groups * in)`, or times each of many
+    matrices, `(many, groups * in, columns)`, then without a bias.
+
+    The gradient of a product is a matrix for each of the many, which are then added; where those
+    are large a convolution adds them while it multiplies, or one product has all columns.
+    """
+    if groups == 1 and x.dim() == 2:
+        return F.linear(x, weight, bias)
+    out, inner = weight.shape[0] // groups, weight.shape[1]
+    many, columns = x.shape[0], x.shape[2] if x.dim() == 3 else 1
+    plain = is_traced() or not x.is_cpu or x.is_complex()
+    is_thin = out * inner <= columns * (out + inner)
+    if groups > 1 and plain:
+        line = x if x.dim() == 3 else x.unsqueeze(2)
+        return _convolve(line, weight.unsqueeze(2), bias, LINE[0], groups).reshape(
+            many, groups * out, *x.shape[2:]
+        )
+    if groups > 1:
+        given, parts = x.reshape(many, groups, inner, columns), weight.reshape(groups, out, inner)
+        y = parts @ given if is_thin else torch.einsum("ngic,goi->ngoc", given, parts)
+        y = y.reshape(many, groups * out, *x.shape[2:])
+        return y if bias is None else y + bias
+    if plain:
+        return F.linear(x.mT, weight).mT
+    if many * weight.numel() <= MOST or is_thin:
+        return torch.bmm(weight.expand(many, -1, -1), x)
+    return F.conv1d(x, weight.unsqueeze(2))
 
 
 def is_traced() -> bool:

@@ -44,14 +44,13 @@ def _run(steps: Sequence[Step], given: Given, x: Tensor) -> Tensor:
 def _step(stage: Stage, given: Given, x: Tensor, last: bool) -> Step:
     """One stage; the last adds the bias."""
     weigh, groups, geometry = _weigher(stage, given), stage.groups, stage.geometry
-    if stage.permutation is not None or stage.passed > 1:
+    if not stage.bare:
+        run, once = convolver(stage.brought(x), geometry, groups), stage.times == 1
 
         def around(given: Given, x: Tensor) -> Tensor:
-            weight = weigh(given)
-            run = convolver(x, geometry, groups)
-            return stage.around(
-                lambda x, bias: run(x, weight, bias), x, given[-1] if last else None
-            )
+            bias = given[-1] if last else None
+            y = run(stage.brought(x), weigh(given), bias if once else None)
+            return y if once else add_bias(stage.returned(y, x), bias)
 
         return around
     run = convolver(x, geometry, groups)

@@ -65,7 +65,7 @@ def _of_chain(chain: Chain, network: KernelNetwork, factors: Sequence[Tensor]) -
     for stage, weight in zip(chain.stages, even, strict=True):
         axis = int(stage.geometry.transposed)
         weights.append(_rounded(weight, axis).reshape([network.sizes[m] for m in stage.modes]))
-        size += stage.passed * (weight.numel() + SCALE * weight.shape[axis])
+        size += stage.times * (weight.numel() + SCALE * weight.shape[axis])
     permuted = [*(stage.permutation for stage in chain.stages), chain.permutation]
     size += sum(map(_bytes_of_order, permuted))
     used = {*network.open_modes, GROUP, *(mode for stage in chain.stages for mode in stage.modes)}

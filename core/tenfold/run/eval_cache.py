@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..plugin import Plan, Prepared
-from .prepared import PreparedChain
+from .prepared import BySize, PreparedChain, as_prepared
 from .watch import Watch, can_watch
 
 KINDS = 64  # of inputs whose way is remembered
@@ -99,12 +99,12 @@ class Kept(NamedTuple):
         watches = tuple(None if p is None else Watch.of(p) for p in given)
         *factors, bias = (None if p is None else p.detach() for p in given)
         device = "cpu" if factors[0] is None else factors[0].device.type
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+        with as_prepared(device):
             return cls(plan, watches, plan.prepare(factors, bias), {})  # type: ignore[arg-type]
 
     def follow(self, x: Tensor) -> tuple[Tensor, Prepared]:
         """The output for `x`, and the way it went."""
-        if isinstance(self.run, PreparedChain):
+        if isinstance(self.run, PreparedChain | BySize):
             return self.run.follow(x)
         return self.run(x), self.run
 

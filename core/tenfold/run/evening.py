@@ -44,7 +44,7 @@ def even_weights(stages: Sequence[Stage], weights: Sequence[Tensor]) -> list[Ten
     found = [weight.contiguous().clone() for weight in weights]
     for place, after in enumerate(stages[1:]):
         before = stages[place]
-        if after.permutation is not None or before.passed * after.passed > 1:
+        if after.permutation is not None or before.times * after.times > 1:
             continue
         made, taken = (
             by_channel(found[at], one.groups, one.geometry.transposed, at == place)

@@ -83,6 +83,8 @@ class FixedConvolution:
                 packed = self._packed(x)
                 return lambda x: packed(x).contiguous()
         weight = self.weight
+        if self.geometry.order == 0 and x.dim() == 3 and self.groups == 1:
+            return partial(torch.bmm, weight.expand(x.shape[0], -1, -1))
         if together and weight.dim() > 3:
             weight = self._keep("together", lambda: channels_last(self.weight))
         run, bias = convolver(x, self.geometry, self.groups), self.bias

@@ -84,4 +84,4 @@ def make_plan(
     except ValueError as fault:
         raise ValueError(f"{label(runner.plugin, 'plan')} gave {plan}: {fault}") from None
     chain = replace(chain, memory_format=runner.plugin.memory_format, packed=runner.plugin.packed)
-    return with_apart(chain, network, geometry) if runner.plugin.apart else chain
+    return with_apart(chain, network, geometry, thin=True) if runner.plugin.apart else chain

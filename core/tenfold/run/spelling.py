@@ -29,8 +29,13 @@ def modules_of(
         if stage.permutation is not None:
             modules[f"permute{index}"] = _permute(stage.permutation, stage.geometry.order, factors)
         weight = stage.weight(factors)
+        groups = stage.groups
+        if stage.after > 1:  # of a linear layer: the same for each column
+            weight = block_diagonal(weight, groups).contiguous()
+            weight = torch.kron(weight, torch.eye(stage.after).to(weight))
+            groups = 1
         weight = weight.repeat(stage.passed, *(1,) * (weight.dim() - 1))
-        modules[f"conv{index}"] = _module(weight, stage.groups * stage.passed, stage.geometry)
+        modules[f"conv{index}"] = _module(weight, groups * stage.passed, stage.geometry)
     if permutation is not None:
         modules["permute"] = _permute(permutation, stages[-1].geometry.order, factors)
     return modules

@@ -32,8 +32,9 @@ class Stage:
     """One convolution: some factors, contracted to its weight, applied to the activation.
 
     The channel axis holds the modes passed, grouped and summed, in this order; the passed ones go
-    to the batch while the convolution runs. `weight_shape` is as PyTorch's: `(groups * out, in,
-    *k)`, or `(groups * in, out, *k)` where transposed.
+    to the batch while the convolution runs. Of a linear layer others that are passed may come
+    `after` these: they are the columns of a matrix product. `weight_shape` is as PyTorch's:
+    `(groups * out, in, *k)`, or `(groups * in, out, *k)` where transposed.
     """
 
     factors: tuple[int, ...]
@@ -42,6 +43,7 @@ class Stage:
     modes: Modes  # of the weight, before some are flattened to its axes
     weight_shape: tuple[int, ...]
     passed: int
+    after: int
     groups: int
     geometry: Geometry
     begun: tuple[int, ...]  # the axes that no stage before it convolved over
@@ -51,13 +53,23 @@ class Stage:
     def in_channels(self) -> int:
         """Channels that enter, the passed ones included."""
         inner = self.weight_shape[0] if self.geometry.transposed else None
-        return self.passed * (inner or self.groups * self.weight_shape[1])
+        return self.times * (inner or self.groups * self.weight_shape[1])
 
     @property
     def out_channels(self) -> int:
         """Channels that leave, the passed ones included."""
         inner = None if self.geometry.transposed else self.weight_shape[0]
-        return self.passed * (inner or self.groups * self.weight_shape[1])
+        return self.times * (inner or self.groups * self.weight_shape[1])
+
+    @property
+    def times(self) -> int:
+        """How often its weight meets each image: once for each element of the passed modes."""
+        return self.passed * self.after
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is a convolution and nothing else."""
+        return self.permutation is None and self.times == 1
 
     def weight(self, factors: Sequence[Tensor]) -> Tensor:
         """Contract its factors, of all the network's `factors`, to its weight."""
@@ -66,7 +78,7 @@ class Stage:
     def macs(self, size: Sequence[int]) -> int:
         """Multiply-accumulates for one input of spatial size `size`."""
         positions = size if self.geometry.transposed else self.geometry.output_size(size)
-        return self.passed * prod(self.weight_shape) * prod(positions)
+        return self.times * prod(self.weight_shape) * prod(positions)
 
     def __call__(
         self,
@@ -85,18 +97,28 @@ class Stage:
 
     def around(self, convolution: BiasedConvolution, x: Tensor, bias: Tensor | None) -> Tensor:
         """Bring the modes of `x` to the axes that `convolution` wants them on, and back."""
+        if self.times == 1:
+            return convolution(self.brought(x), bias)
+        return add_bias(self.returned(convolution(self.brought(x), None), x), bias)
+
+    def brought(self, x: Tensor) -> Tensor:
+        """The input, its modes on the axes that the convolution wants them on."""
         if self.permutation is not None:
             x = self.permutation(x)
-        if self.passed == 1:
-            return convolution(x, bias)
-        batch = x.shape[0]
-        x = x.reshape(batch * self.passed, x.shape[1] // self.passed, *x.shape[2:])
-        y = convolution(x, None)
-        return add_bias(y.reshape(batch, self.out_channels, *y.shape[2:]), bias)
+        if self.times == 1:
+            return x
+        columns = (self.after,) if self.after > 1 else ()
+        return x.reshape(x.shape[0] * self.passed, x.shape[1] // self.times, *columns, *x.shape[2:])
+
+    def returned(self, y: Tensor, x: Tensor) -> Tensor:
+        """What the convolution of `brought(x)` gave, with all modes on the channel axis."""
+        size = y.shape[2:] if self.after == 1 else ()
+        return y.reshape(x.shape[0], self.out_channels, *size)
 
 
 def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     """Add a bias, one number for each channel, where there is one."""
     if bias is None:
         return y
-    return y + bias.to(y.dtype).reshape(-1, *(1,) * (y.dim() - 2))
+    bias = bias if bias.dtype is y.dtype else bias.to(y.dtype)
+    return y + (bias if y.dim() == 2 else bias.reshape(-1, *(1,) * (y.dim() - 2)))

@@ -22,6 +22,7 @@ DROPS = 2, 6, 12, 20  # rounds after which the slow are dropped
 SAMPLE = 2e-4  # a sample shorter than this many seconds is mostly the clock and the scheduler
 HOPELESS = 1.3  # times the fastest: measured no further
 LONG = 25e-3  # seconds for the first calls of one
+EVICTS = 2**19  # numbers, 2 MB: more than the caches of one core hold
 MARGIN = 0.03  # a gain below this is not worth a more complicated way
 
 
@@ -39,6 +40,7 @@ def in_turn(
     seconds: float = SECONDS,
     hopeless: float = HOPELESS,
     by: Who = "thread",
+    between: Run | None = None,
 ) -> list[Timing]:
     """Time each of `runs`: one sample of each a round, so that what slows the machine slows all.
 
@@ -46,8 +48,9 @@ def in_turn(
     What is `hopeless` times slower than the fastest is dropped on the way, by the best samples, as
     another process only ever adds time. `seconds` bounds the rounds, but for the first few.
     `by` says who does the work: this thread and PyTorch's, any of this process, or another machine.
+    `between` is other work, done before each call and not counted.
     """
-    samples = [[sample] for sample in _first_samples(runs, device, by)]
+    samples = [[sample] for sample in _first_samples(runs, device, by, between)]
     best = min(times[0] for times in samples)
     calls = max(1, min(50, ceil(SAMPLE / best)))
     left = [i for i, times in enumerate(samples) if times[0] <= 2 * hopeless * best]
@@ -58,7 +61,7 @@ def in_turn(
         if turn >= ROUNDS[0] and time.perf_counter() > ends:
             break
         for i in Random(turn).sample(left, len(left)):
-            samples[i].append(_sample(runs[i], device, calls, by))
+            samples[i].append(_sample(runs[i], device, calls, by, between))
         if turn in DROPS:
             best = min(min(samples[i]) for i in left)
             left = [i for i in left if min(samples[i]) <= hopeless * best]
@@ -80,7 +83,25 @@ def simplest_of_the_fastest(timings: Sequence[Timing], levels: Sequence[int]) ->
     return min(good, key=lambda index: (levels[index], timings[index].milliseconds))
 
 
-def _first_samples(runs: Sequence[Run], device: torch.device, by: Who) -> list[float]:
+def other_work(device: torch.device) -> Run | None:
+    """What a network's other layers do to the caches before one runs, on a CPU; None elsewhere.
+
+    Alone and again and again, a layer finds its weights and its code where it left them.
+    """
+    if device.type != "cpu":
+        return None
+    numbers, matrix = torch.zeros(EVICTS), torch.zeros(16, 16)
+
+    def run() -> None:
+        numbers.add_(1)
+        torch.mm(matrix, matrix)
+
+    return run
+
+
+def _first_samples(
+    runs: Sequence[Run], device: torch.device, by: Who, between: Run | None
+) -> list[float]:
     """The best of a few calls after a first one, which does what is done once.
 
     The best, since another process may have had the machine meanwhile: nothing is dropped for that.
@@ -88,22 +109,28 @@ def _first_samples(runs: Sequence[Run], device: torch.device, by: Who) -> list[f
     found = []
     for run in runs:
         run()
-        times = [_sample(run, device, 1, by)]
+        times = [_sample(run, device, 1, by, between)]
         while len(times) < 5 and sum(times) < LONG:
-            times.append(_sample(run, device, 1, by))
+            times.append(_sample(run, device, 1, by, between))
         found.append(min(times))
     return found
 
 
-def _sample(run: Run, device: torch.device, calls: int, by: Who) -> float:
+def _sample(run: Run, device: torch.device, calls: int, by: Who, between: Run | None) -> float:
     """Seconds of one call, the mean of `calls` ones."""
     clock = _clock(device, by)
-    _wait(device)
-    started = clock()
-    for _ in range(calls):
-        run()
-    _wait(device)
-    return (clock() - started) / calls
+    at_once, times = (calls, 1) if between is None else (1, calls)
+    taken = 0.0
+    for _ in range(times):
+        if between is not None:
+            between()
+        _wait(device)
+        started = clock()
+        for _ in range(at_once):
+            run()
+        _wait(device)
+        taken += clock() - started
+    return taken / calls
 
 
 def _clock(device: torch.device, by: Who) -> Callable[[], float]:

@@ -20,10 +20,10 @@ from ..run import LAID_OUT, in_format, is_channels_last, is_transformed
 from .cache import recall, remember
 from .decision import Decision, Measured, Situation
 from .elsewhere import EAGER, alone, engine, worker
-from .timing import Run, Timing, in_turn, simplest_of_the_fastest
+from .timing import Run, Timing, in_turn, other_work, simplest_of_the_fastest
 
 OWN = 99  # how complicated an implementation's own code is taken to be, in stages
-LITTLE = 0.15  # a gain over dense below which it is measured again
+LITTLE = 0.15  # a gain over dense below which it must be one without other layers too
 
 _measuring = threading.Lock()  # two measurements at once would disturb each other
 
@@ -88,7 +88,8 @@ def _measure(subject: Subject, x: Tensor, situation: Situation) -> Decision:
         ways = _ways(subject, situation)
         runs = _runs(subject, x, ways, situation.channels_last)
     by = worker(situation.runtime)
-    timings = in_turn(runs, x.device, by=by)
+    between = None if elsewhere else other_work(x.device)
+    timings = in_turn(runs, x.device, by=by, between=between)
     best = _choose(ways, runs, timings, lambda pair: in_turn(pair, x.device, by=by))
     measured = [
         Measured(**_fields(way), milliseconds=round(one.milliseconds, 5))
@@ -103,17 +104,20 @@ def _choose(
     timings: Sequence[Timing],
     time: Callable[[Sequence[Run]], list[Timing]],
 ) -> int:
-    """The fastest; where it gains little, only if it is faster than dense again, the two alone."""
+    """The fastest between other layers; unless dense is as fast by the two alone, again and again.
+
+    That is, as fast as what gains little, or faster than what gains more.
+    """
     levels = [OWN if isinstance(way, str) else len(way.partition) for way in ways]
     best = simplest_of_the_fastest(timings, levels)
     whole = [index for index, level in enumerate(levels) if level == 1]
-    if not whole:
+    if not whole or levels[best] == 1:
         return best
     dense = min(whole, key=lambda index: timings[index].milliseconds)
     gain = 1 - timings[best].milliseconds / timings[dense].milliseconds
-    if levels[best] == 1 or gain > LITTLE:
-        return best
     both = time([runs[dense], runs[best]])
+    if gain > LITTLE:
+        return dense if both[0].milliseconds < both[1].milliseconds else best
     return (dense, best)[simplest_of_the_fastest(both, [1, levels[best]])]
 
 

@@ -77,6 +77,9 @@ def build_joint(entry: JointEntry, olds: Sequence[Any], stored: Stored) -> list[
             **each,
             **common,
         )
+        for member, one in zip(joint, entry.layers, strict=True):
+            if one.decision is not None:
+                member.fix_plan(one.decision)
     except (TypeError, ValueError) as fault:
         raise ValueError(f"layer {name!r}: {fault}") from None
     joint.weight.requires_grad_(like.requires_grad)
