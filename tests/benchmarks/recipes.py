@@ -238,16 +238,15 @@ def cuttlefish(network: str, data: Data, epochs: int, budget: float) -> dict[str
     return {**found, "switched": len(since["scores"])}
 
 
-def measured(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
-    """Dense for three quarters of the epochs, then compressed by measured error and trained on.
-
-    To the MACs of the other low-rank networks of that budget.
-    """
-    since = data["kept"][3 * epochs // 4 - 1]
+def measured(
+    network: str, data: Data, epochs: int, budget: float, at: float, metric: str
+) -> dict[str, Any]:
+    """Dense `at` a part of the epochs, then compressed by measured error, and trained on."""
+    since = data["kept"][int(at * epochs) - 1]
     model = NETWORKS[network]()
-    like = macs(low_rank(network, budget, "variance", FORMAT))
     model.load_state_dict(since["model"])
-    small = shrunk(model.eval(), data, like / macs(model), refine="off")
+    most = budget if metric == "parameters" else macs_left(network, budget)
+    small = shrunk(model.eval(), data, most, metric=metric, refine="off")
     optimizer, schedule = cycle(parameter_groups(small, DECAY), data, epochs)
     schedule.load_state_dict(since["schedule"])
     schedule.last_epoch -= 1
@@ -255,12 +254,15 @@ def measured(network: str, data: Data, epochs: int, budget: float) -> dict[str, 
     return fit(small, data, epochs, (optimizer, schedule), decayed, since)
 
 
-def compressed(
-    network: str, data: Data, trained: nn.Module, budget: float, like: dict[str, Any]
-) -> dict[str, Any]:
-    """The trained dense network compressed to the same MACs, without fine-tuning."""
+def macs_left(network: str, budget: float) -> float:
+    """What a low-rank network of one fraction everywhere has of the dense one's."""
+    return macs(low_rank(network, budget, "variance", FORMAT)) / macs(NETWORKS[network]())
+
+
+def compressed(network: str, data: Data, trained: nn.Module, budget: float) -> dict[str, Any]:
+    """The trained dense network compressed to the low-rank ones' MACs, without fine-tuning."""
     started = time.process_time()
-    made = shrunk(trained, data, like["macs"] / macs(trained))
+    made = shrunk(trained, data, macs_left(network, budget))
     return {
         "scores": [accuracy(made.eval(), *data["test"])],
         "seconds": [time.process_time() - started],
@@ -270,7 +272,7 @@ def compressed(
 
 
 def shrunk(model: nn.Module, data: Data, budget: float, **options: Any) -> nn.Module:
-    """A network compressed to a part of its MACs, by 512 training images."""
+    """A network compressed to a part of its MACs or parameters, by 512 training images."""
     images, _ = data["train"]
     return tenfold.compress(
         model,
@@ -292,6 +294,8 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "the same, factors at half the rate": partial(at_rate, speed=0.5),
     "the same in Tucker": tucker,
     "Cuttlefish, Frobenius decay": cuttlefish,
-    "dense, compressed at 3/4, trained on": measured,
+    "dense, compressed at 1/2, trained on": partial(measured, at=1 / 2, metric="parameters"),
+    "dense, compressed at 3/4, trained on": partial(measured, at=3 / 4, metric="parameters"),
+    "dense, compressed at 3/4 to equal MACs": partial(measured, at=3 / 4, metric="macs"),
 }
 DENSE, COMPRESSED = "dense", "dense, then compressed"

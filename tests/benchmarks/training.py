@@ -88,11 +88,10 @@ def main(
                         lambda build=build, name=name, part=part: build(name, given, epochs, part),
                         seed,
                     )
-                like = next(r for k, r in rows.items() if k.startswith(f"{name}|{seed}|{part:g}|"))
                 row(
                     f"{name}|{seed}|{part:g}|{COMPRESSED}",
-                    lambda name=name, part=part, like=like, trained=trained: compressed(
-                        name, given, trained.eval(), part, like
+                    lambda name=name, part=part, trained=trained: compressed(
+                        name, given, trained.eval(), part
                     ),
                     seed,
                 )
