@@ -49,7 +49,7 @@ def main(
     budget: Annotated[list[float], typer.Option(help="Of the parameters.")] = [0.25, 0.1],  # noqa: B006
     recipe: Annotated[list[str], typer.Option(help="By name; all by default.")] = [*RECIPES],  # noqa: B006
     images: Annotated[int, typer.Option()] = 60000,
-    epochs: Annotated[int, typer.Option()] = 10,
+    epochs: Annotated[int, typer.Option(min=4)] = 10,
     batch: Annotated[int, typer.Option()] = 128,
     seeds: Annotated[int, typer.Option()] = 3,
     out: Annotated[Path, typer.Option(help="Where rows go.")] = Path("trained"),
