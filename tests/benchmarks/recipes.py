@@ -5,6 +5,7 @@ Used by `training.py`. All have the same images, epochs, batches and cycle of le
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +25,9 @@ from tenfold.demo.train import augmented
 DECAY, RATE = 5e-4, 0.2 / 128  # the rate is that of one image of a batch
 WATCHED = 2000  # test images that the curve is of; its end is of all
 FORMAT = "spatial_svd"
-Data = dict[str, Any]  # the images and labels of `train` and `test`, and the size of a `batch`
+Data = dict[str, Any]  # images and labels of `train` and `test`, `batch` size, dense `kept` states
+State = dict[str, Any]
+Course = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]
 
 
 class Block(nn.Module):
@@ -94,48 +97,68 @@ def macs(model: nn.Module) -> int:
     return total
 
 
+def cycle(groups: Any, data: Data, epochs: int) -> Course:
+    """SGD, and one cycle of its learning rate."""
+    batch = data["batch"]
+    optimizer = torch.optim.SGD(groups, lr=RATE * batch / 25, momentum=0.9, nesterov=True)
+    rates = [RATE * batch * group.pop("speed", 1.0) for group in groups]
+    steps = epochs * (len(data["train"][0]) // batch)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
+
+
 def fit(
     model: nn.Module,
     data: Data,
     epochs: int,
-    groups: Any,
+    course: Course,
     penalty: Callable[[nn.Module], Tensor] | None = None,
-    after_epoch: Callable[[int, torch.optim.Optimizer], None] | None = None,
+    since: State | None = None,
+    kept: list[State] | None = None,
 ) -> dict[str, Any]:
-    """Train with SGD and one cycle of the learning rate; the accuracy after each epoch."""
+    """Train, from the start or `since` one of the states `kept`; the accuracy after each epoch."""
     channels_last(model)
-    images, labels = data["train"]
-    batch = data["batch"]
-    optimizer = torch.optim.SGD(groups, lr=RATE * batch / 25, momentum=0.9, nesterov=True)
-    rates = [RATE * batch * group.pop("speed", 1.0) for group in groups]
-    steps = epochs * (len(images) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
-    scores, seconds = [], []
-    for epoch in range(epochs):
+    scores, seconds = ([], []) if since is None else ([*since["scores"]], [*since["seconds"]])
+    if since is not None:
+        torch.set_rng_state(since["rng"])
+    for epoch in range(len(scores), epochs):
         started = time.process_time()
-        model.train()
-        for rows in torch.randperm(len(images))[: len(images) // batch * batch].split(batch):
-            loss = F.cross_entropy(
-                model(augmented(images[rows]).contiguous(memory_format=torch.channels_last)),
-                labels[rows],
-            )
-            if penalty is not None:
-                loss = loss + penalty(model)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+        learn(model, data, course, penalty)
         seconds.append(time.process_time() - started)
-        if after_epoch is not None:
-            after_epoch(epoch, optimizer)
         part = None if epoch == epochs - 1 else WATCHED
         scores.append(accuracy(model.eval(), *(one[:part] for one in data["test"])))
+        if kept is not None:
+            optimizer, schedule = course
+            made = {"model": model, "optimizer": optimizer, "schedule": schedule}
+            state = {name: copy.deepcopy(one.state_dict()) for name, one in made.items()}
+            rng = torch.get_rng_state()
+            kept.append({**state, "rng": rng, "scores": [*scores], "seconds": [*seconds]})
     return {
         "scores": scores,
         "seconds": seconds,
         "parameters": numel(model),
         "macs": macs(model),
     }
+
+
+def learn(
+    model: nn.Module, data: Data, course: Course, penalty: Callable[[nn.Module], Tensor] | None
+) -> None:
+    """One epoch."""
+    model.train()
+    optimizer, schedule = course
+    images, labels = data["train"]
+    batch = data["batch"]
+    for rows in torch.randperm(len(images))[: len(images) // batch * batch].split(batch):
+        loss = F.cross_entropy(
+            model(augmented(images[rows]).contiguous(memory_format=torch.channels_last)),
+            labels[rows],
+        )
+        if penalty is not None:
+            loss = loss + penalty(model)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
 
 
 def plain(model: nn.Module) -> Any:
@@ -147,25 +170,28 @@ def decayed(model: nn.Module) -> Tensor:
     return frobenius_decay(model, DECAY)
 
 
-def dense(network: str, data: Data, epochs: int) -> tuple[dict[str, Any], nn.Module]:
+def dense(network: str, data: Data, epochs: int) -> tuple[dict[str, Any], list[State]]:
+    """The row, and the states after each epoch, from which recipes go on that begin dense."""
     model = NETWORKS[network]()
-    return fit(model, data, epochs, parameter_groups(model, DECAY)), model
+    kept: list[State] = []
+    course = cycle(parameter_groups(model, DECAY), data, epochs)
+    return fit(model, data, epochs, course, kept=kept), kept
 
 
 def default(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
     """Each factor drawn, and decayed by itself."""
     model = low_rank(network, budget, "variance", FORMAT)
-    return fit(model, data, epochs, plain(model))
+    return fit(model, data, epochs, cycle(plain(model), data, epochs))
 
 
 def default_frobenius(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
     model = low_rank(network, budget, "variance", FORMAT)
-    return fit(model, data, epochs, parameter_groups(model, DECAY), decayed)
+    return fit(model, data, epochs, cycle(parameter_groups(model, DECAY), data, epochs), decayed)
 
 
 def spectral(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
     model = low_rank(network, budget, "spectral", FORMAT)
-    return fit(model, data, epochs, plain(model))
+    return fit(model, data, epochs, cycle(plain(model), data, epochs))
 
 
 def spectral_frobenius(
@@ -173,7 +199,7 @@ def spectral_frobenius(
 ) -> dict[str, Any]:
     """Factors of a dense kernel, whose product is decayed."""
     model = low_rank(network, budget, "spectral", form)
-    return fit(model, data, epochs, parameter_groups(model, DECAY), decayed)
+    return fit(model, data, epochs, cycle(parameter_groups(model, DECAY), data, epochs), decayed)
 
 
 def at_rate(network: str, data: Data, epochs: int, budget: float, speed: float) -> dict[str, Any]:
@@ -184,7 +210,7 @@ def at_rate(network: str, data: Data, epochs: int, budget: float, speed: float) 
     mine = [p for p in others["params"] if id(p) in factors]
     others["params"] = [p for p in others["params"] if id(p) not in factors]
     groups = [dense, others, {"params": mine, "weight_decay": 0.0, "speed": speed}]
-    return fit(model, data, epochs, groups, decayed)
+    return fit(model, data, epochs, cycle(groups, data, epochs), decayed)
 
 
 def layers_of(model: nn.Module) -> list[tenfold.FactorizedConv]:
@@ -197,42 +223,66 @@ def tucker(network: str, data: Data, epochs: int, budget: float) -> dict[str, An
 
 def cuttlefish(network: str, data: Data, epochs: int, budget: float) -> dict[str, Any]:
     """Dense until its ranks settle, at the latest for half of the epochs; then at the budget."""
-    model = NETWORKS[network]()
+    model = channels_last(NETWORKS[network]())
     rank = within(model, network, budget, FORMAT)
     options: dict[str, Any] = {"rank": rank, "factorization": FORMAT, "exclude": ENDS[network]}
-    watch = Cuttlefish(model, None, **options)
-    when = []
-
-    def after_epoch(epoch: int, optimizer: torch.optim.Optimizer) -> None:
-        watch.optimizer = optimizer
-        watch.settled = float("inf") if epoch + 1 >= epochs // 2 else watch.settled
+    optimizer, schedule = cycle(parameter_groups(model, DECAY), data, epochs)
+    watch = Cuttlefish(model, optimizer, **options)
+    for since in data["kept"][: epochs // 2]:
+        for one, name in ((model, "model"), (optimizer, "optimizer"), (schedule, "schedule")):
+            one.load_state_dict(copy.deepcopy(since[name]))
+        watch.settled = float("inf") if len(since["scores"]) == epochs // 2 else watch.settled
         if watch.step():
-            when.append(epoch + 1)
+            break
+    found = fit(model, data, epochs, (optimizer, schedule), decayed, since)
+    return {**found, "switched": len(since["scores"])}
 
-    found = fit(model, data, epochs, parameter_groups(model, DECAY), decayed, after_epoch)
-    return {**found, "switched": when}
 
-
-def compressed(
-    network: str, data: Data, trained: nn.Module, budget: float, like: dict[str, Any]
+def measured(
+    network: str, data: Data, epochs: int, budget: float, at: float, metric: str
 ) -> dict[str, Any]:
-    """The trained dense network compressed to the same MACs, without fine-tuning."""
-    images, _ = data["train"]
+    """Dense `at` a part of the epochs, then compressed by measured error, and trained on."""
+    since = data["kept"][int(at * epochs) - 1]
+    model = NETWORKS[network]()
+    model.load_state_dict(since["model"])
+    most = budget if metric == "parameters" else macs_left(network, budget)
+    small = shrunk(model.eval(), data, most, metric=metric, refine="off")
+    optimizer, schedule = cycle(parameter_groups(small, DECAY), data, epochs)
+    schedule.load_state_dict(since["schedule"])
+    schedule.last_epoch -= 1
+    schedule.step()  # sets the rate
+    return fit(small, data, epochs, (optimizer, schedule), decayed, since)
+
+
+def macs_left(network: str, budget: float) -> float:
+    """What a low-rank network of one fraction everywhere has of the dense one's."""
+    return macs(low_rank(network, budget, "variance", FORMAT)) / macs(NETWORKS[network]())
+
+
+def compressed(network: str, data: Data, trained: nn.Module, budget: float) -> dict[str, Any]:
+    """The trained dense network compressed to the low-rank ones' MACs, without fine-tuning."""
     started = time.process_time()
-    made = tenfold.compress(
-        trained,
-        budget=like["macs"] / macs(trained),
-        example_inputs=images[:32],
-        calibration=list(images[:512].split(64)),
-        never_slower=False,
-        progress=False,
-    ).model
+    made = shrunk(trained, data, macs_left(network, budget))
     return {
         "scores": [accuracy(made.eval(), *data["test"])],
         "seconds": [time.process_time() - started],
         "parameters": numel(made),
         "macs": macs(made),
     }
+
+
+def shrunk(model: nn.Module, data: Data, budget: float, **options: Any) -> nn.Module:
+    """A network compressed to a part of its MACs or parameters, by 512 training images."""
+    images, _ = data["train"]
+    return tenfold.compress(
+        model,
+        budget=budget,
+        example_inputs=images[:32],
+        calibration=list(images[:512].split(64)),
+        never_slower=False,
+        progress=False,
+        **options,
+    ).model
 
 
 RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
@@ -244,5 +294,8 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "the same, factors at half the rate": partial(at_rate, speed=0.5),
     "the same in Tucker": tucker,
     "Cuttlefish, Frobenius decay": cuttlefish,
+    "dense, compressed at 1/2, trained on": partial(measured, at=1 / 2, metric="parameters"),
+    "dense, compressed at 3/4, trained on": partial(measured, at=3 / 4, metric="parameters"),
+    "dense, compressed at 3/4 to equal MACs": partial(measured, at=3 / 4, metric="macs"),
 }
 DENSE, COMPRESSED = "dense", "dense, then compressed"

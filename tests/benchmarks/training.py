@@ -6,8 +6,9 @@
 `DIR` holds Fashion-MNIST as four gzipped IDX files, as the Debian package `dataset-fashion-mnist`
 installs them in `/usr/share/datasets/fashion-mnist`. All recipes of a network have the same images,
 epochs, batches and learning rates; accuracies are those on all 10,000 test images. Parameters are
-those of the whole network. CPU seconds are those of training alone. Rows are kept in `--out` and
-those that are there are not made again; `--show` writes the table and the curves.
+those of the whole network. CPU seconds are those of training alone. Recipes that begin dense go on
+from what the dense network of their seed was after some epoch, which is kept with its optimizer.
+Rows are kept in `--out` and those that are there are not made again.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def main(
     budget: Annotated[list[float], typer.Option(help="Of the parameters.")] = [0.25, 0.1],  # noqa: B006
     recipe: Annotated[list[str], typer.Option(help="By name; all by default.")] = [*RECIPES],  # noqa: B006
     images: Annotated[int, typer.Option()] = 60000,
-    epochs: Annotated[int, typer.Option()] = 10,
+    epochs: Annotated[int, typer.Option(min=4)] = 10,
     batch: Annotated[int, typer.Option()] = 128,
     seeds: Annotated[int, typer.Option()] = 3,
     out: Annotated[Path, typer.Option(help="Where rows go.")] = Path("trained"),
@@ -71,13 +72,14 @@ def main(
             kept = out / f"{name}-{images}-{epochs}-{batch}-{seed}.pt"
 
             def make(name: str = name, kept: Path = kept) -> dict[str, Any]:
-                found, model = dense(name, given, epochs)
-                torch.save(model.state_dict(), kept)
+                found, states = dense(name, given, epochs)
+                torch.save(states, kept)
                 return found
 
             row(f"{name}|{seed}|1|{DENSE}", make, seed)
+            given["kept"] = torch.load(kept)
             trained = NETWORKS[name]()
-            trained.load_state_dict(torch.load(kept))
+            trained.load_state_dict(given["kept"][-1]["model"])
             for part in budget:
                 for how in recipe:
                     build = RECIPES[how]
@@ -86,11 +88,10 @@ def main(
                         lambda build=build, name=name, part=part: build(name, given, epochs, part),
                         seed,
                     )
-                like = next(r for k, r in rows.items() if k.startswith(f"{name}|{seed}|{part:g}|"))
                 row(
                     f"{name}|{seed}|{part:g}|{COMPRESSED}",
-                    lambda name=name, part=part, like=like, trained=trained: compressed(
-                        name, given, trained.eval(), part, like
+                    lambda name=name, part=part, trained=trained: compressed(
+                        name, given, trained.eval(), part
                     ),
                     seed,
                 )
