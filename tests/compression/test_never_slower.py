@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from tenfold import FactorizedConv, compress
-from tenfold.compression import account
+from tenfold.compression import account, engine
 from tenfold.compression.candidates.candidate import Candidate
 from tenfold.compression.candidates.speed import Speed, read_speeds, write_speeds
 from tenfold.compression.candidates.table import LayerTable, Table
 from tenfold.compression.choice.plan import Plan
-from tenfold.compression.choice.speed import quick, slower
+from tenfold.compression.choice.speed import Quick, quick, slower, unchanged
 from tenfold.compression.measurement.in_place import time_in_place
 from tenfold.compression.request import CompressionConfig
 from tenfold.compression.running import evaluating
@@ -175,3 +175,26 @@ def test_layers_in_eval_mode_keep_what_they_prepared_from_run_to_run():
         kept = layer.eval_cache.ready(layer.plan, given, x, layer.channels_last, False)
         assert kept is not None
         torch.testing.assert_close(kept(x), layer(x))
+
+
+def test_a_quicker_network_is_not_taken_where_it_costs_the_accuracy(monkeypatch):
+    def least(plan, choices, budget, timed):
+        return Quick(plan.choose(plan.least))
+
+    usual = compress(net(), budget=0.7, never_slower=False, **OPTIONS)
+    monkeypatch.setattr(engine, "quick", least)
+    monkeypatch.setattr(engine, "unchanged", lambda plan, choices, timed: Quick(choices))
+    monkeypatch.setattr(engine, "WORTH", 1.2)
+    kept = compress(net(), budget=0.7, **OPTIONS)
+    assert kept.report.error == pytest.approx(usual.report.error, rel=1e-5)
+    monkeypatch.setattr(engine, "WORTH", float("inf"))
+    taken = compress(net(), budget=0.7, **OPTIONS)
+    assert taken.report.error > 1.2 * usual.report.error
+    assert taken.report.macs.after < kept.report.macs.after
+
+
+def test_choices_that_stay_are_told_to_be_slow():
+    found = plan(1)
+    choices = found.choose(0.5)
+    assert unchanged(found, choices, timing({("0", "tucker")})).slow == ("0",)
+    assert unchanged(found, choices, timing(set())).slow is None

@@ -5,7 +5,7 @@ Imports `candidates` and `measurement`. Used by the engine.
 
 from .plan import FLOAT, Choices, Plan, applied, assemble
 from .refinement import Trial, refined, smallest
-from .speed import CLEAR, Quick, fast, quick
+from .speed import CLEAR, Quick, fast, quick, unchanged
 
 __all__ = [
     "CLEAR",
@@ -20,4 +20,5 @@ __all__ = [
     "quick",
     "refined",
     "smallest",
+    "unchanged",
 ]

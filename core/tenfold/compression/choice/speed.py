@@ -41,10 +41,19 @@ def quick(plan: Plan, choices: Choices, budget: float, timed: Timed) -> Quick:
         allowed = narrower
         tried.append((again, timed(again)))
     best = min(tried, key=lambda one: one[1].after / one[1].before) if slow else tried[-1]
-    choices, speed = best
+    return _told(allowed, *best, timed)
+
+
+def unchanged(plan: Plan, choices: Choices, timed: Timed) -> Quick:
+    """The choices as they are, with what is to be said of their speed."""
+    return _told(plan, choices, timed(choices), timed)
+
+
+def _told(plan: Plan, choices: Choices, speed: Speed, timed: Timed) -> Quick:
     if speed.after <= CLEAR * speed.before:
         return Quick(choices)
-    return Quick(choices, tuple(slower(*best)), _fast(allowed, *best, timed))
+    slow = tuple(slower(choices, speed))
+    return Quick(choices, slow, _fast(plan, choices, speed, timed))
 
 
 def _without(plan: Plan, slow: Sequence[str], choices: Choices, budget: float) -> Plan:
