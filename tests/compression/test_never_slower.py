@@ -100,6 +100,20 @@ def test_layers_are_timed_in_their_places_all_calls_together():
     assert not model[0]._forward_pre_hooks
 
 
+def test_networks_are_timed_as_they_run_and_stay_as_they_are():
+    model = nn.Sequential(nn.Conv2d(4, 16, 3), nn.BatchNorm2d(16)).train()
+    model[1].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    other = nn.Sequential(nn.Conv2d(4, 16, 3), nn.BatchNorm2d(16)).train()
+    statistics = other[1].running_mean.clone()
+    time_in_place(model, other, survey(model, X), X)
+    assert [one.training for one in (model, *model, other, *other)] == [True, True, False] + [
+        True
+    ] * 3
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(other[1].running_mean, statistics)
+
+
 def test_a_network_that_takes_no_other_format_is_timed_in_its_own():
     class Viewing(nn.Sequential):
         def forward(self, x):
@@ -185,6 +199,10 @@ def test_a_quicker_network_is_not_taken_where_it_costs_the_accuracy(monkeypatch)
     monkeypatch.setattr(engine, "quick", least)
     monkeypatch.setattr(engine, "unchanged", lambda plan, choices, timed: Quick(choices))
     monkeypatch.setattr(engine, "WORTH", 1.2)
+    kept = compress(net(), budget=0.7, **OPTIONS)
+    assert kept.report.error == pytest.approx(usual.report.error, rel=1e-5)
+    monkeypatch.setattr(engine, "ALIKE", float("inf"))
+    monkeypatch.setattr(engine, "TELLS", 0.0)  # as where all are as bad before the correction
     kept = compress(net(), budget=0.7, **OPTIONS)
     assert kept.report.error == pytest.approx(usual.report.error, rel=1e-5)
     monkeypatch.setattr(engine, "WORTH", float("inf"))

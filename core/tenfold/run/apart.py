@@ -12,8 +12,6 @@ from ..network import ELEMENT, Geometry, KernelNetwork, Partition, cheapest_part
 from .chain import Apart, Chain, lower
 
 WHOLE = 6  # stages of a linear layer, of which neighbours are merged in every way
-
-
 READ = 8  # multiply-accumulates that take as long as an element of a weight that one reads
 
 

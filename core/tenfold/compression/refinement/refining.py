@@ -20,7 +20,7 @@ from .ends import gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 6
-LOOKED = 2  # epochs, after which a network that is not nearer by
+FIRST = 2  # epochs, after which a network that is not nearer by
 PAYS = 0.01  # of its error, at any share of the way, goes no further
 RATE = 0.02, 0.1  # of the highest step, of each parameter's size: at most, and of the error
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
@@ -53,7 +53,7 @@ def refine(
             rate = min(RATE[0], RATE[1] * made.error)
             epochs = towards.epochs(made.model, parameters, EPOCHS, rate, config.seed)
             for epoch in progress.over(epochs, "refinement", EPOCHS):
-                if epoch + 1 == LOOKED and not pays(made, parameters, start, judge):
+                if epoch + 1 == FIRST and not pays(made, parameters, start, judge):
                     break
     except FAULTS as fault:
         place(parameters, start, start, 0.0)
