@@ -120,9 +120,10 @@ class _Recipe:
         found = [self.network(budget) for budget in budgets or [None]]
         at = len(found) - 1 if config.budget is None else budgets.index(config.budget)
         curve = list(map(self.account.point, budgets, found)) if config.budgets else []
-        report = self.account.report(found[at], curve)
+        chosen = self.account.lay_out(found[at])
+        report = self.account.report(chosen, curve)
         say(report)
-        return Compression(found[at].made.model, report, self.maker.table)
+        return Compression(chosen.made.model, report, self.maker.table)
 
     def network(self, budget: float | None) -> Outcome:
         """The network of a budget, refined, with layers tied where that was asked for and pays."""
