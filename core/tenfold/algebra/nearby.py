@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..network import KernelNetwork, Modes, inner_product, plan_contraction
-from .als import Target, Update, balance, descend, plan_update, squared
+from .als import balance, descend
+from .update import Target, Update, plan_update, squared
 
 
 @torch.no_grad()
