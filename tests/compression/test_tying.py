@@ -245,7 +245,7 @@ def test_the_correction_goes_half_the_way(bias, groups, wide, monkeypatch):
     before = judge.change(changed)
     layers = survey(original, inputs[0])
     asked = (original, changed, layers, ["a", "b"], inputs)
-    list(refit.correct(*asked, judge, 0, Importance(), 2**30))
+    list(refit.correct(*asked, judge, 0, Importance(), 2**30, {}))
     assert judge.change(changed) == pytest.approx(before / 2, rel=0.02)
 
 
