@@ -194,7 +194,7 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
     if not name:
         reason = "it is the whole model: put it in an nn.Sequential"
     elif not {"weight", "bias"} <= module._parameters.keys():
-        reason = "its weight is computed from others (a parametrization, a weight norm, pruning)"
+        reason = f"its weight is computed from others ({_remedy(module)} makes it one that is not)"
     elif isinstance(parent, READERS):
         reason = f"its {type(parent).__name__} reads its weight without calling it"
     elif sum(module.weight is p for m in model.modules() for p in m._parameters.values()) > 1:
@@ -215,6 +215,16 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
         parameters,
         reason=reason,
     )
+
+
+def _remedy(module: nn.Module) -> str:
+    """The call that makes a computed weight a parameter again."""
+    if is_parametrized(module):
+        return "torch.nn.utils.parametrize.remove_parametrizations"
+    kinds = {type(hook).__name__ for hook in module._forward_pre_hooks.values()}
+    known = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
+    found = (call for kind, call in known.items() if kind in kinds)
+    return f"torch.nn.utils.{next(found, 'prune.remove')}"
 
 
 def _bare(module: Any) -> ConvConfig:
