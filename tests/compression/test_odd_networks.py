@@ -110,6 +110,9 @@ class Asking(Around):
         x = x.to(first.weight.dtype).to(first.weight.device)
         assert (first.in_channels, first.kernel_size, first.padding) == (8, (3, 3), (1, 1))
         assert (first.weight.shape, first.bias.shape) == ((16, 8, 3, 3), (16,))
+        assert (first.weight.size(0), first.weight.size()[1:]) == (16, (8, 3, 3))
+        assert first.weight.dim() == first.weight.ndim == 4
+        assert (first.weight.is_complex(), first.weight.is_cuda) == (False, False)
         return self.inner(x)[:, : last.out_channels]
 
 

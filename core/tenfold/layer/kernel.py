@@ -30,6 +30,8 @@ NO_TENSOR = (
     "it holds factors. To draw it anew, call layer.reset_parameters(); to read it, to_tensor(); "
     "fold a batch norm, as fuse() does, into the dense convolution before that is compressed"
 )
+# of a tensor, which says what it is and not what is in it
+TOLD = {"dim", "is_complex", "is_cuda", "is_floating_point", "layout", "ndim", "size"}
 
 
 class FactorizedKernel(nn.Module):
@@ -186,10 +188,15 @@ class FactorizedKernel(nn.Module):
         return device
 
     def __getattr__(self, name: str) -> Any:
-        """Refuse what a tensor would have, as initialisers and `fuse()` of trained networks ask."""
+        """What a dense kernel would tell of itself, as networks ask in `forward`.
+
+        What it would have beside that, as initialisers and `fuse()` ask, is refused.
+        """
         try:
             return super().__getattr__(name)
         except AttributeError as fault:
+            if name in TOLD:
+                return getattr(self.factors[0].new_empty(()).expand(self.shape), name)
             if name.startswith("_") or not hasattr(Tensor, name):
                 raise
             raise AttributeError(f"{fault}: {NO_TENSOR}") from None
