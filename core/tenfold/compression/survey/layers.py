@@ -147,10 +147,24 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
         for handle in handles:
             handle.remove()
     if not called:
-        raise ValueError("the model calls no convolution or linear layer on example_inputs")
+        raise ValueError(
+            "the model calls no convolution or linear layer on example_inputs" + _set_by_hand(model)
+        )
     if not any(layer.macs for layer in called):
         raise ValueError("example_inputs is empty: give at least one sample")
     return called
+
+
+def _set_by_hand(model: nn.Module) -> str:
+    """That a copy may still call the original, where it may."""
+    found = [name for name, module in model.named_modules() if "forward" in vars(module)]
+    if not found:
+        return ""
+    there = f"model.{found[0]}" if found[0] else "the model"
+    return (
+        f": {there} has a forward that was set on it, as torch.compile(model.forward) may be, and "
+        "that calls the original of a copy; set it on what comes of this"
+    )
 
 
 def listed(model: nn.Module) -> dict[nn.Module, Layer]:
