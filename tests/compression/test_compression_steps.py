@@ -23,7 +23,8 @@ from tenfold.compression.measurement.task import Judge, replaced
 from tenfold.compression.moments import gathering
 from tenfold.compression.moments import norm as norm_room
 from tenfold.compression.moments.gathering import measure
-from tenfold.compression.moments.importance import Importance, importances, scaling
+from tenfold.compression.moments.gradients import importances
+from tenfold.compression.moments.importance import Importance, scaling
 from tenfold.compression.moments.norm import SKETCH, Norm, Seen
 from tenfold.compression.running.inference import Difference, change, outputs
 from tenfold.compression.survey.calibration import divide

@@ -10,7 +10,8 @@ from tenfold import Moment, compress
 from tenfold.algebra.spectrum import by_group
 from tenfold.compression.candidates.turned import Turned
 from tenfold.compression.moments.gathering import effective, measure
-from tenfold.compression.moments.importance import FLOOR, Importance, importances
+from tenfold.compression.moments.gradients import importances
+from tenfold.compression.moments.importance import FLOOR, Importance
 from tenfold.compression.moments.norm import Norm, Seen, upper_root
 from tenfold.compression.moments.sampling import Sampling
 from tenfold.compression.running.inference import copied
@@ -69,8 +70,8 @@ def test_few_patches_are_drawn_and_places_count_on_average_what_they_are_worth(s
     (layer,) = survey(model, X)
     places = torch.rand(12, 9, 9, generator=torch.Generator().manual_seed(seed)) ** 2
     places /= places.mean()
-    sampling = Sampling(layer, 1, round(share * 12 * 81), [[places]], seed)
-    totals = torch.stack([sampling.counts((12, 9, 9), 0, 0) for _ in range(200)])
+    sampling = Sampling(layer, 1, round(share * 12 * 81), seed)
+    totals = torch.stack([sampling.counts(places.reshape(12, 81)) for _ in range(200)])
     drawn = (totals > 0).double().mean()
     assert 0.5 * share < float(drawn) < 1.1 * share + 0.01
     mean, few = totals.mean(0).flatten(), (places < places.median()).flatten()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tenfold import FactorizedConv, compress
+from tenfold import FactorizedConv, compress, load, save
 from tenfold.compression import account, engine
 from tenfold.compression.candidates.candidate import Candidate
 from tenfold.compression.candidates.speed import Speed, read_speeds, write_speeds
@@ -236,3 +236,51 @@ def test_choices_that_stay_are_told_to_be_slow():
     choices = found.choose(0.5)
     assert unchanged(found, choices, timing({("0", "tucker")})).slow == ("0",)
     assert unchanged(found, choices, timing(set())).slow is None
+
+
+def images(seed=0, outputs=5):
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
+    end = [nn.Flatten(), nn.Linear(576, 5)] if outputs else []
+    return nn.Sequential(*layers, *end).eval()
+
+
+def clock(last):
+    def timed(*_):
+        return Speed(before=2.0, after=1.0, layers={}, last=last)
+
+    return timed
+
+
+def formats(model):
+    return {one.is_contiguous(memory_format=torch.channels_last) for one in weights(model)}
+
+
+def weights(model):
+    return [one for one in model.parameters() if one.dim() == 4 and max(one.shape[2:]) > 1]
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_network_has_its_channels_last_where_it_was_faster_so(monkeypatch, last, tmp_path):
+    monkeypatch.setattr(account, "time_in_place", clock(last))
+    model = images()
+    made = compress(model, budget=0.5, **OPTIONS)
+    assert made.report.channels_last == last
+    assert ("channels last" in str(made.report)) == last
+    assert formats(made.model) == {last}
+    assert formats(model) == {False}
+    before = made.model(X)
+    save(made, tmp_path / "made")
+    again = load(tmp_path / "made", images(1)).eval()
+    assert formats(again) == {last}
+    torch.testing.assert_close(again(X), before)
+    made.model.to(memory_format=torch.contiguous_format)
+    torch.testing.assert_close(made.model(X), before)
+
+
+def test_a_network_whose_outputs_would_be_laid_out_otherwise_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(account, "time_in_place", clock(True))
+    made = compress(images(outputs=0), budget=0.5, **OPTIONS)
+    assert not made.report.channels_last
+    assert formats(made.model) == {False}
+    assert made.model(X).is_contiguous()

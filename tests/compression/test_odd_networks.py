@@ -20,7 +20,7 @@ from tenfold.compression.correction.normalisation import recalibrate
 from tenfold.compression.correction.response import answers, responses
 from tenfold.compression.measurement import Replay, measuring
 from tenfold.compression.measurement.task import Judge
-from tenfold.compression.moments.importance import importances
+from tenfold.compression.moments.gradients import importances
 from tenfold.compression.moments.norm import Norm, Seen, shrinkage
 from tenfold.compression.running.inference import Difference, undisturbed
 from tenfold.compression.survey.calibration import divide

@@ -15,12 +15,13 @@ from tenfold.compression.measurement.task import Judge
 from tenfold.compression.refinement import ends as room
 from tenfold.compression.refinement import refining, training
 from tenfold.compression.refinement.blocks import Block, blocks
-from tenfold.compression.refinement.ends import ends, gaps, stored
+from tenfold.compression.refinement.ends import Kept, ends, gaps, stored
 from tenfold.compression.refinement.refining import refine
 from tenfold.compression.refinement.rotated import Rotated
 from tenfold.compression.refinement.training import trained
 from tenfold.compression.request.config import CompressionConfig
 from tenfold.compression.running.progress import Progress
+from tenfold.compression.survey import subject as subject_room
 from tenfold.compression.survey.subject import surveyed
 from tenfold.model.replace import substitute
 
@@ -30,7 +31,7 @@ X = (torch.randn(24, 3, generator=DRAWN) @ torch.randn(3, 144, generator=DRAWN))
 
 @pytest.fixture(autouse=True)
 def _few_steps(monkeypatch):
-    monkeypatch.setattr(room, "STEPS", 6)
+    monkeypatch.setattr(subject_room, "STEPS", 6)
 
 
 def network():
@@ -53,10 +54,18 @@ def prepared(model=None, rank=0.3, **fields):
     return subject, Made({}, made.model, judge.change(made.model), None), judge, config
 
 
+def refined_of(made, subject, judge, config):
+    return refine(made, subject, judge, config, Progress(), Kept(subject, config.memory))
+
+
 def refined(model=None, **fields):
     subject, made, judge, config = prepared(model, **fields)
     before = copy.deepcopy(made.model)
-    return before, made.error, *refine(made, subject, judge, config, Progress())
+    return (
+        before,
+        made.error,
+        *refined_of(made, subject, judge, config),
+    )
 
 
 def test_it_comes_nearer_on_held_out_inputs_and_says_so_of_each_block():
@@ -75,7 +84,7 @@ def test_nothing_but_what_a_correction_may_change_is_changed():
     model[1].train()
     subject, rough, judge, config = prepared(model, exclude=["6"])
     before, drawn = copy.deepcopy(rough.model), torch.get_rng_state()
-    made, _ = refine(rough, subject, judge, config, Progress())
+    made, _ = refined_of(rough, subject, judge, config)
     assert torch.equal(torch.get_rng_state(), drawn)
     state, old = made.model.state_dict(), before.state_dict()
     moved = {name for name in state if not torch.equal(state[name], old[name])}
@@ -160,7 +169,14 @@ def test_a_score_that_falls_keeps_it_from_being_kept():
         return torch.equal(model[3].weight.factors[0], old[3].weight.factors[0])
 
     judge.evaluate = same
-    kept, gained = refine(Made({}, made.model, made.error, 1.0), subject, judge, config, Progress())
+    kept, gained = refine(
+        Made({}, made.model, made.error, 1.0),
+        subject,
+        judge,
+        config,
+        Progress(),
+        Kept(subject, config.memory),
+    )
     assert (kept.score, gained.share) == (1.0, 0.0)
     assert torch.equal(old(X), kept.model(X))
 
@@ -210,21 +226,21 @@ def test_off_does_nothing():
 def test_narrow_floats_stay_as_they_are():
     subject, made, judge, config = prepared()
     made.model[3].to(torch.bfloat16)
-    _, gained = refine(made, subject, judge, config, Progress())
+    _, gained = refined_of(made, subject, judge, config)
     assert "narrow" in gained.reason
 
 
 def test_little_memory_has_fewer_blocks_and_then_fewer_batches():
     subject, _, _, _ = prepared()
     found = blocks(subject.every, ["0"])
-    every, batches, wanted = stored(subject, found, 2**30)
+    every, batches, wanted = stored(subject, found, 2**30, Kept(subject, 2**30))
     assert (len(every), len(batches)) == (3, len(wanted))
     taken = sum(room.size(one, every) for one in wanted)
-    fewer, same, kept = stored(subject, found, taken - 1)
+    fewer, same, kept = stored(subject, found, taken - 1, Kept(subject, 2**30))
     assert len(fewer) < len(every)
     assert len(same) == len(batches)
     assert sum(room.size(one, fewer) for one in kept) < taken
-    last, some, least = stored(subject, found, 2 * 4 * 5)
+    last, some, least = stored(subject, found, 2 * 4 * 5, Kept(subject, 2**30))
     assert len(last) == 1
     assert 1 <= len(some) <= 2
     assert list(least[0]) == [(0, 0)]

@@ -61,7 +61,7 @@ def is_of_the_stage(name, module):
 
 
 def made(model, **options):
-    given = {**QUICK, "budget": 0.4, **options}
+    given = {**QUICK, "budget": 0.42, **options}
     return compress(model, example_inputs=X[:2], calibration=list(X.split(4)), **given)
 
 
@@ -80,7 +80,7 @@ def test_layers_that_share_bases_are_tied_and_are_nearer(tied):
 def test_the_budget_counts_shared_factors_once(tied):
     parameters = sum(one.numel() for one in tied.model.parameters())
     before = sum(one.numel() for one in alike().parameters())
-    assert parameters == tied.report.parameters.after <= 0.4 * before
+    assert parameters == tied.report.parameters.after <= 0.42 * before
     assert sum(one.numel() for one in tied.model.state_dict().values()) == parameters
     rows = [row.parameters.after for row in tied.report.layers]
     assert sum(rows) == parameters
@@ -170,7 +170,7 @@ def test_any_format_ties(format_):
     (stage,) = found.report.stages
     assert stage.error is not None
     before = sum(one.numel() for one in alike().parameters())
-    assert found.report.parameters.after <= 0.4 * before
+    assert found.report.parameters.after <= 0.42 * before
 
 
 def test_linear_layers_are_tied_too():

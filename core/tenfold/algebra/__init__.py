@@ -11,7 +11,7 @@ from .rounding import is_tree, round_tree, spectra
 from .second_moment import SecondMoment
 from .spectrum import bond_matrix, by_group, in_real, tails, work_dtype
 from .svd import chain_svd, gram, leading_basis, signs
-from .symmetric import symmetric_product
+from .symmetric import add_square, mirrored, symmetric_product
 from .threads import on_one_thread
 from .weighted import affordable, weighted_least_squares
 from .whitening import RIDGE, Whitening, square_root, whiten
@@ -23,6 +23,7 @@ __all__ = [
     "SecondMoment",
     "Whitening",
     "accelerate",
+    "add_square",
     "affordable",
     "alternating_least_squares",
     "balance",
@@ -39,6 +40,7 @@ __all__ = [
     "is_tree",
     "leading_basis",
     "least_norm",
+    "mirrored",
     "on_one_thread",
     "round_tree",
     "signs",

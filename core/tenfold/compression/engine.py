@@ -16,7 +16,7 @@ from .correction import Finisher, Made
 from .groundwork import lay
 from .measurement import Evaluate, settle
 from .measurement import score as measure_score
-from .refinement import refine
+from .refinement import Kept, refine
 from .reporting import Compression, Slower, say
 from .request import CompressionConfig, check_asked
 from .running import Batch, Part, check_part, counted, shown, undisturbed
@@ -90,17 +90,25 @@ def compress(
         ground = lay(model, asked, given, evaluate, executor, table, progress, runs)
         subject, plan = ground.subject, ground.plan
         maker = Finisher(
-            subject, ground.table, ground.judges, ground.importance, asked, progress, evaluate
+            subject,
+            ground.table,
+            ground.judges,
+            ground.importance,
+            ground.answers,
+            asked,
+            progress,
+            evaluate,
         )
         account = Account(subject, plan, maker, asked, runs, score, before)
-        return _Recipe(account).compressed()
+        return _Recipe(account, ground.ends).compressed()
 
 
 class _Recipe:
     """From what was measured to networks: chosen, corrected, refined, stages tied."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, ends: Kept) -> None:
         self.account, self.subject, self.plan = account, account.subject, account.plan
+        self.ends = ends
         self.maker, self.config = account.maker, account.config
 
     def compressed(self) -> Compression:
@@ -112,9 +120,10 @@ class _Recipe:
         found = [self.network(budget) for budget in budgets or [None]]
         at = len(found) - 1 if config.budget is None else budgets.index(config.budget)
         curve = list(map(self.account.point, budgets, found)) if config.budgets else []
-        report = self.account.report(found[at], curve)
+        chosen = self.account.lay_out(found[at])
+        report = self.account.report(chosen, curve)
         say(report)
-        return Compression(found[at].made.model, report, self.maker.table)
+        return Compression(chosen.made.model, report, self.maker.table)
 
     def network(self, budget: float | None) -> Outcome:
         """The network of a budget, refined, with layers tied where that was asked for and pays."""
@@ -125,7 +134,7 @@ class _Recipe:
     def refined(self, made: Made) -> Outcome:
         """A network, refined if that was asked for."""
         judge, progress = self.maker.judges.final, self.maker.progress
-        found = Outcome(*refine(made, self.subject, judge, self.config, progress))
+        found = Outcome(*refine(made, self.subject, judge, self.config, progress, self.ends))
         settle(found.made.model, self.subject.layers, self.config.runtime)
         return found
 

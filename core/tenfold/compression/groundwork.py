@@ -12,8 +12,10 @@ from torch import nn
 
 from .candidates import Table, fingerprint, reject
 from .choice import Plan
+from .correction import Answers, looked
 from .measurement import EAGER, Evaluate, Judges, measured, time_networks
-from .moments import Importance, weighed
+from .moments import Importance, Moments, groups_within, weighed
+from .refinement import Kept
 from .request import CompressionConfig
 from .running import Batch, Part, Progress, Runs, prepared
 from .survey import Subject, staying, surveyed
@@ -28,6 +30,8 @@ class Groundwork:
     judges: Judges
     importance: Callable[[], Importance]
     plan: Plan
+    answers: Answers
+    ends: Kept
 
 
 def lay(
@@ -52,12 +56,18 @@ def lay(
     judges.check_score()
     key = fingerprint(subject.model, subject.batches, subject.example, config, evaluate)
     known = Table.open(table, key)
-    importance = cache(partial(weighed, subject, config, progress))
-    elsewhere = measured(subject, known, importance, judges, config, progress, executor)
+    count, memory = len(subject.pieces), config.memory
+    missing = [layer for layer in subject.layers if layer.name not in known.layers]
+    moments = Moments(next(groups_within(missing, memory, count), []), count, memory)
+    answers = looked(subject.layers if config.correct else [], memory, count)
+    ends = Kept(subject, memory)
+    looks = [moments, answers, *([ends] if config.refine == "blocks" else [])]
+    importance = cache(partial(weighed, subject, config, progress, looks))
+    elsewhere = measured(subject, known, importance, moments, judges, config, progress, executor)
     runs.items += elsewhere
     kept = staying(subject.every, subject.outside)
     plan = Plan(subject.layers, known, config, _fixed(subject, known, config), kept)
-    return Groundwork(subject, known, judges, importance, plan)
+    return Groundwork(subject, known, judges, importance, plan, answers, ends)
 
 
 def _fixed(subject: Subject, table: Table, config: CompressionConfig) -> float:

@@ -17,6 +17,7 @@ from .request import CompressionConfig, check_asked
 from .running import Batch, Part, check_part, counted, shown, undisturbed
 
 FRACTIONS = (0.5, 0.25, 0.1)
+ALONE = {"budget": FRACTIONS[0], "correct": False, "refine": "off"}  # nothing is made
 AIMS = ("budget", "budgets", "max_error", "min_score")
 
 
@@ -57,7 +58,7 @@ def survey(
                 f"{name}={config_fields[name]!r}: a survey looks at every size; give that to "
                 "compress afterwards, with the same table="
             )
-    asked = CompressionConfig.parse(None, {**config_fields, "budget": FRACTIONS[0]})
+    asked = CompressionConfig.parse(None, {**config_fields, **ALONE})
     check_asked(model, asked, None, None, executor)
     check_part("inputs", inputs)
     with undisturbed(), shown(asked.progress) as progress, counted() as runs:

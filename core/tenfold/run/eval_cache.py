@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..plugin import Plan, Prepared
+from .memory import keep_memory
 from .prepared import BySize, PreparedChain, as_prepared
 from .watch import Watch, can_watch
 
@@ -99,6 +100,8 @@ class Kept(NamedTuple):
         watches = tuple(None if p is None else Watch.of(p) for p in given)
         *factors, bias = (None if p is None else p.detach() for p in given)
         device = "cpu" if factors[0] is None else factors[0].device.type
+        if device == "cpu":
+            keep_memory()
         with as_prepared(device):
             return cls(plan, watches, plan.prepare(factors, bias), {})  # type: ignore[arg-type]
 

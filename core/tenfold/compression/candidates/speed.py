@@ -15,7 +15,8 @@ Clock = tuple[float, float]  # milliseconds: the least, and the median
 class Speed(BaseModel):
     """Milliseconds of a run: `before` of the original, `after` of the compressed network.
 
-    Each in its better memory format. `layers` has the same of each layer, all its calls together.
+    Each in its better memory format; `last` is whether the compressed one has its channels last
+    there. `layers` has the same of each layer, all its calls together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,6 +24,7 @@ class Speed(BaseModel):
     before: float
     after: float
     layers: dict[str, tuple[Clock, Clock]]
+    last: bool = False
 
 
 def read_speeds(path: Path) -> dict[str, Speed]:

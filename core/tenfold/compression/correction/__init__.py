@@ -3,9 +3,13 @@
 Imports `moments`, `candidates` and `measurement`. Used by the engine.
 """
 
+from .blocks import looked
 from .finishing import Finisher, Made
+from .response import Answers
 
 __all__ = [
+    "Answers",
     "Finisher",
     "Made",
+    "looked",
 ]

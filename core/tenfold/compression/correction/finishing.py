@@ -18,6 +18,7 @@ from ..survey import Subject
 from ..tying import Tie, assembled, tied
 from .normalisation import recalibrate
 from .refit import correct
+from .response import Answers
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Finisher:
     table: Table
     judges: Judges
     importance: Callable[[], Importance]
+    answers: Answers  # what of the original's the run for the importance saw
     config: CompressionConfig
     progress: Progress
     evaluate: Evaluate | None
@@ -96,11 +98,12 @@ class Finisher:
             model,
             subject.layers,
             [layer.name for layer in subject.every],
-            subject.fitted,
+            subject.pieces,
             self.judges.final,
             config.seed,
             self.importance(),
             config.memory,
+            self.answers.found,
         )
         for _ in self.progress.over(steps, "correction", len(subject.layers), str):
             pass

@@ -36,6 +36,7 @@ def correct(
     seed: int,
     importance: Importance,
     memory: int,
+    known: Mapping[str, Answer],
 ) -> Iterator[str]:
     """Refit each of the layers of `compressed`, in order; yield its name when it is done.
 
@@ -47,7 +48,8 @@ def correct(
 
     Neighbours are refitted together, from one run of the compressed network, where there are more
     layers than blocks: the number of runs does not grow with the depth. What is in front of them is
-    run no more. `names` are those of all layers, in their order.
+    run no more. `names` are those of all layers, in their order; `known` are the original's answers
+    that need not be asked for.
     """
     kinds = (FactorizedConv, JointConv)
     changed = [isinstance(compressed.get_submodule(one.name), kinds) for one in layers]
@@ -56,7 +58,7 @@ def correct(
     error = judge.change(compressed)
     parts = blocks(layers[first:], memory, len(batches))
     seen, judged = (Replay(names, some, memory // 2) for some in (batches, judge.batches))
-    for block, found in answered(original, parts, batches, importance, seed, memory):
+    for block, found in answered(original, parts, batches, importance, seed, memory, known):
         name = block[0].name
         fits = fits_of(original, compressed, block, batches, found, seed, importance, memory, seen)
         error = best(fits, partial(judge.onwards, compressed, name, judged), error)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ...algebra import on_one_thread, symmetric_product
+from ...algebra import add_square, mirrored, on_one_thread
 from ..measurement import Replay
-from ..moments import Importance, Patches, Sampling, effective
+from ..moments import Importance, Look, Patches, Sampling, Visit, effective
 from ..running import Batch, batched, call, evaluating, hooked
 from ..survey import Layer
 
@@ -59,6 +58,25 @@ class Answer:
     calls: list[list[tuple[int, Tensor, Tensor, Tensor]]]  # of each batch
 
 
+class Answers(Look):
+    """What the original answered in the run for its gradients, of some layers."""
+
+    def __init__(self, names: Iterable[str], batches: int) -> None:
+        self.found = {name: Answer([[] for _ in range(batches)]) for name in names}
+
+    def take(self, visit: Visit) -> None:
+        one = self.found.get(visit.layer.name)
+        if one is not None:
+            made = _answer(visit.layer, visit.x, visit.y, visit.where, visit.weights)
+            one.calls[visit.batch].append(made)
+
+    def drop(self, name: str) -> None:
+        self.found.pop(name, None)
+
+    def forget(self) -> None:
+        self.found.clear()
+
+
 def answers(
     original: nn.Module,
     layers: Sequence[Layer],
@@ -69,18 +87,12 @@ def answers(
 ) -> dict[str, Answer]:
     """Run the original once, for what some layers answer at so many places."""
     found = {layer.name: Answer([[] for _ in batches]) for layer in layers}
-    samplings = {
-        layer.name: Sampling(
-            layer, len(batches), wanted[layer.name], importance.places.get(layer.name), seed
-        )
-        for layer in layers
-    }
+    samplings = {n.name: Sampling(n, len(batches), wanted[n.name], seed) for n in layers}
 
     def keep(layer: Layer, batch: int, x: Tensor, y: Tensor) -> None:
         calls = found[layer.name].calls[batch]
-        where, weights = samplings[layer.name].draw(x.shape, batch, len(calls))
-        rows = _rows(layer, x, y, where) if len(where) else y
-        calls.append((len(x), where, weights, rows))
+        worth = importance.at(layer, batch, len(calls))
+        calls.append(_answer(layer, x, y, *samplings[layer.name].draw(x.shape, worth)))
 
     watch = Watch(layers)
     handles = [  # users' hooks come after
@@ -188,21 +200,19 @@ class Sums:
         )
         root = weights.sqrt()
         often = p * root
-        added = [
-            symmetric_product(often),
-            (r * root) @ often.mT,
-            *(one @ weights.to(one) for one in (p, r)),
-        ]
         if not self.parts:
-            self.parts = [torch.zeros_like(one, dtype=torch.float64) for one in added]
-        for one, more in zip(self.parts, added, strict=True):
-            one += more
+            sizes = (p.shape[1], p.shape[1]), (r.shape[1], p.shape[1]), (p.shape[1],), (r.shape[1],)
+            self.parts = [p.new_zeros(len(p), *size) for size in sizes]
+        add_square(self.parts[0], often)
+        self.parts[1].baddbmm_(r * root, often.mT)
+        self.parts[2] += p @ weights.to(p)
+        self.parts[3] += r @ weights.to(r)
         self.weight += float(weights.sum())
         self.square += float(weights.square().sum())
 
     def response(self) -> Response:
         """What the sums say."""
-        seen, cross, *sums = self.parts
+        seen, cross, *sums = (one.double() for one in (mirrored(self.parts[0]), *self.parts[1:]))
         away, off = (one / self.weight for one in sums)
         mean, answer = (
             middle[..., 0].double() + one
@@ -212,6 +222,12 @@ class Sums:
             seen = seen - self.weight * away[:, :, None] * away[:, None]
             cross = cross - self.weight * off[:, :, None] * away[:, None]
         return Response(seen, cross, mean, answer, effective(self.weight, self.square))
+
+
+def _answer(
+    layer: Layer, x: Tensor, y: Tensor, where: Tensor, weights: Tensor
+) -> tuple[int, Tensor, Tensor, Tensor]:
+    return len(x), where, weights, _rows(layer, x, y, where) if len(where) else y[:0]
 
 
 def _rows(layer: Layer, x: Tensor, y: Tensor, where: Tensor) -> Tensor:

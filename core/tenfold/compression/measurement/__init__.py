@@ -4,7 +4,7 @@ Imports `candidates` and what is before it. Used by `choice` and `correction`.
 """
 
 from .elsewhere import time_elsewhere
-from .in_place import time_in_place
+from .in_place import lay_last, time_in_place
 from .judges import Judges
 from .latency import EAGER, settle, time_networks
 from .measuring import measured
@@ -21,6 +21,7 @@ __all__ = [
     "Task",
     "calibrated",
     "interpolated",
+    "lay_last",
     "measured",
     "score",
     "settle",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
 from ..candidates import Table
-from ..moments import Importance, groups_within, measure
+from ..moments import Importance, Moments, Seen, groups_within, measure
 from ..request import CompressionConfig
 from ..running import Progress, run_all
 from ..survey import Layer, Subject
@@ -19,6 +19,7 @@ def measured(
     subject: Subject,
     table: Table,
     importance: Callable[[], Importance],
+    moments: Moments,
     judges: Judges,
     config: CompressionConfig,
     progress: Progress,
@@ -26,14 +27,19 @@ def measured(
 ) -> int:
     """Measure the layers that the table does not have yet, each written when it is done.
 
+    `moments` has those of the first of them once the importance is known, where that took a run.
     What it gives is how many items tasks ran through the network, here or in other processes.
     """
     missing = [layer for layer in subject.layers if layer.name not in table.layers]
     items = 0
-    for part in groups_within(missing, config.memory, len(subject.fitted)):
-        made = tasks(
-            subject, part, importance(), judges, config, progress, shared=executor is not None
-        )
+    for part in groups_within(missing, config.memory, len(subject.pieces)):
+        worth = importance()
+        seen = moments.seen()
+        moments.forget()
+        lacking = [layer for layer in part if layer.name not in seen]
+        if lacking:
+            seen |= moments_of(subject, lacking, worth, config, progress)
+        made = tasks(subject, part, seen, worth, judges, config, shared=executor is not None)
         done = run_all(made, executor)
         for _, found in progress.over(done, "layers", len(made), lambda one: one[0]):
             table.add(found)
@@ -46,20 +52,29 @@ def measured(
     return items
 
 
-def tasks(
+def moments_of(
     subject: Subject,
     layers: Sequence[Layer],
     importance: Importance,
-    judges: Judges,
     config: CompressionConfig,
     progress: Progress,
+) -> dict[str, Seen]:
+    """The moments of some layers, by a run of their own."""
+    count = len(subject.pieces)
+    batches = progress.over(subject.pieces, "moments")
+    return measure(subject.model, layers, batches, count, config.memory, config.seed, importance)
+
+
+def tasks(
+    subject: Subject,
+    layers: Sequence[Layer],
+    seen: Mapping[str, Seen],
+    importance: Importance,
+    judges: Judges,
+    config: CompressionConfig,
     shared: bool,
 ) -> dict[str, Task]:
     """What has to be measured, with the moments that it takes."""
-    batches = progress.over(subject.fitted, "moments")
-    seen = measure(
-        subject.model, layers, batches, len(subject.fitted), config.memory, config.seed, importance
-    )
     judging = config.objective == "measured"
     return {
         layer.name: Task(

@@ -3,24 +3,28 @@
 Imports `running` and `survey`. Used by `candidates` and `correction`.
 """
 
-from .gathering import effective, groups_within, is_wide, measure
+from .gathering import Moments, drawn, effective, groups_within, is_wide, measure
 from .importance import Importance
 from .norm import Norm, Seen
 from .patches import Patches
-from .sampling import FEW, Sampling, plenty
+from .sampling import Sampling, available
+from .visit import Look, Visit
 from .worth import weighed
 
 __all__ = [
-    "FEW",
     "Importance",
+    "Look",
+    "Moments",
     "Norm",
     "Patches",
     "Sampling",
     "Seen",
+    "Visit",
+    "available",
+    "drawn",
     "effective",
     "groups_within",
     "is_wide",
     "measure",
-    "plenty",
     "weighed",
 ]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...algebra import symmetric_product
+from ...algebra import add_square, mirrored, symmetric_product
 from ..running import Batch, call, evaluating, hooked
 from ..survey import Layer
 from .importance import Importance
 from .norm import Seen
 from .patches import Patches
 from .sampling import FEW, Sampling, available, plenty
+from .visit import Look, Visit
 
 WIDE = 5000  # inputs of one output: from there on work with a moment takes minutes
 MANY_INPUTS = 1024  # with fewer it takes no time
@@ -54,6 +55,11 @@ def is_wide(layer: Layer, memory: int, batches: int) -> bool:
     return inputs > WIDE or few or moment_bytes(layer) > memory
 
 
+def drawn(layer: Layer, memory: int, batches: int) -> int:
+    """How many of a layer's patches are looked at in so many batches."""
+    return FEW if is_wide(layer, memory, batches) else plenty(layer)
+
+
 def measure(
     model: nn.Module,
     layers: Sequence[Layer],
@@ -63,45 +69,76 @@ def measure(
     seed: int,
     importance: Importance,
 ) -> dict[str, Seen]:
-    """The second moments of each layer's inputs over `count` batches.
+    """The second moments of each layer's inputs over `count` batches, by a run of the network."""
+    moments = Moments(layers, count, memory)
+    at = 0
+    numbers: dict[str, int] = {}
 
-    From so many patches as each needs. A layer that is too wide for its moment has the marginals
-    instead, and one where even those would take more than `memory` bytes, nothing.
-    """
-    gathered: dict[str, Gathered] = {}
-    handles = []
-    for layer in layers:
-        wide = is_wide(layer, memory, count)
-        if wide and 8 * layer.config.groups * layer.config.shape[1] ** 2 > memory:
-            continue
-        places = importance.places.get(layer.name)
-        sampling = Sampling(layer, count, FEW if wide else plenty(layer), places, seed)
-        one: Gathered = (Marginals if wide else Whole)(sampling)
-        gathered[layer.name] = one
-        handles.append(model.get_submodule(layer.name).register_forward_pre_hook(one.hook))
+    def hook(layer: Layer, sampling: Sampling) -> Callable[..., None]:
+        def see(_: nn.Module, given: Any) -> None:
+            number = numbers.get(layer.name, 0)
+            numbers[layer.name] = number + 1
+            worth = importance.at(layer, at, number)
+            moments.add(layer.name, given[0], *sampling.draw(given[0].shape, worth))
+
+        return see
+
+    handles = [
+        model.get_submodule(layer.name).register_forward_pre_hook(
+            hook(layer, Sampling(layer, count, drawn(layer, memory, count), seed))
+        )
+        for layer in layers
+    ]
     with hooked(handles), evaluating(model):
-        for index, batch in enumerate(batches):
-            for one in gathered.values():
-                one.batch, one.call = index, 0
+        for at, batch in enumerate(batches):  # noqa: B007 - the hooks see it
+            numbers.clear()
             call(model, batch)
-    return {n.name: gathered[n.name].seen() if n.name in gathered else Seen() for n in layers}
+    return moments.seen()
+
+
+class Moments(Look):
+    """The second moments of some layers' inputs over `batches`, from patches as they come by.
+
+    A layer that is too wide for its moment has the marginals instead, and one where even those
+    would take more than `memory` bytes, nothing.
+    """
+
+    def __init__(self, layers: Sequence[Layer], batches: int, memory: int) -> None:
+        self.gathered: dict[str, Gathered | None] = {}
+        for layer in layers:
+            wide = is_wide(layer, memory, batches)
+            none = wide and 8 * layer.config.groups * layer.config.shape[1] ** 2 > memory
+            made = None if none else Marginals(layer) if wide else Whole(layer)
+            self.gathered[layer.name] = made
+
+    @torch.no_grad()
+    def add(self, name: str, x: Tensor, where: Tensor, weights: Tensor) -> None:
+        """Take in the input of one call of a layer, at some places, each so many times."""
+        one = self.gathered.get(name)
+        if one is None:
+            return
+        for patches, some in one.patches.at(x, where):
+            one.add(patches, weights[some].to(patches))
+
+    def take(self, visit: Visit) -> None:
+        self.add(visit.layer.name, visit.x, visit.where, visit.weights)
+
+    def drop(self, name: str) -> None:
+        self.gathered.pop(name, None)
+
+    def forget(self) -> None:
+        self.gathered.clear()
+
+    def seen(self) -> dict[str, Seen]:
+        """What there was."""
+        return {n: Seen() if one is None else one.seen() for n, one in self.gathered.items()}
 
 
 class Gathered:
     """Sums over the patches of one layer, as they come by."""
 
-    def __init__(self, sampling: Sampling) -> None:
-        self.patches, self.sampling = Patches(sampling.layer), sampling
-        self.config = sampling.layer.config
-        self.batch = self.call = 0
-
-    @torch.no_grad()
-    def hook(self, _: nn.Module, given: Any) -> None:
-        """Take in the input of one call."""
-        where, weights = self.sampling.draw(given[0].shape, self.batch, self.call)
-        for patches, some in self.patches.at(given[0], where):
-            self.add(patches, weights[some].to(patches))
-        self.call += 1
+    def __init__(self, layer: Layer) -> None:
+        self.patches, self.config = Patches(layer), layer.config
 
     def add(self, patches: Tensor, weights: Tensor) -> None:
         """Take in patches `(groups, n, few)`, each so many times."""
@@ -115,8 +152,8 @@ class Gathered:
 class Whole(Gathered):
     """The second moment of the patches."""
 
-    def __init__(self, sampling: Sampling) -> None:
-        super().__init__(sampling)
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer)
         self.middle: Tensor | None = None  # the mean of the first patches
         self.sum = self.away = torch.empty(0)  # of products, and of the patches, about it
         self.weight = self.square = 0.0
@@ -126,10 +163,10 @@ class Whole(Gathered):
             self.middle = patches.mean(2, keepdim=True)
             groups, rows, _ = patches.shape
             with torch.inference_mode(False):  # they outlive the mode that a model may be in
-                self.sum = patches.new_zeros(groups, rows, rows, dtype=torch.float64)
+                self.sum = patches.new_zeros(groups, rows, rows)
                 self.away = patches.new_zeros(groups, rows, dtype=torch.float64)
         apart = patches - self.middle
-        self.sum += symmetric_product(apart * weights.sqrt())
+        add_square(self.sum, apart * weights.sqrt())
         self.away += apart @ weights
         self.weight += float(weights.sum())
         self.square += float(weights.square().sum())
@@ -141,15 +178,15 @@ class Whole(Gathered):
         middle = self.middle.double()
         half = self.away[:, :, None] + self.weight / 2 * middle
         around = torch.cat([half, middle], 2), torch.cat([middle, half], 2)  # two outer products
-        whole = self.sum.baddbmm_(around[0], around[1].mT)
+        whole = mirrored(self.sum).double().baddbmm_(around[0], around[1].mT)
         return Seen(whole=whole, count=effective(self.weight, self.square), weight=self.weight)
 
 
 class Marginals(Gathered):
     """The second moments of a convolution's input channels, and of each spatial mode's taps."""
 
-    def __init__(self, sampling: Sampling) -> None:
-        super().__init__(sampling)
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer)
         self.sums: list[Tensor] = []
         self.weight = 0.0
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..running import Batch, batched, call, evaluating, hooked, tensors
+from ..running import batched
 from ..survey import Layer
 
 FLOOR = 0.1  # of a place's mean importance: what a first-order gradient does not know
@@ -30,19 +30,27 @@ class Importance:
     gains: dict[str, Tensor] = field(default_factory=dict)
     places: dict[str, list[list[Tensor]]] = field(default_factory=dict)
 
-    def add(self, layer: Layer, batch: int, gradient: Tensor) -> None:
-        """Take in the gradient at the output of one call."""
+    def add(self, layer: Layer, batch: int, gradient: Tensor) -> Tensor:
+        """Take in the gradient at the output of one call; its square at each place."""
         order, groups = layer.config.order, layer.config.groups
         rows = batched(gradient, order).movedim(-order - 1, 0)
         squares = self.places.setdefault(layer.name, [])
         squares += [[] for _ in range(batch + 1 - len(squares))]
-        squares[batch].append(rows.float().square().sum(0))
+        square = rows.float().square().sum(0)
+        squares[batch].append(square)
         if not gradient.numel():  # the call of a batch of no items, or a part of one
-            return
+            return square
         flat = rows.flatten(1).float().reshape(groups, -1, rows[0].numel())
         added = (flat @ flat.mT).double()
         total = self.channels.get(layer.name)
         self.channels[layer.name] = added if total is None else total + added
+        return square
+
+    def at(self, layer: Layer, batch: int, call: int) -> Tensor | None:
+        """That of the places of one call's output, where it is known."""
+        calls = self.places.get(layer.name, [])
+        several = calls[batch] if batch < len(calls) else []
+        return several[call] if call < len(several) else None
 
     def worth(self, layer: Layer) -> Tensor | None:
         """The second moment that a layer's outputs count in."""
@@ -65,55 +73,6 @@ def _levelled(places: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
     return [[(one / mean + FLOOR) / (1 + FLOOR) for one in calls] for calls in places]
 
 
-def importances(
-    model: nn.Module, layers: Sequence[Layer], batches: Iterable[Batch], seed: int, memory: int
-) -> Importance:
-    """Measure what the layers' outputs are worth on some batches.
-
-    By the gradients of random projections of the network's output, whose second moment is
-    `E Jᵀ J` (Hutchinson 1990, doi:10.1080/03610919008812866; the output side of K-FAC, Martens and
-    Grosse 2015, arXiv 1503.05671).
-    """
-    found, count = Importance(), 1
-    probes: list[tuple[Layer, Tensor]] = []
-
-    def probe(layer: Layer) -> Any:
-        def hook(_: nn.Module, given: Any, output: Tensor) -> Tensor:
-            zero = torch.zeros_like(output, requires_grad=True)
-            probes.append((layer, zero))
-            return output + zero
-
-        return hook
-
-    handles = [
-        model.get_submodule(layer.name).register_forward_hook(probe(layer)) for layer in layers
-    ]
-    asked = {p: p.requires_grad for p in model.parameters()}
-    generator = torch.Generator().manual_seed(seed)
-    try:
-        model.requires_grad_(False)
-        with hooked(handles), evaluating(model), torch.enable_grad():
-            for index, batch in enumerate(batches):
-                count = index + 1
-                probes.clear()
-                given = [y for y in tensors(call(model, batch)) if y.requires_grad]
-                reached = list(probes)  # a step that is run again for its gradient adds more
-                if not given:
-                    return Importance()
-                ends = [_signs(y, generator) for y in given]
-                zeros = [zero for _, zero in reached]
-                try:
-                    gradients = torch.autograd.grad(given, zeros, ends, allow_unused=True)
-                except RuntimeError:  # a step of the network has no derivative
-                    return Importance()
-                for (layer, zero), gradient in zip(reached, gradients, strict=True):
-                    found.add(layer, index, zero if gradient is None else gradient)
-    finally:
-        for parameter, wanted in asked.items():
-            parameter.requires_grad_(wanted)
-    return found.finished(memory, count)
-
-
 def scaling(norm: Any, groups: int) -> Tensor:
     """`(γ/σ)²` of a normalisation, as a diagonal `(groups, channels/groups, channels/groups)`."""
     variance = norm.running_var
@@ -123,10 +82,3 @@ def scaling(norm: Any, groups: int) -> Tensor:
     if norm.weight is not None:
         gain = gain * norm.weight.detach().double()
     return torch.diag_embed(gain.square().reshape(groups, -1))
-
-
-def _signs(output: Tensor, generator: torch.Generator) -> Tensor:
-    """Random signs, over the norm of the output."""
-    drawn = torch.randint(2, output.shape, generator=generator).to(output)
-    size: Tensor = output.detach().nan_to_num(0, 0, 0).norm().clamp_min(1e-12)
-    return (2 * drawn - 1) / size

@@ -3,8 +3,10 @@
 Imports `correction` and what is before it. Used by the engine.
 """
 
+from .ends import Kept
 from .refining import refine
 
 __all__ = [
+    "Kept",
     "refine",
 ]

@@ -29,12 +29,21 @@ class Block:
 
 
 def blocks(layers: Sequence[Layer], changed: Sequence[str], most: int = BLOCKS) -> list[Block]:
-    """Part a network's layers, in the order of their calls, from the first that was changed."""
+    """Part a network's layers, in the order of their calls; what is from the first changed one on.
+
+    Where blocks end does not depend on which that is.
+    """
     names = [layer.name for layer in layers]
     first = next((at for at, name in enumerate(names) if name in changed), len(names))
-    parts = neighbours(names[first:], most)
+    parts = neighbours(names, most)
     ends = [*(part[0] for part in parts[1:]), None]
-    return [Block(tuple(part), end) for part, end in zip(parts, ends, strict=False)]
+    left = {*names[first:]}
+    pairs = zip(parts, ends, strict=False)
+    found = [Block(tuple(n for n in part if n in left), end) for part, end in pairs]
+    return [block for block in found if block.layers]
+
+
+Calls = dict[str, int]  # of each end, so far in a run
 
 
 @contextmanager
@@ -42,7 +51,14 @@ def watched(
     model: nn.Module, found: Sequence[Block], see: Callable[[Place, Tensor], None]
 ) -> Iterator[None]:
     """Let what is given at the ends of blocks within one run be seen."""
-    calls: dict[str, int] = {}
+    with hooked(hooks(model, found, {}, see)):
+        yield
+
+
+def hooks(
+    model: nn.Module, found: Sequence[Block], calls: Calls, see: Callable[[Place, Tensor], None]
+) -> list[Any]:
+    """What lets that be seen in every run; `calls` are counted on, and empty at the first."""
 
     def hook(name: str) -> Callable[..., None]:
         def look(_: nn.Module, given: tuple[Any, ...]) -> None:
@@ -53,10 +69,8 @@ def watched(
 
         return look
 
-    handles = [
+    return [
         model.get_submodule(block.end).register_forward_pre_hook(hook(block.end), prepend=True)
         for block in found
         if block.end is not None
     ]
-    with hooked(handles):
-        yield

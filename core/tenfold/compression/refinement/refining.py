@@ -16,7 +16,7 @@ from ..request import CompressionConfig
 from ..running import Progress
 from ..survey import Subject
 from .blocks import blocks
-from .ends import gaps, stored
+from .ends import Kept, gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 6
@@ -28,7 +28,12 @@ FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
 
 def refine(
-    made: Made, subject: Subject, judge: Judge, config: CompressionConfig, progress: Progress
+    made: Made,
+    subject: Subject,
+    judge: Judge,
+    config: CompressionConfig,
+    progress: Progress,
+    kept: Kept,
 ) -> tuple[Made, Refinement | None]:
     """Train the layers of `made` towards what the original gives where blocks of them end.
 
@@ -45,7 +50,7 @@ def refine(
     if any(one.dtype not in (torch.float32, torch.float64) for one in parameters):
         return made, _not_refined("its numbers are too narrow for small steps")
     start = [one.detach().clone() for one in parameters]
-    found, batches, wanted = stored(subject, found, config.memory)
+    found, batches, wanted = stored(subject, found, config.memory, kept)
     before = gaps(subject, made.model, found)
     towards = Towards(found, batches, wanted)
     try:

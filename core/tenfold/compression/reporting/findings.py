@@ -129,7 +129,8 @@ class Findings(BaseModel):
     """A whole compression, as data: what a `Report` holds.
 
     MACs and milliseconds are those of one run on `inputs`, shapes, on `device` with `threads`, of
-    each network in its better memory format.
+    each network in its better memory format; `channels_last` is whether the compressed one was
+    given that of images.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
     user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
     `warnings` say why these numbers are to be doubted, if they are. `passes`
@@ -161,4 +162,5 @@ class Findings(BaseModel):
     device: str
     runtime: str = "eager"
     threads: int
+    channels_last: bool = False
     versions: dict[str, str]

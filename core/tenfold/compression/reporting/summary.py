@@ -37,6 +37,7 @@ def summarise(
     slower: Slower | None,
     inputs: tuple[tuple[int, ...], ...],
     device: torch.device,
+    last: bool,
 ) -> Report:
     """Gather what every layer became, and the totals of one run on `inputs`, their shapes."""
     rows = [_row(layer, plan, choices) for layer in layers]
@@ -65,6 +66,7 @@ def summarise(
         device=device_name(device),
         runtime=config.runtime,
         threads=torch.get_num_threads(),
+        channels_last=last,
         versions={name: version(name) for name in ("tenfold", "torch")},
     )
 

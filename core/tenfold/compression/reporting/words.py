@@ -106,7 +106,8 @@ def place(report: Findings) -> str:
     more = ", …" if len(shapes) > 3 else ""
     threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
     threads += "" if report.runtime == "eager" else f", in {report.runtime}"
-    return f"one run on {', '.join(shapes[:3])}{more}; {report.device}, {threads}"
+    last = ", channels last" if report.channels_last else ""
+    return f"one run on {', '.join(shapes[:3])}{more}; {report.device}, {threads}{last}"
 
 
 def cost(layer: LayerReport, metric: str) -> Change | None:

@@ -130,7 +130,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         if any(modes.values()):  # else layers would forget what they keep for eval
             model.eval()
         with torch.random.fork_rng(devices), torch.no_grad():
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
+            if devices:
+                torch.cuda.manual_seed_all(0)
             yield
     finally:
         for module, training in modes.items():

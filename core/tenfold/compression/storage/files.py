@@ -124,6 +124,9 @@ def load(directory: str | Path, dense_model: nn.Module | None = None) -> nn.Modu
         raise ValueError(f"{place / MANIFEST}: {fault}") from None
     model: nn.Module = copy.deepcopy(dense_model, layers)
     fill(model, place / WEIGHTS, stored, manifest.aliases)
+    images = [entry.channels_last for entry in manifest.all_layers if entry.config.order == 2]
+    if images and all(images):  # so has the rest of the network
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 

@@ -20,12 +20,14 @@ from ..running import (
     size,
 )
 from .behaviour import observe
-from .calibration import divide, filled
+from .calibration import divide, filled, pieces
 from .layers import Layer, not_rounded, survey
 from .layout import laid_out
 from .selection import chosen, select
 from .stages import stages
 from .trust import doubts
+
+STEPS = 24  # pieces of what is fitted on, or fewer where its batches cannot be parted
 
 
 @dataclass
@@ -33,7 +35,8 @@ class Subject:
     """A copy of the user's network, and what is run through it.
 
     `every` are its layers in the order of their calls, those that stay dense too; `fitted` and
-    `held` are the two parts of the calibration, and `probes` some of the first.
+    `held` are the two parts of the calibration, `pieces` the first in about `STEPS` pieces, and
+    `probes` some of its batches.
     """
 
     model: nn.Module
@@ -41,6 +44,7 @@ class Subject:
     batches: list[Batch]
     every: list[Layer]
     fitted: list[Batch]
+    pieces: list[Batch]
     held: list[Batch]
     probes: list[Batch]
     outside: int  # multiply-accumulates of one run on the example that are in no layer
@@ -104,8 +108,20 @@ def surveyed(
     for name, batch in {"example_inputs": example, **found}.items():
         check_finite(model, batch, name)
     fitted, held = divide(laid_out(model, batches, every), config.holdout, model)
+    parts = pieces(fitted, -(-sum(map(size, fitted)) // STEPS), model)
     probes = fitted[:: max(1, len(fitted) // config.probes)][: config.probes]
     known = calibration is not None
     return Subject(
-        model, example, batches, every, fitted, held, probes, outside, uncounted, known, alike
+        model,
+        example,
+        batches,
+        every,
+        fitted,
+        parts,
+        held,
+        probes,
+        outside,
+        uncounted,
+        known,
+        alike,
     )

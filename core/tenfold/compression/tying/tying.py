@@ -62,7 +62,7 @@ def _within(
         return "fewer than two of them can be replaced"
     if spendable >= sum(prod(layer.config.shape) for layer in layers):
         return "nothing was to be saved of them"
-    tie = fitted(subject.model, layers, subject.fitted, importance, spendable, config)
+    tie = fitted(subject.model, layers, subject.pieces, importance, spendable, config)
     return tie or "no format ties them within as many parameters"
 
 
