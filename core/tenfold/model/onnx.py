@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from io import BytesIO, StringIO
 from typing import Any
@@ -60,14 +60,26 @@ def _first(
     faults: list[Exception] = []
     for way in ways:
         try:
-            with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(StringIO()):
-                warnings.simplefilter("ignore")  # of its own deprecation, and of each fixed size
+            with torch.no_grad(), _silent():
                 return way(model, inputs, names)
         except Exception as fault:  # exporters have many classes for it
             faults.append(fault)
     first = faults[0]
     reason = (str(first).splitlines() or [""])[0]
     raise ValueError(f"torch.onnx cannot export it ({type(first).__name__}: {reason})") from first
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without warnings, of its own deprecation and of each fixed size, and graphs that failed."""
+    log = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch._C._jit_onnx_log = log
 
 
 def _traced(
