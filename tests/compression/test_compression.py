@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn import utils
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import tenfold
 from tenfold import FactorizedConv, compress, hookimpl
@@ -205,20 +206,29 @@ def test_a_network_in_bfloat16_stays_so():
     assert found.report.error < 0.5
 
 
-@pytest.mark.parametrize("wrap", ["parametrized", "weight_norm"])
+WRAPS = {
+    "parametrized": (
+        lambda layer: parametrize.register_parametrization(layer, "weight", nn.Tanh()),
+        "utils.parametrize.remove_parametrizations",
+    ),
+    "weight_norm": (parametrizations.weight_norm, "utils.parametrize.remove_parametrizations"),
+    "hooked": (utils.spectral_norm, "utils.remove_spectral_norm"),
+    "pruned": (lambda layer: prune.l1_unstructured(layer, "weight", 0.3), "utils.prune.remove"),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
 def test_a_weight_that_is_computed_from_others_stays_dense_with_the_reason(wrap):
     model = seeded(lambda: nn.Sequential(nn.Conv2d(8, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3)))
-    if wrap == "parametrized":
-        parametrize.register_parametrization(model[2], "weight", nn.Tanh())
-    else:
-        parametrizations.weight_norm(model[2])
+    made, undone = WRAPS[wrap]
+    made(model[2])
     x = torch.randn(4, 8, 10, 10)
     found = compress(model, budget=0.9, example_inputs=x, **QUICK)
-    first, last = found.report.layers
+    first, last, *_ = found.report.layers
     assert first.factorization == "spatial_svd"
     assert last.factorization is None
-    assert "computed from others" in last.reason
-    assert parametrize.is_parametrized(found.model[2])
+    assert f"computed from others (torch.nn.{undone} makes" in last.reason
+    assert "weight" not in found.model[2]._parameters
     assert last.macs.before == 4 * 32 * 32 * 9 * 6 * 6
 
 

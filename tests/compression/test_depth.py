@@ -60,6 +60,9 @@ def test_the_report_counts_what_went_through_the_network():
         call(nn.Identity(), torch.zeros(()))
     assert (runs.items, outer.items) == (5, 1)
     assert [size(batch) for batch in ({"x": torch.zeros(4)}, ["a"], "text", 7)] == [4, 1, 1, 1]
+    nested = ({"mode": "x", "pair": (torch.zeros(5, 2), torch.zeros(2))},)
+    images = ([torch.zeros(3, 8, 8), torch.zeros(3, 6, 8)],)
+    assert [size(batch) for batch in (nested, images, ([1, 2],))] == [5, 2, 1]
 
 
 @given(st.lists(st.integers()), st.integers(1, 9))

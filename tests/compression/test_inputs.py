@@ -132,6 +132,40 @@ def test_one_sample_and_noise_are_told_of_in_the_first_line():
     assert warnings == ("'2' saw fewer inputs than it takes to fit (24 of 800 numbers each)",)
 
 
+class Cut(nn.Module):
+    """Cuts images into windows, each of them one more item to its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(27, 128), nn.ReLU(), nn.Linear(128, 128))
+
+    def forward(self, batch):
+        windows = nn.functional.unfold(batch["image"], 3, stride=3).mT
+        return self.net(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
+
+
+class Each(nn.Module):
+    """Takes a list of images."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = net()
+
+    def forward(self, images):
+        return [self.net(image[None]) for image in images]
+
+
+@pytest.mark.parametrize(
+    ("model", "batch"),
+    [(Cut, lambda x: ({"image": x},)), (Each, lambda x: (list(x),))],
+)
+def test_items_are_counted_in_dicts_and_lists_and_where_layers_see_more_of_them(model, batch):
+    torch.manual_seed(1)
+    calibration = [batch(x) for x in PLAIN]
+    found = small(model(), example_inputs=calibration[0], calibration=calibration, holdout=0.3)
+    assert found.report.warnings == ()
+
+
 def test_a_score_is_shown_before_and_after_and_steers_nothing():
     def size(model):
         return sum(parameter.numel() for parameter in model.parameters())

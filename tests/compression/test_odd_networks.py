@@ -110,6 +110,9 @@ class Asking(Around):
         x = x.to(first.weight.dtype).to(first.weight.device)
         assert (first.in_channels, first.kernel_size, first.padding) == (8, (3, 3), (1, 1))
         assert (first.weight.shape, first.bias.shape) == ((16, 8, 3, 3), (16,))
+        assert (first.weight.size(0), first.weight.size()[1:]) == (16, (8, 3, 3))
+        assert first.weight.dim() == first.weight.ndim == 4
+        assert (first.weight.is_complex(), first.weight.is_cuda) == (False, False)
         return self.inner(x)[:, : last.out_channels]
 
 
@@ -388,6 +391,12 @@ def broken(where):
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")  # PyTorch's own
+def by_hand():
+    model, whole = plain(), plain()
+    model.forward = lambda x: whole(x)
+    return model
+
+
 @pytest.mark.parametrize(
     ("make", "fields", "kind", "message"),
     [
@@ -396,6 +405,18 @@ def broken(where):
         (plain, {"calibration": [(X, X, X)]}, TypeError, r"calibration\[0\] is not.*inputs=0"),
         (plain, {"example_inputs": X[:0]}, ValueError, "example_inputs is empty"),
         (lambda: torch.compile(plain()), {}, TypeError, r"compiled: give model\._orig_mod"),
+        (
+            lambda: nn.Sequential(torch.compile(plain())),
+            {},
+            TypeError,
+            r"model\.0 is compiled: put its _orig_mod in its place",
+        ),
+        (
+            by_hand,
+            {},
+            ValueError,
+            r"the model has a forward that was set on it.*what comes of this",
+        ),
         (plain, {"evaluate": lambda _: "x"}, TypeError, "evaluate must take a model and return a"),
         (lambda: broken(...), {}, ValueError, r"NaN or infinite values in '2\.weight'"),
         (lambda: broken(0), {}, ValueError, r"NaN or infinite values in '2\.weight'"),

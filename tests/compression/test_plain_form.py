@@ -1,5 +1,9 @@
 """A network saved as it runs is loaded without the class that it was made by."""
 
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +15,26 @@ def net():
     torch.manual_seed(0)
     conv = FactorizedConv(3, 8, (3, 3), rank=4, factorization="tucker")
     return nn.Sequential(conv, nn.BatchNorm2d(8), nn.Dropout(0.5), nn.Flatten(), nn.Linear(288, 4))
+
+
+class Several(NamedTuple):
+    scores: torch.Tensor
+    parts: list[Any]
+
+
+@dataclass
+class Answer:
+    scores: torch.Tensor
+    rest: Any
+
+
+class Giving(nn.Module):
+    def __init__(self, given):
+        super().__init__()
+        self.net, self.given = net(), given
+
+    def forward(self, x):
+        return self.given(self.net(x))
 
 
 class Named(nn.Module):
@@ -36,6 +60,25 @@ def test_keywords_and_dicts_stay_what_they_are(tmp_path):
     model, x = Named().eval(), torch.randn(3, 3, 8, 8)
     save(model, tmp_path / "a", example_inputs={"image": x})
     torch.testing.assert_close(load(tmp_path / "a")(image=x)["scores"], model(x)["scores"])
+
+
+@pytest.mark.parametrize(
+    ("given", "loaded"),
+    [
+        (lambda y: Several(y, [y.mean(), 2]), lambda y: (y, [y.mean(), 2])),
+        (
+            lambda y: Answer(y, (Several(y, []), "text")),
+            lambda y: {"scores": y, "rest": ((y, []), None)},
+        ),
+        (lambda y: OrderedDict(a=y, b=None), lambda y: OrderedDict(a=y, b=None)),
+    ],
+)
+def test_what_a_network_gives_is_loaded_without_its_classes(tmp_path, given, loaded):
+    model, x = Giving(given).eval(), torch.randn(2, 3, 8, 8)
+    save(model, tmp_path / "a", example_inputs=x)
+    found, wanted = load(tmp_path / "a")(x), loaded(model.net(x))
+    assert type(found) is type(wanted)
+    torch.testing.assert_close(found, wanted)
 
 
 def test_what_is_not_there_or_damaged_is_named(tmp_path):

@@ -14,10 +14,18 @@ NO_TENSOR = (
     "it holds factors. To draw it anew, call layer.reset_parameters(); to read it, to_tensor(); "
     "fold a batch norm, as fuse() does, into the dense convolution before that is compressed"
 )
+# of a tensor, which says what it is and not what is in it
+TOLD = {"dim", "is_complex", "is_cuda", "is_floating_point", "layout", "ndim", "size"}
 
 
 class Factors(nn.Module):
-    """Stands as a layer's `weight`, and refuses what only a tensor can do."""
+    """Stands as a layer's `weight`, and refuses what only a tensor can do.
+
+    It has `factors`, and a `shape`.
+    """
+
+    factors: Any
+    shape: Any
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """As every module's, but a factor of four or five modes is no image, and stays as it is
@@ -30,10 +38,15 @@ class Factors(nn.Module):
         return applied
 
     def __getattr__(self, name: str) -> Any:
-        """Refuse what a tensor would have, as initialisers and `fuse()` of trained networks ask."""
+        """What a dense kernel would tell of itself, as networks ask in `forward`.
+
+        What it would have beside that, as initialisers and `fuse()` ask, is refused.
+        """
         try:
             return super().__getattr__(name)
         except AttributeError as fault:
+            if name in TOLD:
+                return getattr(self.factors[0].new_empty(()).expand(self.shape), name)
             if name.startswith("_") or not hasattr(Tensor, name):
                 raise
             raise AttributeError(f"{fault}: {NO_TENSOR}") from None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from io import BytesIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from io import BytesIO, StringIO
 from typing import Any
 
 import torch
@@ -20,7 +24,8 @@ def to_onnx(model: nn.Module, example_inputs: Any, *, dynamic: bool = False) -> 
     `x0`, `x1`, …, the outputs likewise `y`. With `dynamic` the batch and the spatial sizes are open
     (of integers every axis, else all but the second, the channels), as far as the model has no
     fixed sizes of its own. By `torch.onnx.export`, tracing: what a model decides by its input's
-    values is decided for good.
+    values is decided for good. What tracing has no operator for is written by `torch.export`, which
+    takes longer.
 
     Raises `ValueError`, saying why, where the packages are missing or the model cannot be exported,
     and `TypeError` for what is no model or no input.
@@ -39,18 +44,71 @@ def to_onnx(model: nn.Module, example_inputs: Any, *, dynamic: bool = False) -> 
         import onnx  # noqa: F401 - torch asks for it at the end of its work
     except ImportError:
         raise ValueError("ONNX needs the package: pip install 'tenfold[onnxruntime]'") from None
-    file: Any = BytesIO()
+    open_ = axes if dynamic else {}
+    batch = {name: {0: one[0]} for name, one in open_.items() if 0 in one}
+    ways = [partial(_traced, axes=one) for one in ((open_, batch) if dynamic else (open_,))]
+    return _first(plain, inputs, names, [*ways, partial(_programmed, axes=open_)])
+
+
+Way = Callable[[nn.Module, tuple[Tensor, ...], Sequence[str]], bytes]
+
+
+def _first(
+    model: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], ways: Sequence[Way]
+) -> bytes:
+    """What the first of some ways gives that can write a model; `ValueError` where none can."""
+    faults: list[Exception] = []
+    for way in ways:
+        try:
+            with torch.no_grad(), _silent():
+                return way(model, inputs, names)
+        except Exception as fault:  # exporters have many classes for it
+            faults.append(fault)
+    first = faults[0]
+    reason = (str(first).splitlines() or [""])[0]
+    raise ValueError(f"torch.onnx cannot export it ({type(first).__name__}: {reason})") from first
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without warnings, of its own deprecation and of each fixed size, and graphs that failed."""
+    log = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own deprecation, and of each fixed size
-            options: dict[str, Any] = {"dynamic_axes": axes} if dynamic else {}
-            torch.onnx.export(plain, inputs, file, input_names=names, dynamo=False, **options)
-    except Exception as fault:
-        reason = (str(fault).splitlines() or [""])[0]
-        raise ValueError(
-            f"torch.onnx cannot export it ({type(fault).__name__}: {reason})"
-        ) from fault
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch._C._jit_onnx_log = log
+
+
+def _traced(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: Sequence[str],
+    axes: dict[str, dict[int, str]],
+) -> bytes:
+    file: Any = BytesIO()
+    options: dict[str, Any] = {"dynamic_axes": axes} if axes else {}
+    torch.onnx.export(model, inputs, file, input_names=names, dynamo=False, **options)
     return bytes(file.getvalue())
+
+
+def _programmed(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: Sequence[str],
+    axes: dict[str, dict[int, str]],
+) -> bytes:
+    """By `torch.export`, which keeps a size that was 1 as it was: inputs have two items."""
+    auto = torch.export.Dim.AUTO  # open, where the network has no size of its own there
+    sizes: Any = tuple(dict.fromkeys(axes.get(name, ()), auto) for name in names)
+    kinds = {one.kind for one in inspect.signature(model.forward).parameters.values()}
+    sizes = (sizes,) if inspect.Parameter.VAR_POSITIONAL in kinds else sizes
+    given = tuple(torch.cat([x, x]) if axes and x.dim() else x for x in inputs)
+    options: dict[str, Any] = {"input_names": names, "dynamic_shapes": sizes if axes else None}
+    made: Any = torch.onnx.export(model, given, dynamo=True, verbose=False, **options)
+    return bytes(made.model_proto.SerializeToString())
 
 
 def open_axes(x: Tensor, name: str) -> dict[int, str]:

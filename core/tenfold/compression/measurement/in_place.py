@@ -18,6 +18,8 @@ from ..survey import Layer, format_of, maps_last
 
 SECONDS = 0.5  # after which no more rounds begin
 ROUNDS = 3, 32  # at least, at most
+CALM = 1.1  # times its least, at most, is a time's median where nothing else disturbs it
+LONGER = 4  # times as long, and as many rounds, where something does
 WARMING = 4  # one of so many rounds does not count: the first of them
 LAST = 1.03  # times as fast, at least, is what channels are laid out last for
 TRIED = 6, 0.15  # runs at most, and seconds after which none begins, to choose a memory format
@@ -29,27 +31,26 @@ def time_in_place(
 ) -> Speed:
     """Run both in turn, each in its better memory format.
 
-    The time is bounded: of a network that takes long there are few rounds. Of many the first do not
-    count, in which weights are prepared and caches are cold.
+    Their times are the least of some rounds: what others do on the machine only adds to them. The
+    time is bounded: of a network that takes long there are few rounds, more where the machine is
+    busy. Of many the first do not count, in which weights are prepared and caches are cold.
     """
     names = [layer.name for layer in layers]
     with counted(), _together(), evaluating(nn.ModuleList([original, compressed])):
         last = format_of(layer.config.order for layer in layers)
         sides = [_better(model, example, last) for model in (original, compressed)]
         found: list[Times] = [{}, {}]
-        ends = time.perf_counter() + SECONDS
-        for turn in range(ROUNDS[1]):
-            if turn >= ROUNDS[0] and time.perf_counter() > ends:
+        begun = time.perf_counter()
+        for turn in range(LONGER * ROUNDS[1]):
+            if _enough(turn, time.perf_counter() - begun, found):
                 break
             for side in (turn % 2, 1 - turn % 2):
                 for name, seconds in _run(*sides[side], names).items():
                     found[side].setdefault(name, []).append(1000 * seconds)
-    before, after = (
-        {name: times[len(times) // WARMING :] for name, times in one.items()} for one in found
-    )
+    before, after = ({name: _counting(times) for name, times in one.items()} for one in found)
     return Speed(
-        before=median(before.pop("")),
-        after=median(after.pop("")),
+        before=min(before.pop("")),
+        after=min(after.pop("")),
         layers={
             name: (_clock(before[name]), _clock(after[name]))
             for name in names
@@ -57,6 +58,21 @@ def time_in_place(
         },
         last=sides[1][0] is not compressed,
     )
+
+
+def _enough(rounds: int, seconds: float, found: Sequence[Times]) -> bool:
+    """Whether there are enough rounds, after so many seconds."""
+    if rounds < ROUNDS[0] or (rounds < ROUNDS[1] and seconds < SECONDS):
+        return False
+    return seconds > LONGER * SECONDS or all(_calm(_counting(one[""])) for one in found)
+
+
+def _counting(times: Sequence[float]) -> Sequence[float]:
+    return times[len(times) // WARMING :]
+
+
+def _calm(times: Sequence[float]) -> bool:
+    return median(times) <= CALM * min(times)
 
 
 def lay_last(model: nn.Module, example: Batch, format_: torch.memory_format) -> bool:

@@ -21,8 +21,11 @@ def check_asked(
         raise TypeError(f"model={type(model).__name__} must be an nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError("model is scripted: give the one that it was made from")
-    if hasattr(model, "_orig_mod"):
-        raise TypeError("model is compiled: give model._orig_mod, and compile what comes of it")
+    for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod"):
+            there = f"model.{name}" if name else "model"
+            inner = "put its _orig_mod in its place" if name else "give model._orig_mod"
+            raise TypeError(f"{there} is compiled: {inner}, and compile what comes of it")
     if any(type(module).__name__ in REPLICAS for module in model.modules()):
         raise TypeError(
             "model is spread over processes, which know the parameters that it had: give "

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +19,18 @@ from ..running import Batch, arguments_of, evaluating
 def write_plain(model: nn.Module, batch: Batch, path: Path) -> None:
     """Write the network in eval mode, for any number of items where it takes any.
 
-    Raises `RuntimeError` where `torch.export` cannot.
+    Named tuples among what it gives are written as tuples, dataclasses as dicts, and what is
+    neither a tensor nor a number as None. Raises `RuntimeError` where `torch.export` cannot.
     """
     arguments, keywords = arguments_of(batch)
     made = copy.deepcopy(model)
+    made.forward = _simply(made.forward)
     with evaluating(made):
-        torch.export.save(_exported(made, arguments, keywords), path)
+        written = _exported(made, arguments, keywords)
+        try:
+            torch.export.save(written, path)
+        except Exception as fault:  # nor has it one here
+            raise _unwritten(fault) from fault
 
 
 def read_plain(path: Path) -> nn.Module:
@@ -52,4 +62,29 @@ def _exported(model: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, 
             return torch.export.export(model, arguments, keywords, dynamic_shapes=dynamic)
         except Exception as fault:  # torch.export has no class of its own for it
             failed = fault
-    raise RuntimeError(f"example_inputs: torch.export cannot write this network: {failed}")
+    raise _unwritten(failed) from failed
+
+
+def _unwritten(fault: Exception) -> RuntimeError:
+    return RuntimeError(f"example_inputs: torch.export cannot write this network: {fault}")
+
+
+def _simply(forward: Any) -> Any:
+    """The same function, that gives what an archive holds: no class but Python's own."""
+
+    @functools.wraps(forward)
+    def simple(*arguments: Any, **keywords: Any) -> Any:
+        return _simple(forward(*arguments, **keywords))
+
+    return simple
+
+
+def _simple(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {one.name: getattr(value, one.name) for one in fields(value)}
+    if isinstance(value, Mapping):
+        pairs = [(name, _simple(one)) for name, one in value.items()]
+        return OrderedDict(pairs) if isinstance(value, OrderedDict) else dict(pairs)
+    if isinstance(value, tuple | list):
+        return (list if isinstance(value, list) else tuple)(map(_simple, value))
+    return value if isinstance(value, Tensor | int | float) else None

@@ -60,7 +60,7 @@ class Subject:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Why what is measured here is to be doubted, if it is."""
-        return doubts(self.calibrated, self.fitted, self.held, self.layers)
+        return doubts(self.calibrated, self.example, self.fitted, self.held, self.layers)
 
     @property
     def items(self) -> int:

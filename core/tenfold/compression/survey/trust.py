@@ -17,11 +17,16 @@ KNOWN = 4  # standard deviations from which neighbours have to do with each othe
 
 
 def doubts(
-    given: bool, fitted: Sequence[Batch], held: Sequence[Batch], layers: Sequence[Layer]
+    given: bool,
+    example: Batch,
+    fitted: Sequence[Batch],
+    held: Sequence[Batch],
+    layers: Sequence[Layer],
 ) -> tuple[str, ...]:
     """The reasons to doubt what is measured on some batches.
 
-    `given` is whether there was a calibration; `layers` are those that may be replaced.
+    `given` is whether there was a calibration beside the example; `layers` are those that may be
+    replaced.
     """
     found = []
     judged = sum(map(size, held))
@@ -33,12 +38,14 @@ def doubts(
         )
     elif judged < FEW:
         found.append(f"only {judged} sample{'s were' if judged > 1 else ' was'} held out to judge")
-    scarce = [one for one in layers if patches(one, fitted) < SCARCE * prod(one.config.shape[1:])]
+    items = sum(map(size, fitted)) / max(1, size(example))
+    seen = {one.name: round(items * patches(one)) for one in layers}
+    scarce = [one for one in layers if seen[one.name] < SCARCE * prod(one.config.shape[1:])]
     if scarce:
         one = scarce[0]
         more = f" and {len(scarce) - 1} more layers" if len(scarce) > 1 else ""
         found.append(
-            f"{one.name!r}{more} saw fewer inputs than it takes to fit ({patches(one, fitted)} of "
+            f"{one.name!r}{more} saw fewer inputs than it takes to fit ({seen[one.name]} of "
             f"{prod(one.config.shape[1:])} numbers each)"
         )
     if all(map(is_noise, [*fitted, *held])):
@@ -46,11 +53,9 @@ def doubts(
     return tuple(found)
 
 
-def patches(layer: Layer, batches: Sequence[Batch]) -> int:
-    """About how many patches a layer sees in some batches: as in the example, for each sample."""
-    seen = sum(batch * prod(output) for batch, _, output in layer.maps())
-    first = max(1, max((shape[0] for shape in layer.shapes if shape), default=1))
-    return seen * sum(map(size, batches)) // first
+def patches(layer: Layer) -> int:
+    """How many patches a layer sees in one run on the example."""
+    return sum(batch * prod(output) for batch, _, output in layer.maps())
 
 
 def is_noise(batch: Batch) -> bool:
