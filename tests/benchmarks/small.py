@@ -8,8 +8,10 @@ installs them in `/usr/share/datasets/fashion-mnist`. Each network is trained fo
 6,000 images, calibrated on 512 others without labels, and scored on 2,000 of the test set: its
 accuracy, or for the U-Net the mean squared error of what it makes of noisy images, negated. `error`
 is the relative change of the outputs there. `faster` is dense over compressed, both in turn; with
-`--metric latency` the budget is one of time. Uniform Tucker-2 may have the MACs that this came to,
-and is of convolutions alone: where linear layers have the most, it keeps more.
+`--metric latency` the budget is one of time. `--joint '*' --metric parameters` lets layers alike
+share one network, and says of each stage how near it came tied and apart, before corrections.
+Uniform Tucker-2 may have the MACs that this came to, and is of convolutions alone: where linear
+layers have the most, it keeps more.
 """
 
 from __future__ import annotations
@@ -117,6 +119,7 @@ def main(
     metric: Annotated[str, typer.Option(help="macs or latency.")] = "macs",
     refine: Annotated[str, typer.Option(help="blocks or off.")] = "blocks",
     never_slower: Annotated[bool, typer.Option(help="As `compress` has it.")] = True,
+    joint: Annotated[list[str], typer.Option(help="As `compress` has it.")] = [],  # noqa: B006
     threads: Annotated[int, typer.Option()] = 1,
     out: Annotated[Path, typer.Option(help="Where trained networks go.")] = Path("small"),
 ) -> None:
@@ -137,6 +140,7 @@ def main(
         for one in budget:
             asked: dict[str, Any] = {"budget": one, "metric": metric, "progress": False}
             asked |= {"refine": refine, "never_slower": never_slower}
+            asked |= {"joint": joint} if joint else {}
             example, batches = calibration[:16], list(calibration.split(32))
             try:
                 made = tenfold.compress(model, example_inputs=example, calibration=batches, **asked)
@@ -144,6 +148,8 @@ def main(
                 shown.add_row(name, dense, f"{one:g}", str(refused)[:40])
                 continue
             found = made.report
+            for stage in found.stages:
+                console.log(stage)
             macs = found.macs.after / found.macs.before
             before, after = time_networks([model, made.model], example)
             peer = by_rule(Network(name, model, (example,), [], score, ""), RULE, macs)

@@ -13,8 +13,8 @@ from tenfold.compression.candidates.fitting import fits
 from tenfold.compression.candidates.meter import Meter
 from tenfold.compression.candidates.table import LayerTable
 from tenfold.compression.correction import regression
+from tenfold.compression.correction.fits import fits_of
 from tenfold.compression.correction.normalisation import recalibrate
-from tenfold.compression.correction.refit import fits_of
 from tenfold.compression.correction.regression import features, owner, regress, solved
 from tenfold.compression.correction.response import Sums
 from tenfold.compression.measurement.prediction import interpolated

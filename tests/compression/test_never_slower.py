@@ -238,10 +238,11 @@ def test_choices_that_stay_are_told_to_be_slow():
     assert unchanged(found, choices, timing(set())).slow is None
 
 
-def images(seed=0, outputs=5):
+def maps(order, seed=0, flat=True):
     torch.manual_seed(seed)
-    layers = [nn.Conv2d(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU()]
-    end = [nn.Flatten(), nn.Linear(576, 5)] if outputs else []
+    conv = (nn.Conv2d, nn.Conv3d)[order - 2]
+    layers = [conv(4, 16, 3), nn.ReLU(), conv(16, 16, 3), nn.ReLU()]
+    end = [nn.Flatten(), nn.Linear(16 * 3**order, 5)] if flat else []
     return nn.Sequential(*layers, *end).eval()
 
 
@@ -253,34 +254,34 @@ def clock(last):
 
 
 def formats(model):
-    return {one.is_contiguous(memory_format=torch.channels_last) for one in weights(model)}
-
-
-def weights(model):
-    return [one for one in model.parameters() if one.dim() == 4 and max(one.shape[2:]) > 1]
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}
+    large = [one for one in model.parameters() if one.dim() > 3 and max(one.shape[2:]) > 1]
+    return {one.is_contiguous(memory_format=last[one.dim()]) for one in large}
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_a_network_has_its_channels_last_where_it_was_faster_so(monkeypatch, last, tmp_path):
+@pytest.mark.parametrize("order", [2, 3])
+def test_a_network_has_its_channels_last_where_it_was_faster_so(monkeypatch, last, order, tmp_path):
     monkeypatch.setattr(account, "time_in_place", clock(last))
-    model = images()
-    made = compress(model, budget=0.5, **OPTIONS)
+    model, x = maps(order), X[:, :, :7, :7]
+    x = x if order == 2 else x[:, :, None].expand(8, 4, 7, 7, 7)
+    made = compress(model, budget=0.7, **{**OPTIONS, "example_inputs": x, "exclude": "0"})
     assert made.report.channels_last == last
     assert ("channels last" in str(made.report)) == last
     assert formats(made.model) == {last}
     assert formats(model) == {False}
-    before = made.model(X)
+    before = made.model(x)
     save(made, tmp_path / "made")
-    again = load(tmp_path / "made", images(1)).eval()
+    again = load(tmp_path / "made", maps(order, 1)).eval()
     assert formats(again) == {last}
-    torch.testing.assert_close(again(X), before)
+    torch.testing.assert_close(again(x), before)
     made.model.to(memory_format=torch.contiguous_format)
-    torch.testing.assert_close(made.model(X), before)
+    torch.testing.assert_close(made.model(x), before)
 
 
 def test_a_network_whose_outputs_would_be_laid_out_otherwise_is_left_as_it_is(monkeypatch):
     monkeypatch.setattr(account, "time_in_place", clock(True))
-    made = compress(images(outputs=0), budget=0.5, **OPTIONS)
+    made = compress(maps(2, flat=False), budget=0.5, **OPTIONS)
     assert not made.report.channels_last
     assert formats(made.model) == {False}
     assert made.model(X).is_contiguous()

@@ -4,9 +4,17 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from tenfold import FactorizedConv, JointConv, compress, load, relative_error, save, to_plain
+from tenfold.compression.correction import refit
+from tenfold.compression.correction import tied as together
+from tenfold.compression.measurement.task import Judge
+from tenfold.compression.moments.importance import Importance
+from tenfold.compression.survey.layers import survey
+from tenfold.compression.tying import pooled
 
 QUICK = {
     "metric": "parameters",
@@ -41,15 +49,19 @@ class Stage(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def alike(bases=6):
-    """A network whose kernels have the same bases of channels, and each its own core."""
+def alike(bases=6, noise=0.0):
+    """A network whose kernels have the same bases of channels, and each its own core.
+
+    With so much that they have not in common.
+    """
     torch.manual_seed(0)
     model = Stage().eval()
     outer, inner = (torch.linalg.qr(torch.randn(12, bases))[0] for _ in range(2))
     with torch.no_grad():
         for conv in (model.first, *model.blocks):
             core = torch.randn(bases, bases, 3, 3)
-            conv.weight.copy_(torch.einsum("or,is,rskl->oikl", outer, inner, core) / 3)
+            kernel = torch.einsum("or,is,rskl->oikl", outer, inner, core) / 3
+            conv.weight.copy_(kernel + noise * kernel.std() * torch.randn(kernel.shape))
     return model
 
 
@@ -62,7 +74,8 @@ def is_of_the_stage(name, module):
 
 def made(model, **options):
     given = {**QUICK, "budget": 0.42, **options}
-    return compress(model, example_inputs=X[:2], calibration=list(X.split(4)), **given)
+    given = {"calibration": list(X.split(4)), **given}
+    return compress(model, example_inputs=X[:2], **given)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +175,78 @@ def test_corrected_and_refined_it_is_no_farther_than_apart():
     given = {"correct": True, "refine": "blocks", "budget": 0.3}
     found, apart = made(alike(), joint=is_of_the_stage, **given), made(alike(), **given)
     assert found.report.error <= apart.report.error * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_tied_layers_are_corrected_together(wide, monkeypatch):
+    """By the patches of them all; or, where these are too wide, by what their factor meets."""
+    given = {"joint": is_of_the_stage, "correct": True}
+    x = torch.randn(96, 3, 10, 10, generator=torch.Generator().manual_seed(0))
+    given["calibration"] = list(x.split(16))
+    monkeypatch.setattr(together, "WIDE", 10 if wide else 5000)
+    found = made(alike(noise=0.05), **given)
+    monkeypatch.setattr(refit, "ties", lambda *_: [])
+    without = made(alike(noise=0.05), **given)
+    assert found.report.layers[1].joint == without.report.layers[1].joint == "first"
+    assert found.report.error < 0.98 * without.report.error
+
+
+def test_layers_are_tied_by_least_squares_over_all_their_patches(monkeypatch):
+    asked = {"joint": is_of_the_stage, "calibration": list(X.split(2))}
+    found = made(alike(noise=0.05), **asked)
+    monkeypatch.setattr(pooled, "WIDE", 10)  # then the moments are products of marginals
+    rough = made(alike(noise=0.05), **asked)
+    assert found.report.stages[0].error < 0.95 * rough.report.stages[0].error
+
+
+@given(st.integers(1, 3), st.integers(1, 2), st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_the_joined_moment_is_each_layers_on_its_own_kernel(count, groups, seed):
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (2, 3, 1)
+    roots = torch.randn(count, groups, 6, 6, generator=generator, dtype=torch.float64)
+    kernels = torch.randn(groups, 4, 2, count, 3, 1, generator=generator, dtype=torch.float64)
+    whole = pooled.joined(list(roots @ roots.mT), sizes)
+    together = kernels.flatten(2) @ whole
+    apart = [kernels[:, :, :, n].flatten(2) @ roots[n] @ roots[n].mT for n in range(count)]
+    apart = torch.stack([one.reshape(groups, 4, *sizes) for one in apart], 3)
+    torch.testing.assert_close(together, apart.flatten(2))
+
+
+class Beside(nn.Module):
+    """Layers alike that meet the same inputs."""
+
+    def __init__(self, bias, groups):
+        super().__init__()
+        self.a, self.b = (nn.Conv2d(6, 8, 3, groups=groups, bias=bias) for _ in range(2))
+
+    def forward(self, x):
+        return torch.cat([self.a(x), self.b(x)])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_correction_goes_half_the_way(bias, groups, wide, monkeypatch):
+    """Of a shared factor and of biases that are off, half of what they are off is left."""
+    monkeypatch.setattr(together, "WIDE", 10 if wide else 5000)
+    torch.manual_seed(0)
+    original = Beside(bias, groups).eval()
+    joint = FactorizedConv.from_conv_list(
+        [original.a, original.b], rank=10**9, factorization="tucker"
+    )
+    changed = Beside(bias, groups).eval()
+    changed.a, changed.b = joint, joint[1]
+    with torch.no_grad():
+        for part in (joint.weight.factors[0], *joint.bias):
+            part.mul_(1 + 0.5 * torch.randn(part.shape))
+    inputs = [torch.randn(8, 6, 8, 8) for _ in range(4)]
+    judge = Judge.of(original, inputs, None)
+    before = judge.change(changed)
+    layers = survey(original, inputs[0])
+    asked = (original, changed, layers, ["a", "b"], inputs)
+    list(refit.correct(*asked, judge, 0, Importance(), 2**30, {}))
+    assert judge.change(changed) == pytest.approx(before / 2, rel=0.02)
 
 
 @pytest.mark.parametrize("format_", ["cp", "hadamard", "tucker+depthwise_separable"])

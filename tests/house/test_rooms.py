@@ -82,6 +82,15 @@ def imported(module: str) -> Iterator[str]:
 EDGES = {module: sorted(set(imported(module)) - {module}) for module in FILES}
 
 
+MOST = 250  # lines of a file: what is longer holds two concepts
+
+
+def test_no_file_is_long():
+    files = [*FILES.values(), *(CORE.parent / "plugins").rglob("*.py")]
+    lines = {path.name: len(path.read_text().splitlines()) for path in files}
+    assert {name: count for name, count in lines.items() if count > MOST} == {}
+
+
 def test_every_room_is_there():
     assert {room for room in ROOMS if room not in FILES} == set()
     assert {name.split(".")[0] for name in FILES if name} <= {room.split(".")[0] for room in ROOMS}

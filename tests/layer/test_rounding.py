@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tenfold import Energy, Error, FactorizedConv, FactorizedKernel, factorizations, relative_error
 from tenfold.network import KernelNetwork
 
-FORMATS = [*factorizations.names(), "tucker+depthwise_separable"]
+FORMATS = [*factorizations.names(), "tucker+depthwise_separable", "tt_matrix+tucker"]
 TREES = ["tt", "tucker", "spatial_svd", "channel_svd", "tt_matrix", "kronecker"]
 
 
@@ -115,7 +115,17 @@ def test_all_modes_of_tucker_stay():
     assert len(kernel.round(0.3).rank) == 4
 
 
-@pytest.mark.parametrize("factorization", ["tucker+depthwise_separable", "tucker+cp", "cp+tt"])
+@pytest.mark.parametrize(
+    "factorization",
+    [
+        "tucker+depthwise_separable",
+        "tucker+cp",
+        "cp+tt",
+        "tt_matrix+tucker",  # whose channels are split in other ways, as those below
+        "channel_svd+cp_matrix",
+        "kronecker+cp",
+    ],
+)
 def test_the_terms_of_a_sum_are_rounded_together(factorization):
     """Nearer than each by itself, which leaves what one could give to another."""
     torch.manual_seed(0)

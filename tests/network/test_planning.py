@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tenfold import factorizations, implementations
 from tenfold.network import ELEMENT, Geometry, cheapest_partition, partition_macs, roles
-from tenfold.network.partition import StageCosts
+from tenfold.network.cheapest import StageCosts
 from tenfold.run import lower
 
 RANKS = {  # every built-in format; Tucker with a rank for every mode too

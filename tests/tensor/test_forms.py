@@ -43,6 +43,16 @@ def test_the_factors_contract_to_the_tensor(name, part):
     torch.testing.assert_close(by_hand(found), wanted)
 
 
+@pytest.mark.parametrize("name", ["cp", "tucker", "tt"])
+@pytest.mark.parametrize("shape", [(4, 3, 5, 2), (4, 3, 5), (4, 3)])
+def test_of_what_is_made_one_of_the_first_two_axes_is_last_in_memory(name, shape):
+    tensor = FactorizedTensor.new(shape, rank=3, factorization=name)
+    made = tensor.to_tensor()
+    assert made.shape == shape
+    if len(shape) > 2:
+        assert 1 in made.stride()[:2]
+
+
 def test_a_tensor_train_begins_and_ends_with_a_rank_of_one():
     tensor = FactorizedTensor.new(SHAPE, rank=2, factorization="tt")
     shapes = [tuple(one.shape) for one in tensor.factors]

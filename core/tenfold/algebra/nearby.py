@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..network import KernelNetwork, Modes, inner_product, plan_contraction
-from .als import Target, Update, balance, descend, plan_update, squared
+from .als import balance, descend
+from .update import Target, Update, plan_update, squared
 
 
 @torch.no_grad()
@@ -52,16 +53,18 @@ def fit_to_sum(
     sweeps: int,
     tolerance: float,
 ) -> list[Tensor]:
-    """The factors of `new`, from `start`, nearest to a sum of networks of the same open modes.
+    """The factors of `new`, from `start`, nearest to a sum of networks of kernels of its shape.
 
-    All have the mode `group`. The error does not rise.
+    All have the mode `group`. The error does not rise. Where not all split their modes as `new`
+    does the kernel is made.
     """
     start = [constants.get(index, factor) for index, factor in enumerate(start)]
     updates = [plan_update(new, index) for index in new.free]
-    if any(update.is_large for update in updates):
-        kernel = sum(
-            (part.times * part.network.whole(part.factors) for part in parts), torch.zeros(())
-        )
+    opens = new.opens
+    alike = all(part.network.opens == opens for part in parts)
+    if not alike or any(update.is_large for update in updates):
+        wholes = (part.times * part.network.whole(part.factors) for part in parts)
+        kernel = sum((one.reshape(*opens.values()) for one in wholes), torch.zeros(()))
         return descend(
             new,
             updates,

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from ..network import GROUP, OUT, Contraction, KernelNetwork, Modes, plan_contraction
 from .acceleration import count_sweep
-from .als import balance, plan_update
+from .als import balance
 from .second_moment import SecondMoment
+from .update import plan_update
 
 STEPS = 4  # of conjugate gradients for a factor
 DIRECT = 512  # the side of the largest normal equations that are made

@@ -17,7 +17,7 @@ from .measurement import score as measure_score
 from .reporting import Change, Point, Refinement, Report, Slower, Stage, summarise
 from .request import CompressionConfig
 from .running import Runs, shapes
-from .survey import Subject
+from .survey import Subject, format_of
 
 
 class Outcome(NamedTuple):
@@ -69,8 +69,10 @@ class Account:
 
     def lay_out(self, found: Outcome) -> Outcome:
         """Give a network the memory format in which it was measured to be faster."""
-        here = self.config.runtime == EAGER and self.timed(found.made).last
-        return found._replace(last=here and lay_last(found.made.model, self.subject.example))
+        format_ = format_of(layer.config.order for layer in self.subject.layers)
+        if format_ is None or self.config.runtime != EAGER or not self.timed(found.made).last:
+            return found
+        return found._replace(last=lay_last(found.made.model, self.subject.example, format_))
 
     def point(self, budget: float | None, found: Outcome) -> Point:
         """One budget's place on the curve."""

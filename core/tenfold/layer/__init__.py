@@ -18,6 +18,7 @@ from .linear import FactorizedLinear
 from .member import Member
 from .moment import Moment, unfold
 from .plain import plain_form
+from .plain_forms import PlainForms
 from .rerunning import rerun
 from .reshaping import Reshaping
 from .source import copy_state, read_config, read_kernel, swap_channels
@@ -38,6 +39,7 @@ __all__ = [
     "JointConv",
     "Member",
     "Moment",
+    "PlainForms",
     "Reshaping",
     "TensorContraction",
     "TensorRegression",

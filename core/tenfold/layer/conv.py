@@ -1,8 +1,4 @@
-"""The builder: any factorization with any implementation, by name, as one layer.
-
-Half of the file is what its public methods say of themselves, and the arguments of `nn.ConvNd`
-three times over: how a layer is put together is `assembly.py`, how it runs `forward.py`.
-"""
+"""The builder: any factorization with any implementation, by name, as one layer."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from torch import Tensor, nn
 
 from ..arguments import check_sizes
 from ..plugin import Factorization, Implementation, Plan
-from . import assembly, joining, plain
+from . import assembly, joining
 from .assembly import Assembly
 from .choosing import Choosing
 from .config import ConvConfig
@@ -22,13 +18,14 @@ from .holding import hold
 from .joining import Joined
 from .kernel import FactorizedKernel
 from .moment import Moment
+from .plain_forms import PlainForms
 from .reshaping import Reshaping
 from .source import copy_state
 from .spectral import check_init
 from .words import refuse_unknown
 
 
-class FactorizedConv(Joined, Reshaping, Choosing):
+class FactorizedConv(Joined, Reshaping, PlainForms, Choosing):
     """A convolution of any order whose kernel is a tensor network.
 
     Input `(batch, in_channels, *size)` or unbatched `(in_channels, *size)`, output likewise, as
@@ -249,37 +246,4 @@ class FactorizedConv(Joined, Reshaping, Choosing):
         fan_in = self.config.fan_in
         self.weight.reset_parameters(1 / (3 * fan_in), generator, self.init)
         if self.bias is not None:
-            bound = fan_in**-0.5
-            nn.init.uniform_(self.bias, -bound, bound, generator=generator)
-
-    def to_conv(self) -> nn.Module:
-        """The dense `nn.ConvNd`, `nn.ConvTransposeNd` or `nn.Linear` with the same output.
-
-        Raises `ValueError` above order 3, where `torch.nn` has none.
-
-        >>> FactorizedConv(8, 16, 3, order=2, rank=4).to_conv()
-        Conv2d(8, 16, kernel_size=(3, 3), stride=(1, 1))
-        """
-        return plain.to_conv(self)
-
-    def to_sequential(self) -> nn.Sequential:
-        """The same stages as a chain of `torch.nn` modules, which needs no tenfold.
-
-        Raises `ValueError` above order 3, or where the implementation runs code of its own that
-        spells no modules (`Plan.to_modules`).
-
-        >>> chain = FactorizedConv(8, 8, 3, order=2, factorization="tucker").to_sequential()
-        >>> [tuple(module.kernel_size) for module in chain]
-        [(1, 1), (3, 3), (1, 1)]
-        """
-        return plain.to_sequential(self)
-
-    def __prepare_scriptable__(self) -> nn.Module:
-        """Asked for by `torch.jit.script` before it compiles a module."""
-        raise TypeError(
-            f"torch.jit.script compiles plain modules, and {self!r} is none: script "
-            "tenfold.to_plain(model), or trace the model"
-        )
-
-    def __repr__(self) -> str:
-        return plain.spell(self)
+            nn.init.uniform_(self.bias, -(fan_in**-0.5), fan_in**-0.5, generator=generator)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -22,19 +22,13 @@ from ..solve import (
     with_options,
     write_tensorly,
 )
+from .factors import Factors
 from .moment import Moment, check_moment
 from .spectral import check_init, spectral
 from .undrawn import allocate, check_shape
 
-NO_TENSOR = (
-    "it holds factors. To draw it anew, call layer.reset_parameters(); to read it, to_tensor(); "
-    "fold a batch norm, as fuse() does, into the dense convolution before that is compressed"
-)
-# of a tensor, which says what it is and not what is in it
-TOLD = {"dim", "is_complex", "is_cuda", "is_floating_point", "layout", "ndim", "size"}
 
-
-class FactorizedKernel(nn.Module):
+class FactorizedKernel(Factors):
     """A convolution kernel `(out, in/groups, *k)` held as the factors of a tensor network.
 
     Made by `new` and `from_tensor`. `factors` are its parameters, one for each factor of
@@ -171,49 +165,11 @@ class FactorizedKernel(nn.Module):
         dtype: torch.dtype = self.factors[0].dtype
         return dtype
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FactorizedKernel:
-        """As every module's, but a factor of four or five modes is no image, and stays as it is
-        under `.to(memory_format=…)`."""
-
-        def of_a_row(tensor: Tensor) -> Tensor:
-            return fn(tensor.flatten()).reshape(tensor.shape) if tensor.dim() > 3 else fn(tensor)
-
-        applied: FactorizedKernel = super()._apply(of_a_row, recurse)  # type: ignore[no-untyped-call]
-        return applied
-
     @property
     def device(self) -> torch.device:
         """Where the factors are."""
         device: torch.device = self.factors[0].device
         return device
-
-    def __getattr__(self, name: str) -> Any:
-        """What a dense kernel would tell of itself, as networks ask in `forward`.
-
-        What it would have beside that, as initialisers and `fuse()` ask, is refused.
-        """
-        try:
-            return super().__getattr__(name)
-        except AttributeError as fault:
-            if name in TOLD:
-                return getattr(self.factors[0].new_empty(()).expand(self.shape), name)
-            if name.startswith("_") or not hasattr(Tensor, name):
-                raise
-            raise AttributeError(f"{fault}: {NO_TENSOR}") from None
-
-    def __mul__(self, other: object) -> Any:  # PyTorch's own folding of a batch norm begins so
-        raise TypeError(f"a FactorizedKernel is no tensor: {NO_TENSOR}")
-
-    @classmethod
-    def __torch_function__(
-        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Refuse what PyTorch's functions would do with a tensor.
-
-        As `nn.TransformerEncoderLayer` finds this, it calls its layers and does not read weights.
-        """
-        name = getattr(function, "__name__", function)
-        raise TypeError(f"{name} takes a tensor, which a FactorizedKernel is not: {NO_TENSOR}")
 
     def numel(self) -> int:
         """The number of parameters, of all factors but constants."""
@@ -276,8 +232,7 @@ class FactorizedKernel(nn.Module):
         check_init(init)
         if self.factors[0].is_meta:
             return
-        if variance is None:
-            variance = 1 / (3 * prod(self.shape[1:]))
+        variance = 1 / (3 * prod(self.shape[1:])) if variance is None else variance
         if init == "spectral":
             like = self.factors[0]
             values = spectral(self.choice.plugin, self.network, like, variance, generator)

@@ -39,7 +39,7 @@ class SlicedKernel(FactorizedKernel):
         self.__dict__["source"] = (joint, cut, index)
 
     @property
-    def factors(self) -> Any:  # type: ignore[override]
+    def factors(self) -> Any:
         """The factors of this convolution's network."""
         joint, cut, index = self.__dict__["source"]
         return cut(joint.current(), index)

@@ -4,21 +4,14 @@ Imports nothing of the other rooms. Used by all; authors of formats and implemen
 """
 
 from .added import KernelSum, parts_of, terms_of
+from .cheapest import ELEMENT, cheapest_partition
 from .contraction import Contraction, Modes, check_modes, plan_contraction
 from .cut import Cut, cuts
 from .exact import clip
 from .geometry import Geometry
 from .inner import inner_product, squared_norm
 from .network import GROUP, IN, OUT, KernelNetwork, is_open, opens_of, spatial_modes, with_group
-from .partition import (
-    ELEMENT,
-    Partition,
-    Roles,
-    cheapest_partition,
-    is_partition,
-    partition_macs,
-    roles,
-)
+from .partition import Partition, Roles, is_partition, partition_macs, roles
 from .rank import WANTED, Energy, Error, Multiple, check_size, is_budget, spend
 from .slicing import Slice, slice_layers
 from .split import balanced

@@ -32,7 +32,7 @@ class KernelSum(KernelNetwork):
         shapes = [(term.shape, term.groups) for term in terms]
         if any(one != shapes[0] for one in shapes):
             raise ValueError(f"the terms of a sum are of kernels {shapes}: they must be of one")
-        opens = [{mode: term.sizes[mode] for mode in term.open_modes} for term in terms]
+        opens = [term.opens for term in terms]
         if any(one != opens[0] for one in opens):
             opens[0] = _whole(terms[0])
         factors: list[Modes] = []

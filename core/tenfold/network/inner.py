@@ -21,8 +21,7 @@ def inner_product(
 
     They are made where their modes are not split alike.
     """
-    opens = [{mode: one.sizes[mode] for mode in one.open_modes} for one in (network, other)]
-    if opens[0] != opens[1]:
+    if network.opens != other.opens:
         product = (network.to_tensor(factors) * other.to_tensor(others).conj()).sum()
         return product.real if product.is_complex() else product
     bonds = {bond: f"{bond}'" for bond in other.bonds}

@@ -66,8 +66,8 @@ class KernelNetwork:
     (1, 1, ('k0',), ('out', 'in', 'k0'), ('r',))
     >>> network.outs, network.ins, network.leaving, network.entering
     (('out',), ('in',), ('out',), ('in',))
-    >>> network.axes
-    (('k0',),)
+    >>> network.axes, network.opens
+    ((('k0',),), {'out': 8, 'in': 4, 'k0': 3})
     >>> network.shapes, network.numel, network.shape, network.free
     (((4, 3, 2), (2, 8)), 40, (8, 4, 3), (0, 1))
     >>> network.to_tensor([torch.randn(4, 3, 2), torch.randn(2, 8)]).shape
@@ -142,6 +142,11 @@ class KernelNetwork:
     def open_modes(self) -> Modes:
         """`([group,] out, in, k0, …)`: the modes of the kernel that the network stands for."""
         return (*self.leaving, *self.ins, *self.spatial)
+
+    @property
+    def opens(self) -> dict[str, int]:
+        """The size of each of these, in their order."""
+        return {mode: self.sizes[mode] for mode in self.open_modes}
 
     @cached_property
     def outs(self) -> Modes:

@@ -7,6 +7,7 @@ from .added import SHARES, Sum
 from .blame import ask, blamed, label
 from .catalogue import PluginError
 from .factorization import Factorization
+from .format import Format
 from .hooks import ask_hooks, hookimpl, installed_hook, only_hooks, plugin_hooks
 from .implementation import Convolution, Fixed, Implementation, MemoryFormat, Way
 from .listing import BAD, Listed, list_plugins
@@ -21,6 +22,7 @@ __all__ = [
     "Convolution",
     "Factorization",
     "Fixed",
+    "Format",
     "Implementation",
     "Listed",
     "MemoryFormat",

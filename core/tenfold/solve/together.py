@@ -18,15 +18,9 @@ def together(
     olds: Sequence[tuple[KernelNetwork, Sequence[Tensor]]],
     news: Sequence[tuple[KernelNetwork, Sequence[Tensor]]],
 ) -> list[list[Tensor]]:
-    """The factors of the new terms, whose sum comes nearer to that of the old, where it can.
-
-    Terms of channels that are split in other ways than the first's stay as they are.
-    """
+    """The factors of the new terms, whose sum comes nearer to that of the old, where it can."""
     before = [_ready(network, factors) for network, factors in olds]
     now = [_ready(network, factors) for network, factors in news]
-    alike = [_opens(one.network) == _opens(now[0].network) for one in now]
-    if not all(alike):
-        return [list(factors) for _, factors in news]
     first = list(now)
     for _ in range(ROUNDS):
         for place, (format_, term) in enumerate(zip(formats, now, strict=True)):
@@ -58,7 +52,3 @@ def _ready(network: KernelNetwork, factors: Sequence[Tensor]) -> Part:
 
 def _less(part: Part) -> Part:
     return part._replace(times=-part.times)
-
-
-def _opens(network: KernelNetwork) -> dict[str, int]:
-    return {mode: network.sizes[mode] for mode in network.open_modes}

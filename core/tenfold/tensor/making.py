@@ -152,7 +152,7 @@ def with_fixed(
     network = plugin.network(shape, 1)
     if isinstance(network, KernelSum):
         return rank
-    sizes = {mode: network.sizes[mode] for mode in network.open_modes}
+    sizes = network.opens
     held = [mode for modes in network.factors for mode in modes]
     whole = {
         bond: sizes[mode]

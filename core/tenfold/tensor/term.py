@@ -34,9 +34,18 @@ class Term:
         self.shape = tuple([prod([self.sizes[mode] for mode in axis]) for axis in self.axes])
 
     def whole(self) -> Tensor:
-        """The dense tensor, of shape `shape`."""
-        made = self.contracted(tuple(mode for axis in self.axes for mode in axis))
-        return made if made.shape == self.shape else made.reshape(self.shape)
+        """The dense tensor, of shape `shape`.
+
+        One that is made has its first two axes last in memory, but where that costs a copy: a
+        spectral convolution multiplies matrices over them, one at each frequency.
+        """
+        last = 2 if len(self.tensors) > 1 and len(self.axes) > 2 else 0
+        axes = (*self.axes[last:], *self.axes[:last])
+        made = self.contracted(tuple([mode for axis in axes for mode in axis]))
+        shape = (*self.shape[last:], *self.shape[:last])
+        made = made if made.shape == shape else made.reshape(shape)
+        left = len(axes) - last
+        return made.permute(*range(left, len(axes)), *range(left)) if last else made
 
     def contracted(self, output: Modes) -> Tensor:
         """What the tensors contract to, with the modes `output`."""

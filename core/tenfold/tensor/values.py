@@ -73,7 +73,11 @@ class TensorValue(ABC):
         return found[0] if len(found) == 1 else tuple(found)
 
     def to_tensor(self) -> Tensor:
-        """Contract the factors to the dense tensor, of the same shape."""
+        """Contract the factors to the dense tensor, of the same shape.
+
+        One that is made has one of its first two axes last in memory, as spectral convolutions like
+        it.
+        """
         return forms.dense_of(self.terms)
 
     @property

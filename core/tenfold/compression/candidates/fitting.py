@@ -102,7 +102,7 @@ def _nested(
 ) -> Iterator[Fitted]:
     """One decomposition at the largest ranks, truncated to those that keep most for their cost."""
     whole, dense_size = turned.network(10**9), turned.kernel.numel()
-    opens = {mode: whole.sizes[mode] for mode in whole.open_modes}
+    opens = whole.opens
     numels = {}
     for ranks in product(*(_aligned(whole.sizes[bond], base) for bond in whole.bonds)):
         sizes = dict(zip(whole.bonds, ranks, strict=True))

@@ -18,6 +18,7 @@ from ...solve import decompose, fit, rounded, unfolded
 from ..moments import Norm
 
 SWEEPS = 8  # of weighted least squares, at most
+WORK = 2**34  # multiply-accumulates, roughly, of them
 LARGE = 2**17  # elements of a kernel, from which float32 is worth it
 
 
@@ -110,7 +111,7 @@ class Turned:
         return first.seen(whole, self.inputs, count)
 
     def refined(
-        self, network: KernelNetwork, factors: Sequence[Tensor], work: int
+        self, network: KernelNetwork, factors: Sequence[Tensor], work: int = WORK
     ) -> list[Tensor] | None:
         """Factors of the kernel, nearer to it in the norm with the whole moment.
 

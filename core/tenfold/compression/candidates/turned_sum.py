@@ -13,7 +13,7 @@ from ...network import KernelNetwork, KernelSum, is_budget
 from ...plugin import SHARES, Factorization, Sum
 from ...solve import fit, rounded
 from ..moments import Norm
-from .turned import Turned
+from .turned import WORK, Turned
 
 ROUNDS = 3  # over the terms
 TYPICAL = 0.25  # of the dense parameters: where the terms' shares are tried
@@ -57,7 +57,7 @@ class TurnedSum:
         return min(tried, key=lambda one: one[0])[1]
 
     def refined(
-        self, network: KernelNetwork, factors: Sequence[Tensor], work: int
+        self, network: KernelNetwork, factors: Sequence[Tensor], work: int = WORK
     ) -> list[Tensor] | None:
         """Factors nearer to the kernel in the norm, a term after another; None as of one format."""
         assert isinstance(network, KernelSum)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...algebra import by_group
-from ...network import GROUP, OUT, KernelNetwork
+from ...network import GROUP, OUT, KernelNetwork, Modes
 from .response import Response
 
 RIDGE = 1e-3  # of the mean diagonal, towards the present factor of the output
@@ -83,13 +83,24 @@ def solved(network: KernelNetwork, factors: Sequence[Tensor], response: Response
     """The output's factor, by regression on the features that the response is about."""
     place = owner(network)
     assert place is not None
-    names = network.factors[place]
-    group = [GROUP] if GROUP in names else []
-    ordered = [*group, OUT, *(mode for mode in names if mode not in (OUT, GROUP))]
-    there = factors[place].double().permute([names.index(mode) for mode in ordered])
-    rows = there if group else there[None]
-    fresh = regress(rows, response, RIDGE)
+    names, ordered = network.factors[place], _rows_first(network.factors[place])
+    fresh = regress(rows(network, factors), response, RIDGE)
     bias = offset(fresh, response)
-    back = (fresh if group else fresh[0]).permute([ordered.index(mode) for mode in names])
+    grouped = fresh if GROUP in names else fresh[0]
+    back = grouped.permute([ordered.index(mode) for mode in names])
     found = [back if index == place else factor for index, factor in enumerate(factors)]
     return found, bias
+
+
+def rows(network: KernelNetwork, factors: Sequence[Tensor]) -> Tensor:
+    """The output's factor, `(groups, out, …)`, as what multiplies the features."""
+    place = owner(network)
+    assert place is not None
+    names = network.factors[place]
+    found = factors[place].double().permute([names.index(m) for m in _rows_first(names)])
+    return found if GROUP in names else found[None]
+
+
+def _rows_first(names: Modes) -> Modes:
+    group = (GROUP,) if GROUP in names else ()
+    return (*group, OUT, *(mode for mode in names if mode not in (OUT, GROUP)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ class Response:
 
     `seen` is `Σ w p pᵀ`, `cross` is `Σ w y pᵀ`, `w` being what each patch counts, with a leading
     axis of groups; where the layer has a bias they are about the means, which the bias takes.
-    `count` is that of as many equal patches as say as much.
+    They weigh `weight` together, and say as much as `count` equal ones.
     """
 
     seen: Tensor  # (groups, n, n)
@@ -35,6 +35,19 @@ class Response:
     mean: Tensor  # (groups, n)
     answer: Tensor  # (groups, out), the mean response
     count: int
+    weight: float
+
+    def halfway(self, kernel: Tensor, bias: Tensor | None) -> Response:
+        """The same with responses halfway from what a kernel `(groups, out, n)` gives."""
+        given = (kernel @ self.mean[:, :, None])[..., 0]
+        if bias is not None:
+            given = given + bias.reshape(given.shape)
+        cross, answer = (self.cross + kernel @ self.seen) / 2, (self.answer + given) / 2
+        return replace(self, cross=cross, answer=answer)
+
+    def times(self, height: float) -> Response:
+        """The same with each patch counting so many times as much."""
+        return replace(self, seen=height * self.seen, cross=height * self.cross)
 
     def projected(self, features: Tensor) -> Response:
         """The same sums over linear maps `(groups, m, n)` of the patches."""
@@ -44,6 +57,7 @@ class Response:
             (features @ self.mean[:, :, None])[..., 0],
             self.answer,
             self.count,
+            self.weight,
         )
 
 
@@ -221,7 +235,8 @@ class Sums:
         if self.centred:
             seen = seen - self.weight * away[:, :, None] * away[:, None]
             cross = cross - self.weight * off[:, :, None] * away[:, None]
-        return Response(seen, cross, mean, answer, effective(self.weight, self.square))
+        count = effective(self.weight, self.square)
+        return Response(seen, cross, mean, answer, count, self.weight)
 
 
 def _answer(

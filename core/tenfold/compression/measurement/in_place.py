@@ -14,7 +14,7 @@ from torch.backends import mha
 
 from ..candidates import Speed
 from ..running import Batch, call, copied, counted, evaluating, hooked, members
-from ..survey import Layer, images_last
+from ..survey import Layer, format_of, maps_last
 
 SECONDS = 0.5  # after which no more rounds begin
 ROUNDS = 3, 32  # at least, at most
@@ -37,7 +37,8 @@ def time_in_place(
     """
     names = [layer.name for layer in layers]
     with counted(), _together(), evaluating(nn.ModuleList([original, compressed])):
-        sides = [_better(model, example) for model in (original, compressed)]
+        last = format_of(layer.config.order for layer in layers)
+        sides = [_better(model, example, last) for model in (original, compressed)]
         found: list[Times] = [{}, {}]
         begun = time.perf_counter()
         for turn in range(LONGER * ROUNDS[1]):
@@ -74,21 +75,21 @@ def _calm(times: Sequence[float]) -> bool:
     return median(times) <= CALM * min(times)
 
 
-def lay_last(model: nn.Module, example: Batch) -> bool:
+def lay_last(model: nn.Module, example: Batch, format_: torch.memory_format) -> bool:
     """Give a network its channels last, where its outputs are laid out as before all the same.
 
     It runs so on images as they come, too: what is next to its layers follows their weights. What
     it gives is whether that was done.
     """
     packed: Any = copied(model)
-    packed.to(memory_format=torch.channels_last)
+    packed.to(memory_format=format_)
     sides = model, packed
     with counted(), evaluating(nn.ModuleList(sides)):
         laid = [[y.is_contiguous() for y in members(call(one, example))] for one in sides]
     if laid[0] != laid[1]:
         return False
     made: Any = model
-    made.to(memory_format=torch.channels_last)
+    made.to(memory_format=format_)
     return True
 
 
@@ -96,18 +97,19 @@ def _clock(times: Sequence[float]) -> tuple[float, float]:
     return min(times), median(times)
 
 
-def _better(model: nn.Module, example: Batch) -> tuple[nn.Module, Batch]:
+def _better(
+    model: nn.Module, example: Batch, format_: torch.memory_format | None
+) -> tuple[nn.Module, Batch]:
     """The network and the batch as they are, or with channels last, whichever runs faster."""
-    if all(x.dim() != 4 for x in members(example)):
+    if format_ is None:
         return model, example
-    last = images_last(example)
     try:
         packed: Any = copied(model)
-        packed.to(memory_format=torch.channels_last)
-        times = [_least(*one) for one in ((model, example), (packed, last))]
+        packed.to(memory_format=format_)
+        times = [_least(*one) for one in ((model, example), (packed, maps_last(example)))]
     except (RuntimeError, ValueError):  # it takes views that this format does not have
         return model, example
-    return (model, example) if times[0] <= LAST * times[1] else (packed, last)
+    return (model, example) if times[0] <= LAST * times[1] else (packed, maps_last(example))
 
 
 def _least(model: nn.Module, batch: Batch) -> float:

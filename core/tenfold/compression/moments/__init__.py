@@ -3,7 +3,7 @@
 Imports `running` and `survey`. Used by `candidates` and `correction`.
 """
 
-from .gathering import Moments, drawn, effective, groups_within, is_wide, measure
+from .gathering import WIDE, Moments, drawn, effective, groups_within, is_wide, measure
 from .importance import Importance
 from .norm import Norm, Seen
 from .patches import Patches
@@ -12,6 +12,7 @@ from .visit import Look, Visit
 from .worth import weighed
 
 __all__ = [
+    "WIDE",
     "Importance",
     "Look",
     "Moments",

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from ...arguments import check_model, check_path
 from ..reporting import Compression, Report
 from ..running import Batch
+from ..survey import format_of
 from .directory import written_whole
 from .entries import build, check_installed, entries, find, origins
 from .joint import build_joint, joint_entries
@@ -124,9 +125,11 @@ def load(directory: str | Path, dense_model: nn.Module | None = None) -> nn.Modu
         raise ValueError(f"{place / MANIFEST}: {fault}") from None
     model: nn.Module = copy.deepcopy(dense_model, layers)
     fill(model, place / WEIGHTS, stored, manifest.aliases)
-    images = [entry.channels_last for entry in manifest.all_layers if entry.config.order == 2]
-    if images and all(images):  # so has the rest of the network
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    orders = {entry.config.order for entry in manifest.all_layers if entry.channels_last}
+    apart = {entry.config.order for entry in manifest.all_layers if not entry.channels_last}
+    format_ = format_of(orders - apart)
+    if format_ is not None:  # so has the rest of the network
+        model.to(memory_format=format_)  # type: ignore[call-overload]
     return model
 
 

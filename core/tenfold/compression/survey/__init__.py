@@ -6,7 +6,7 @@ Imports `running`. Used by every later stage.
 from .behaviour import observe
 from .calibration import divide, filled, pieces, thinned
 from .layers import Layer, listed, survey
-from .layout import images_last
+from .layout import format_of, maps_last
 from .parting import neighbours
 from .selection import chosen, select, staying
 from .subject import Subject, surveyed
@@ -19,8 +19,9 @@ __all__ = [
     "divide",
     "doubts",
     "filled",
-    "images_last",
+    "format_of",
     "listed",
+    "maps_last",
     "neighbours",
     "observe",
     "pieces",

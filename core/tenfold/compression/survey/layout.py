@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,26 @@ def laid_out(model: nn.Module, batches: Sequence[Batch], layers: Sequence[Layer]
 
 def images_last(value: Batch) -> Batch:
     """The same with the channels of its images last, in tuples, lists and dicts."""
+    return _last(value, 4, torch.channels_last)
+
+
+def maps_last(value: Batch) -> Batch:
+    """The same with the channels of its images and volumes last."""
+    return _last(_last(value, 4, torch.channels_last), 5, torch.channels_last_3d)
+
+
+def format_of(orders: Iterable[int]) -> torch.memory_format | None:
+    """That which has the channels last of layers of these orders; None where there is not one."""
+    found = {2: torch.channels_last, 3: torch.channels_last_3d}
+    (*some,) = {*orders} & {*found}
+    return found[some[0]] if len(some) == 1 else None
+
+
+def _last(value: Batch, dim: int, format_: torch.memory_format) -> Batch:
     if isinstance(value, Tensor):
-        return value.clone(memory_format=torch.channels_last) if value.dim() == 4 else value
+        return value.clone(memory_format=format_) if value.dim() == dim else value
     if type(value) is dict:
-        return {name: images_last(one) for name, one in value.items()}
+        return {name: _last(one, dim, format_) for name, one in value.items()}
     if type(value) in (tuple, list):
-        return type(value)(map(images_last, value))
+        return type(value)(_last(one, dim, format_) for one in value)
     return value

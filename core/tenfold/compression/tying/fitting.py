@@ -39,7 +39,7 @@ def fitted(
     convs = [model.get_submodule(layer.name) for layer in layers]
     kernels = torch.stack([read_kernel(conv) for conv in convs], 2)
     moments = _moments(model, layers, batches, importance, config)
-    norm, gains = pooled(layers, kernels, moments, importance)
+    norm, gains, exact = pooled(layers, kernels, moments, importance, config.memory)
     gain = torch.tensor(gains).to(kernels).reshape(-1, *[1] * (kernels.dim() - 3))
     groups = layers[0].config.groups
     found: list[tuple[float, Choice[Factorization], str, KernelNetwork, list[Tensor]]] = []
@@ -48,9 +48,12 @@ def fitted(
         ranks = Multiple(alignment(layers[0], config.multiple), of=spendable / kernels.numel())
         network, factors = _decomposed(choice, kernels, gain, norm, groups, ranks, config.seed)
         way = _way(choice, network, layers, config.implementations)
-        if way is not None and network.numel <= spendable:
-            gap = by_group((kernels - network.to_tensor(factors)) * gain, groups)
-            found.append((norm.squared(gap)[0], choice, way, network, factors))
+        if way is None or network.numel > spendable:
+            continue
+        for one in _tried(choice, network, factors, kernels, exact, groups):
+            gap = kernels - network.to_tensor(one)
+            whole, gap = (norm, gap * gain) if exact is None else (exact, gap)
+            found.append((whole.squared(by_group(gap, groups))[0], choice, way, network, one))
     if not found:
         return None
     _, choice, way, network, factors = min(found, key=lambda one: one[0])
@@ -102,6 +105,21 @@ def _decomposed(
         apart[owner] = apart[owner] / gain.reshape(-1, *[1] * after)
         found += apart
     return network, found
+
+
+def _tried(
+    choice: Choice[Factorization],
+    network: KernelNetwork,
+    factors: list[Tensor],
+    kernels: Tensor,
+    exact: Norm | None,
+    groups: int,
+) -> list[list[Tensor]]:
+    """Factors, and what least squares over all patches make of them, where these are known."""
+    if exact is None:
+        return [factors]
+    better = turned_for(choice.plugin, kernels, exact, groups).refined(network, factors)
+    return [factors] if better is None else [factors, better]
 
 
 def _way(

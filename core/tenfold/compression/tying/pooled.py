@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...algebra import by_group
-from ..moments import Importance, Norm, Seen
+from ..moments import WIDE, Importance, Norm, Seen
 from ..survey import Layer
 
 
@@ -18,12 +18,14 @@ def pooled(
     kernels: Tensor,  # (out, in/groups, layers, *k)
     seen: Sequence[Seen],
     importance: Importance,
-) -> tuple[Norm, list[float]]:
+    memory: int,
+) -> tuple[Norm, list[float], Norm | None]:
     """The norm of all their kernels in one, and by what each is to be multiplied before.
 
     The change of the output is, to first order, `Σ h_l ‖ΔK_l‖²`, each in its own norm of mean
     diagonals 1; here all in one, the mean by the heights `h_l`, where the moment of patches is the
     Kronecker product of its marginals. Without gradients every layer's own energy counts the same.
+    Last is the sum itself, of the kernels as they are, where that is known and within `memory`.
     """
     worths = [importance.worth(layer) for layer in layers]
     norms = [
@@ -49,7 +51,33 @@ def pooled(
     worth = _mean(heights, found) if len(found) == len(norms) else None
     largest = max(heights)
     gains = [(height / largest) ** 0.5 for height in heights]
-    return Norm(Seen(marginals=(inputs, middle, *places)), worth), gains
+    exact = None
+    if all(norm.seen.whole is not None for norm in norms) and _fits(kernels, len(inputs), memory):
+        pairs = zip(gains, norms, strict=True)
+        wholes = [gain**2 * norm.seen.whole for gain, norm in pairs if norm.seen.whole is not None]
+        count = sum(one.count or 0 for one in seen)
+        exact = Norm(Seen(joined(wholes, sizes), count=count), worth)
+    return Norm(Seen(marginals=(inputs, middle, *places)), worth), gains, exact
+
+
+def _fits(kernels: Tensor, groups: int, memory: int) -> bool:
+    """Whether there is room, and time, for the moment of all layers' patches in one."""
+    size = prod(kernels.shape[1:])
+    return size <= WIDE and 8 * groups * size**2 <= memory
+
+
+def joined(moments: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """The moment `(groups, n, n)` of what layers see together, of those of each.
+
+    `n` counts `(in, layers, *k)`, `sizes` are `(in, *k)`: each layer sees but its own.
+    """
+    count, axes = len(moments), len(sizes) + 1
+    shape = (count, *sizes)
+    whole = moments[0].new_zeros(len(moments[0]), *shape, *shape)
+    for place, one in enumerate(moments):
+        whole[:, place].select(axes, place).copy_(one.reshape(-1, *sizes, *sizes))
+    whole = whole.transpose(1, 2).transpose(axes + 1, axes + 2)
+    return whole.reshape(len(whole), prod(shape), -1)
 
 
 def _diagonal(moment: Tensor) -> float:
