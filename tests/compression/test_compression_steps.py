@@ -26,7 +26,8 @@ from tenfold.compression.moments.gathering import measure
 from tenfold.compression.moments.gradients import importances
 from tenfold.compression.moments.importance import Importance, scaling
 from tenfold.compression.moments.norm import SKETCH, Norm, Seen
-from tenfold.compression.running.inference import Difference, change, outputs
+from tenfold.compression.running.difference import Difference, change
+from tenfold.compression.running.inference import outputs
 from tenfold.compression.survey.calibration import divide
 from tenfold.compression.survey.layers import survey
 
