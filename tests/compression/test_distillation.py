@@ -312,6 +312,18 @@ class TestRefusals:
         with pytest.raises(TypeError, match="teacher=int must be"):
             distill(student, 3, inputs(2), **QUIET)
 
+    def test_an_output_without_gradients(self):
+        class Opaque(nn.Sequential):
+            @torch.no_grad()
+            def forward(self, x):
+                return super().forward(x)
+
+        student = Opaque(nn.Conv2d(3, 4, 3))
+        before = student[0].weight.clone()
+        with pytest.raises(ValueError, match="student gives its output without gradients"):
+            distill(student, nn.Conv2d(3, 4, 3), [torch.randn(2, 3, 8, 8)], progress=False)
+        assert torch.equal(student[0].weight, before)
+
     def test_a_loss_that_is_not_finite(self):
         student, teacher = pair()
         batches = inputs(3)

@@ -56,6 +56,14 @@ def test_it_runs_in_eval_mode_on_any_batch(tmp_path):
     assert isinstance(load(tmp_path / "a", dense)[0], FactorizedConv)
 
 
+def test_weights_with_their_channels_last_are_written_as_they_are(tmp_path):
+    conv = FactorizedConv(3, 8, (3, 3), rank=8, factorization="tucker")
+    model = nn.Sequential(conv, nn.Conv2d(8, 8, 3)).eval().to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 8, 8)
+    save(model, tmp_path / "a", example_inputs=x)
+    torch.testing.assert_close(load(tmp_path / "a")(x), model(x))
+
+
 def test_keywords_and_dicts_stay_what_they_are(tmp_path):
     model, x = Named().eval(), torch.randn(3, 3, 8, 8)
     save(model, tmp_path / "a", example_inputs={"image": x})

@@ -262,7 +262,8 @@ SOURCES: dict[str, tuple[Callable[[], object], dict, type[Exception], str]] = {
         {},
         TypeError,
         r"conv=Scaled has a forward of its own, which would be lost: put an nn\.Conv2d that.*its "
-        "place .of a weight that is standardised or scaled in forward, one with that weight",
+        "place .of a weight that is standardised or scaled in forward, one with that weight; of an "
+        r"input that is padded there, an nn\.Sequential of the padding, as nn\.ZeroPad2d, and one",
     ),
     "a forward on the module itself": (
         lambda: patched(forward=lambda x: x),

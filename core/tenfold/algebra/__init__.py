@@ -10,6 +10,7 @@ from .nearby import Part, energy, fit_network, fit_to_sum
 from .rounding import is_tree, round_tree, spectra
 from .second_moment import SecondMoment
 from .spectrum import bond_matrix, by_group, in_real, tails, work_dtype
+from .spread import Spread, few_directions
 from .svd import chain_svd, gram, leading_basis, signs
 from .symmetric import add_square, mirrored, symmetric_product
 from .threads import on_one_thread
@@ -21,6 +22,7 @@ __all__ = [
     "Descent",
     "Part",
     "SecondMoment",
+    "Spread",
     "Whitening",
     "accelerate",
     "add_square",
@@ -33,6 +35,7 @@ __all__ = [
     "count_sweep",
     "counting_sweeps",
     "energy",
+    "few_directions",
     "fit_network",
     "fit_to_sum",
     "gram",

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from ..network import GROUP, OUT, Modes, opens_of
 from .spectrum import work_dtype
+from .spread import Spread, few_directions
 
 RIDGE = 1e-5  # of the mean diagonal
+Root = Tensor | Spread
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Whitening:
 
     factors: tuple[Modes, ...]
     modes: tuple[Modes, ...]  # of each factor
-    roots: tuple[Tensor | None, ...]  # (groups, n, n)
-    inverses: tuple[Tensor | None, ...]
+    roots: tuple[Root | None, ...]  # (groups, n, n)
+    inverses: tuple[Root | None, ...]
 
     def turned(self, kernel: Tensor, opens: Modes) -> Tensor:
         """Multiply `kernel`, with the modes `opens`, by every root."""
@@ -90,8 +92,8 @@ def whiten(
         for index, factor in enumerate(factors)
     ]
     apart = moment.reshape(-1, *sizes, *sizes)
-    roots: list[Tensor | None] = []
-    inverses: list[Tensor | None] = []
+    roots: list[Root | None] = []
+    inverses: list[Root | None] = []
     for modes in owned:
         if modes:
             marginal = _marginal(apart, [inputs.index(mode) for mode in modes])
@@ -122,14 +124,17 @@ def _marginal(moment: Tensor, kept: Sequence[int]) -> Tensor:
     return moment.flatten(1 + order).flatten(1, order)
 
 
-def square_root(moment: Tensor) -> tuple[Tensor, Tensor]:
+def square_root(moment: Tensor) -> tuple[Root, Root]:
     """A root `R`, `Rᵀ R̄` the moment, ridged and scaled to mean square 1, and its inverse.
 
     Any root will do: they differ by a rotation of a factor's own modes. Cholesky's is the cheapest;
-    where rounding made the moment indefinite, the symmetric one.
+    the symmetric one of a moment of few directions, and where rounding made it indefinite.
     """
     mean = moment.diagonal(dim1=1, dim2=2).real.mean(1).clamp_min(1e-300)[:, None]
     scaled = moment.conj() / mean[:, :, None]
+    few = few_directions(scaled)
+    if few is not None:
+        return few.power(0.5, RIDGE), few.power(-0.5, RIDGE)
     one = torch.eye(moment.shape[1], dtype=moment.dtype, device=moment.device)
     upper, failed = torch.linalg.cholesky_ex(scaled + RIDGE * one, upper=True)
     if not bool(failed.any()):
@@ -141,7 +146,7 @@ def square_root(moment: Tensor) -> tuple[Tensor, Tensor]:
     return root, inverse
 
 
-def _multiply(tensor: Tensor, names: Modes, modes: Modes, matrix: Tensor) -> Tensor:
+def _multiply(tensor: Tensor, names: Modes, modes: Modes, matrix: Root) -> Tensor:
     """Multiply some modes of `tensor`, whose first is `group`, by `(groups, n, n)`."""
     axes = [names.index(mode) for mode in modes]
     rest = [axis for axis in range(1, tensor.dim()) if axis not in axes]

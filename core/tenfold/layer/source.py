@@ -47,7 +47,8 @@ def read_config(conv: Any) -> ConvConfig:
                 f"conv={type(conv).__name__} has a {method} of its own"
                 f"{'' if own else ', set on the module itself'}, which would be lost: put an "
                 f"nn.{kind.__name__} that computes the same in its place (of a weight that is "
-                "standardised or scaled in forward, one with that weight)"
+                "standardised or scaled in forward, one with that weight; of an input that is "
+                "padded there, an nn.Sequential of the padding, as nn.ZeroPad2d, and one)"
             )
     if is_lazy(conv.weight):
         raise ValueError(f"conv={type(conv).__name__} has no weight yet: run it on an input first")

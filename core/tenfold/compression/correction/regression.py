@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ...algebra import by_group
+from ...algebra import by_group, few_directions
 from ...network import GROUP, OUT, KernelNetwork, Modes
 from .response import Response
 
@@ -24,6 +24,10 @@ def regress(kernel: Tensor, response: Response, ridge: float) -> Tensor:
     pull = ridge * response.seen.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-30)
     narrow = size >= LARGE and ridge >= WELL
     dtype = torch.float32 if narrow else response.seen.dtype
+    few = few_directions(response.seen)
+    if few is not None:
+        right = response.cross + pull * kernel.flatten(2).to(response.cross)
+        return (few.power(-1, pull) @ right.mT).mT.reshape(kernel.shape)
     while True:
         moment = response.seen.to(dtype, copy=True)
         moment.diagonal(dim1=1, dim2=2).add_(pull.to(dtype))

@@ -171,6 +171,11 @@ class Training:
                 f"the loss of step {self.steps + 1} is {found}: lower lr={self.lr}, or look "
                 "for NaN in the batch"
             )
+        if not loss.requires_grad:
+            raise ValueError(
+                "student gives its output without gradients: its forward runs under torch.no_grad "
+                "or inference_mode, or detaches; take that out of it"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

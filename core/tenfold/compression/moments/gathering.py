@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...algebra import add_square, mirrored, symmetric_product
+from ...algebra import add_square, mirrored
 from ..running import Batch, call, evaluating, hooked
 from ..survey import Layer
 from .importance import Importance
@@ -195,12 +195,15 @@ class Marginals(Gathered):
         config = self.config
         apart = (patches * weights.sqrt()).reshape(config.groups, *config.shape[1:], -1)
         rows = [apart.movedim(axis, 1).flatten(2) for axis in range(1, apart.dim() - 1)]
-        added = [symmetric_product(one).double() for one in rows]
-        pairs = zip(self.sums or map(torch.zeros_like, added), added, strict=True)
-        self.sums = [one + more for one, more in pairs]
+        if not self.sums:
+            with torch.inference_mode(False):  # they outlive the mode that a model may be in
+                self.sums = [one.new_zeros(*one.shape[:2], one.shape[1]) for one in rows]
+        for total, one in zip(self.sums, rows, strict=True):
+            add_square(total, one)
 
     def seen(self) -> Seen:
-        return Seen(marginals=tuple(self.sums), weight=self.weight)
+        sums = tuple(mirrored(one).double() for one in self.sums)
+        return Seen(marginals=sums, weight=self.weight)
 
 
 def effective(weight: float, square: float) -> int:

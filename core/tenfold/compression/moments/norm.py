@@ -9,7 +9,15 @@ from math import prod
 import torch
 from torch import Tensor
 
-from ...algebra import RIDGE, Whitening, square_root, whiten, work_dtype
+from ...algebra import (
+    RIDGE,
+    Spread,
+    Whitening,
+    few_directions,
+    square_root,
+    whiten,
+    work_dtype,
+)
 from ...network import IN, OUT, Modes, spatial_modes
 
 SKETCH = 128  # columns
@@ -64,7 +72,7 @@ class Seen:
         moments = self.marginals if self.whole is None else (self.whole,)
         if not moments:
             return None
-        roots = [upper_root(one) for one in moments]
+        roots = [root_of(one) for one in moments]
         sizes = [root.shape[1] for root in roots]
         few = min(prod(sizes), SKETCH)
         if few == prod(sizes):
@@ -72,7 +80,8 @@ class Seen:
         else:
             generator = torch.Generator().manual_seed(seed)
             drawn = torch.randn(prod(sizes), few, generator=generator) / few**0.5
-        found = drawn.to(roots[0]).reshape(1, *sizes, few).expand(len(roots[0]), *sizes, few)
+        groups = len(moments[0])
+        found = drawn.to(moments[0]).reshape(1, *sizes, few).expand(groups, *sizes, few)
         for axis, root in enumerate(roots, start=1):
             moved = found.movedim(axis, 1)
             found = (root.mT @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
@@ -163,6 +172,12 @@ def shrinkage(moment: Tensor, count: int) -> Tensor:
     below = (count + 1 - 2 / size) * (square - trace.square() / size)
     part: Tensor = (above / below.clamp_min(1e-300)).clamp(0, 1)
     return part * min(1.0, size / count)
+
+
+def root_of(moment: Tensor) -> Tensor | Spread:
+    """A root `R`, `Rᵀ R` the moment `(groups, n, n)`."""
+    few = few_directions(moment)
+    return upper_root(moment) if few is None else few.power(0.5)
 
 
 def upper_root(moment: Tensor) -> Tensor:

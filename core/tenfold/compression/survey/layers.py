@@ -14,6 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from ...layer import PLAIN, TRANSPOSED, ConvConfig, FactorizedConv, read_config
 from ..running import Batch, call, evaluating
+from .remedies import remedy, set_by_hand
 
 KINDS = (*PLAIN, *TRANSPOSED, nn.Linear)
 FAULTS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
@@ -148,23 +149,11 @@ def survey(model: nn.Module, example_inputs: Batch) -> list[Layer]:
             handle.remove()
     if not called:
         raise ValueError(
-            "the model calls no convolution or linear layer on example_inputs" + _set_by_hand(model)
+            "the model calls no convolution or linear layer on example_inputs" + set_by_hand(model)
         )
     if not any(layer.macs for layer in called):
         raise ValueError("example_inputs is empty: give at least one sample")
     return called
-
-
-def _set_by_hand(model: nn.Module) -> str:
-    """That a copy may still call the original, where it may."""
-    found = [name for name, module in model.named_modules() if "forward" in vars(module)]
-    if not found:
-        return ""
-    there = f"model.{found[0]}" if found[0] else "the model"
-    return (
-        f": {there} has a forward that was set on it, as torch.compile(model.forward) may be, and "
-        "that calls the original of a copy; set it on what comes of this"
-    )
 
 
 def listed(model: nn.Module) -> dict[nn.Module, Layer]:
@@ -208,7 +197,7 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
     if not name:
         reason = "it is the whole model: put it in an nn.Sequential"
     elif not {"weight", "bias"} <= module._parameters.keys():
-        reason = f"its weight is computed from others ({_remedy(module)} makes it one that is not)"
+        reason = f"its weight is computed from others ({remedy(module)} makes it one that is not)"
     elif isinstance(parent, READERS):
         reason = f"its {type(parent).__name__} reads its weight without calling it"
     elif sum(module.weight is p for m in model.modules() for p in m._parameters.values()) > 1:
@@ -229,16 +218,6 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
         parameters,
         reason=reason,
     )
-
-
-def _remedy(module: nn.Module) -> str:
-    """The call that makes a computed weight a parameter again."""
-    if is_parametrized(module):
-        return "torch.nn.utils.parametrize.remove_parametrizations"
-    kinds = {type(hook).__name__ for hook in module._forward_pre_hooks.values()}
-    known = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
-    found = (call for kind, call in known.items() if kind in kinds)
-    return f"torch.nn.utils.{next(found, 'prune.remove')}"
 
 
 def _bare(module: Any) -> ConvConfig:
