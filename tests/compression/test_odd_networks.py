@@ -22,7 +22,8 @@ from tenfold.compression.measurement import Replay, measuring
 from tenfold.compression.measurement.task import Judge
 from tenfold.compression.moments.gradients import importances
 from tenfold.compression.moments.norm import Norm, Seen, shrinkage
-from tenfold.compression.running.inference import Difference, undisturbed
+from tenfold.compression.running.difference import Difference
+from tenfold.compression.running.inference import undisturbed
 from tenfold.compression.survey.calibration import divide
 from tenfold.compression.survey.layers import survey
 from tenfold.layer.source import read_kernel

@@ -25,7 +25,8 @@ from ..tying import joined
 from .blocks import answered
 from .fits import TOWARDS, Fit, factors, is_refitted, present, towards
 from .regression import features, offset, regress, rows, solved
-from .response import Answer, Response, responses
+from .response import Answer, responses
+from .sums import Response
 
 
 def ties(compressed: nn.Module, layers: Sequence[Layer]) -> list[list[Layer]]:

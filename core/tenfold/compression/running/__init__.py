@@ -5,9 +5,9 @@ Imports `plugin` and `tuning`. Used by every stage of a compression.
 
 from .batches import Part, check_call, check_part, check_runs, parted
 from .counting import Runs, counted, size
+from .difference import Difference
 from .inference import (
     Batch,
-    Difference,
     arguments_of,
     batched,
     call,

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils import checkpoint
 
 from .counting import count
+from .difference import Difference
 
 Batch = Any  # a tensor, a tuple or list of arguments, or a mapping of keywords
 
@@ -190,49 +191,6 @@ def members(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Sequence) and not isinstance(output, str):
         for value in output:
             yield from members(value)
-
-
-class Difference:
-    """The relative change of a network's outputs, summed over batches.
-
-    With several output tensors it is the root of the mean of their squares, each relative to its
-    own norm. Of whole numbers and truth values it is that of their indicators, the root of the
-    fraction that differ. Where the reference is infinite, as in a mask, nothing is compared; a
-    tensor of another shape counts as wholly changed.
-    """
-
-    def __init__(self) -> None:
-        self._sums: list[list[float]] = []  # of each output: the gap's square, its own
-
-    def add(self, reference: Sequence[Tensor], output: Sequence[Tensor]) -> None:
-        """Add one batch's outputs."""
-        while len(self._sums) < len(reference):
-            self._sums.append([0.0, 0.0])
-        alike = len(reference) == len(output)
-        for index, one in enumerate(reference):
-            other = output[index] if alike and output[index].shape == one.shape else None
-            for place, part in enumerate(_squares(one, other)):
-                self._sums[index][place] += part
-
-    @property
-    def relative(self) -> float:
-        """`‖y − ŷ‖ / ‖y‖`; infinite where the output is not finite."""
-        squares = [gap / norm if norm else gap for gap, norm in self._sums]
-        mean = sum(squares) / max(1, len(squares))
-        return mean**0.5 if mean == mean else float("inf")
-
-
-def _squares(one: Tensor, other: Tensor | None) -> tuple[float, float]:
-    """The squares of the gap between two tensors, and of the first."""
-    if not one.is_floating_point():
-        return float(one.numel() if other is None else (one != other).sum()), float(one.numel())
-    wide = one.double()
-    kept = torch.isfinite(wide)
-    if not bool(kept.all()):
-        wide = wide[kept]
-        other = None if other is None else other[kept]
-    norm = float(wide.square().sum())
-    return (norm if other is None else float((wide - other.double()).square().sum())), norm
 
 
 def outputs(model: nn.Module, batches: Sequence[Batch]) -> list[list[Tensor]]:
