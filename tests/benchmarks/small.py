@@ -33,7 +33,8 @@ from torch.nn import functional as F
 
 import tenfold
 from tenfold.compression.measurement.latency import time_networks
-from tenfold.compression.running.inference import change, outputs
+from tenfold.compression.running.difference import change
+from tenfold.compression.running.inference import outputs
 from tenfold.demo.data import scaled
 from tenfold.demo.train import read_idx
 

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tenfold import compress, distill, relative_error
-from tenfold.compression.correction.response import answers, responses
+from tenfold.compression.correction.answers import answers
+from tenfold.compression.correction.response import responses
 from tenfold.compression.measurement import Replay
 from tenfold.compression.moments import Importance
 from tenfold.compression.running import tensors

@@ -16,7 +16,7 @@ from tenfold.compression.correction import regression
 from tenfold.compression.correction.fits import fits_of
 from tenfold.compression.correction.normalisation import recalibrate
 from tenfold.compression.correction.regression import features, owner, regress, solved
-from tenfold.compression.correction.sums import Sums
+from tenfold.compression.correction.response import Sums
 from tenfold.compression.measurement.prediction import interpolated
 from tenfold.compression.measurement.replay import Replay
 from tenfold.compression.measurement.task import Judge, replaced
@@ -26,8 +26,8 @@ from tenfold.compression.moments.gathering import measure
 from tenfold.compression.moments.gradients import importances
 from tenfold.compression.moments.importance import Importance, scaling
 from tenfold.compression.moments.norm import SKETCH, Norm, Seen
-from tenfold.compression.running.difference import Difference
-from tenfold.compression.running.inference import change, outputs
+from tenfold.compression.running.difference import Difference, change
+from tenfold.compression.running.inference import outputs
 from tenfold.compression.survey.calibration import divide
 from tenfold.compression.survey.layers import survey
 

@@ -16,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from tenfold import FactorizedConv, compress, load, save
 from tenfold.compression import account, groundwork
 from tenfold.compression.candidates import Speed
+from tenfold.compression.correction.answers import answers
 from tenfold.compression.correction.normalisation import recalibrate
-from tenfold.compression.correction.response import answers, responses
+from tenfold.compression.correction.response import responses
 from tenfold.compression.measurement import Replay, measuring
 from tenfold.compression.measurement.task import Judge
 from tenfold.compression.moments.gradients import importances

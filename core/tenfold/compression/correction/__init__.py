@@ -3,9 +3,9 @@
 Imports `moments`, `candidates` and `measurement`. Used by the engine.
 """
 
+from .answers import Answers
 from .blocks import looked
 from .finishing import Finisher, Made
-from .response import Answers
 
 __all__ = [
     "Answers",

@@ -9,7 +9,7 @@ from torch import nn
 from ..moments import Importance, available, drawn, groups_within
 from ..running import Batch
 from ..survey import Layer, neighbours
-from .response import Answer, Answers, answers
+from .answers import Answer, Answers, answers
 
 BLOCKS = 20  # the most, where memory does for them: each takes one run of the compressed network
 

@@ -16,9 +16,9 @@ from ..request import CompressionConfig
 from ..running import Progress, copied
 from ..survey import Subject
 from ..tying import Tie, assembled, tied
+from .answers import Answers
 from .normalisation import recalibrate
 from .refit import correct
-from .response import Answers
 
 
 @dataclass(frozen=True)

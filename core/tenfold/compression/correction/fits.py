@@ -16,9 +16,9 @@ from ..measurement import Replay
 from ..moments import Importance, Norm, Seen, is_wide
 from ..running import Batch
 from ..survey import Layer
+from .answers import Answer
 from .regression import features, offset, refit, regress, solved
-from .response import Answer, responses
-from .sums import Response
+from .response import Response, responses
 
 TOWARDS = 0.1  # of the mean diagonal: the pull to the original kernel
 Fit = list[tuple[nn.Parameter, Tensor]]  # parameters, and new values for them

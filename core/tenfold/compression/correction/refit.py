@@ -13,9 +13,9 @@ from ..measurement import Judge, Replay
 from ..moments import Importance
 from ..running import Batch
 from ..survey import Layer, neighbours
+from .answers import Answer
 from .blocks import answered, blocks
 from .fits import Fit, fits_of
-from .response import Answer
 from .tied import fits_of_tied, ties
 
 HALVINGS = 3  # of what layers that share one network are off

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...algebra import by_group
 from ...network import GROUP, OUT, KernelNetwork, Modes
-from .sums import Response
+from .response import Response
 
 RIDGE = 1e-3  # of the mean diagonal, towards the present factor of the output
 LARGE = 1024  # rows, from which float32 is worth it

@@ -2,85 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
-from ...algebra import on_one_thread
+from ...algebra import add_square, mirrored, on_one_thread
 from ..measurement import Replay
-from ..moments import Importance, Look, Patches, Sampling, Visit
-from ..running import Batch, batched, call, evaluating, hooked
+from ..moments import Patches, effective
+from ..running import Batch, call, evaluating, hooked
 from ..survey import Layer
-from .sums import Response, Sums
-
-
-class Reached(Exception):  # noqa: N818 - it is no error
-    """The layer that was waited for has run: the rest of the network need not."""
+from .answers import Answer, Reached, Watch
 
 
 @dataclass
-class Answer:
-    """What the original answers at some places, call by call.
+class Response:
+    """Sums over patches `p` of a compressed network and the original's responses `y` to them.
 
-    Of how many items, which places `(few,)`, what each counts `(few,)`, and the answers
-    `(groups, out, few)`.
+    `seen` is `Σ w p pᵀ`, `cross` is `Σ w y pᵀ`, `w` being what each patch counts, with a leading
+    axis of groups; where the layer has a bias they are about the means, which the bias takes.
+    They weigh `weight` together, and say as much as `count` equal ones.
     """
 
-    calls: list[list[tuple[int, Tensor, Tensor, Tensor]]]  # of each batch
+    seen: Tensor  # (groups, n, n)
+    cross: Tensor  # (groups, out, n)
+    mean: Tensor  # (groups, n)
+    answer: Tensor  # (groups, out), the mean response
+    count: int
+    weight: float
 
+    def halfway(self, kernel: Tensor, bias: Tensor | None) -> Response:
+        """The same with responses halfway from what a kernel `(groups, out, n)` gives."""
+        given = (kernel @ self.mean[:, :, None])[..., 0]
+        if bias is not None:
+            given = given + bias.reshape(given.shape)
+        cross, answer = (self.cross + kernel @ self.seen) / 2, (self.answer + given) / 2
+        return replace(self, cross=cross, answer=answer)
 
-class Answers(Look):
-    """What the original answered in the run for its gradients, of some layers."""
+    def times(self, height: float) -> Response:
+        """The same with each patch counting so many times as much."""
+        return replace(self, seen=height * self.seen, cross=height * self.cross)
 
-    def __init__(self, names: Iterable[str], batches: int) -> None:
-        self.found = {name: Answer([[] for _ in range(batches)]) for name in names}
-
-    def take(self, visit: Visit) -> None:
-        one = self.found.get(visit.layer.name)
-        if one is not None:
-            made = _answer(visit.layer, visit.x, visit.y, visit.where, visit.weights)
-            one.calls[visit.batch].append(made)
-
-    def drop(self, name: str) -> None:
-        self.found.pop(name, None)
-
-    def forget(self) -> None:
-        self.found.clear()
-
-
-def answers(
-    original: nn.Module,
-    layers: Sequence[Layer],
-    batches: Sequence[Batch],
-    wanted: Mapping[str, int],
-    importance: Importance,
-    seed: int,
-) -> dict[str, Answer]:
-    """Run the original once, for what some layers answer at so many places."""
-    found = {layer.name: Answer([[] for _ in batches]) for layer in layers}
-    samplings = {n.name: Sampling(n, len(batches), wanted[n.name], seed) for n in layers}
-
-    def keep(layer: Layer, batch: int, x: Tensor, y: Tensor) -> None:
-        calls = found[layer.name].calls[batch]
-        worth = importance.at(layer, batch, len(calls))
-        calls.append(_answer(layer, x, y, *samplings[layer.name].draw(x.shape, worth)))
-
-    watch = Watch(layers)
-    handles = [  # users' hooks come after
-        original.get_submodule(layer.name).register_forward_hook(
-            partial(watch.see, layer, keep), prepend=True
+    def projected(self, features: Tensor) -> Response:
+        """The same sums over linear maps `(groups, m, n)` of the patches."""
+        return Response(
+            features @ self.seen @ features.mT,
+            self.cross @ features.mT,
+            (features @ self.mean[:, :, None])[..., 0],
+            self.answer,
+            self.count,
+            self.weight,
         )
-        for layer in layers
-    ]
-    with hooked(handles):
-        for batch in watch.over(batches):
-            with evaluating(original), suppress(Reached):
-                call(original, batch)
-    return found
 
 
 def responses(
@@ -130,41 +104,48 @@ def responses(
     return {name: one.response() for name, one in sums.items() if one.weight}
 
 
-class Watch:
-    """Lets the calls of some layers be looked at, and ends a run at the last of them."""
+class Sums:
+    """Sums of squares and products over patches and responses, about the means where asked.
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        self.calls = sum(layer.calls for layer in layers)
-        self.left = self.at = 0
+    They are taken about the first patches' means, which costs less rounding than about zero.
+    """
 
-    def over(self, batches: Sequence[Batch]) -> Iterator[Batch]:
-        """Go through the batches, counting anew in each."""
-        for self.at, batch in enumerate(batches):
-            self.left = self.calls
-            yield batch
+    def __init__(self, centred: bool) -> None:
+        self.centred = centred
+        self.middle: list[Tensor] = []  # of patches and responses
+        self.parts: list[Tensor] = []
+        self.weight = self.square = 0.0
 
-    def see(
-        self, layer: Layer, look: Callable[..., None], _: nn.Module, given: Any, *output: Tensor
-    ) -> None:
-        """Show `look` the layer, which batch, the input and, where there is one yet, the output."""
-        look(layer, self.at, given[0].detach(), *(one.detach() for one in output))
-        self.left -= 1
-        if not self.left:
-            raise Reached
+    def add(self, patches: Tensor, responses: Tensor, weights: Tensor) -> None:
+        """Add `(groups, n, few)` and `(groups, out, few)`, each so many times."""
+        if not self.middle:
+            gain = 1.0 if self.centred else 0.0
+            self.middle = [gain * rows.mean(2, keepdim=True) for rows in (patches, responses)]
+        p, r = (
+            rows - middle for rows, middle in zip((patches, responses), self.middle, strict=True)
+        )
+        root = weights.sqrt()
+        often = p * root
+        if not self.parts:
+            sizes = (p.shape[1], p.shape[1]), (r.shape[1], p.shape[1]), (p.shape[1],), (r.shape[1],)
+            self.parts = [p.new_zeros(len(p), *size) for size in sizes]
+        add_square(self.parts[0], often)
+        self.parts[1].baddbmm_(r * root, often.mT)
+        self.parts[2] += p @ weights.to(p)
+        self.parts[3] += r @ weights.to(r)
+        self.weight += float(weights.sum())
+        self.square += float(weights.square().sum())
 
-
-def _answer(
-    layer: Layer, x: Tensor, y: Tensor, where: Tensor, weights: Tensor
-) -> tuple[int, Tensor, Tensor, Tensor]:
-    return len(x), where, weights, _rows(layer, x, y, where) if len(where) else y[:0]
-
-
-def _rows(layer: Layer, x: Tensor, y: Tensor, where: Tensor) -> Tensor:
-    """The responses `(groups, out, few)` to an input at places of the flattened output."""
-    order, groups = layer.config.order, layer.config.groups
-    x, y = (batched(one, order) if order else one.flatten(0, -2) for one in (x, y))
-    for axis, size in enumerate(layer.places(x.shape)[1:], start=2):
-        y = y.narrow(axis, 0, size)  # transposed with an output_size it gives some places more
-    rows = y.flatten(2).movedim(1, 2).flatten(0, 1) if order else y
-    drawn = rows.index_select(0, where.to(y.device)).T
-    return drawn.reshape(groups, rows.shape[1] // groups, len(where)).contiguous()
+    def response(self) -> Response:
+        """What the sums say."""
+        seen, cross, *sums = (one.double() for one in (mirrored(self.parts[0]), *self.parts[1:]))
+        away, off = (one / self.weight for one in sums)
+        mean, answer = (
+            middle[..., 0].double() + one
+            for middle, one in zip(self.middle, (away, off), strict=True)
+        )
+        if self.centred:
+            seen = seen - self.weight * away[:, :, None] * away[:, None]
+            cross = cross - self.weight * off[:, :, None] * away[:, None]
+        count = effective(self.weight, self.square)
+        return Response(seen, cross, mean, answer, count, self.weight)

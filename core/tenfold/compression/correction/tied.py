@@ -23,11 +23,11 @@ from ..moments import WIDE, Importance, Norm, Seen, groups_within, is_wide
 from ..running import Batch
 from ..survey import Layer
 from ..tying import joined
+from .answers import Answer
 from .blocks import answered
 from .fits import TOWARDS, Fit, factors, is_refitted, present, towards
 from .regression import features, offset, regress, rows, solved
-from .response import Answer, responses
-from .sums import Response
+from .response import Response, responses
 
 
 def ties(compressed: nn.Module, layers: Sequence[Layer]) -> list[list[Layer]]:

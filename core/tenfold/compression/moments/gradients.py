@@ -66,9 +66,11 @@ def importances(
                 except RuntimeError:  # a step of the network has no derivative
                     looking.forget()
                     return Importance()
-                for (seen, zero), gradient in zip(reached, gradients, strict=True):
-                    square = found.add(seen.layer, index, zero if gradient is None else gradient)
-                    looking.see(index, seen, square)
+                seen = []
+                for (one, zero), gradient in zip(reached, gradients, strict=True):
+                    square = found.add(one.layer, index, zero if gradient is None else gradient)
+                    seen.append((one, square))
+                looking.see(index, seen)
     finally:
         for parameter, wanted in asked.items():
             parameter.requires_grad_(wanted)

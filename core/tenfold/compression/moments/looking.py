@@ -81,8 +81,17 @@ class Looking:
             look.gave(output)
 
     @torch.no_grad()
-    def see(self, batch: int, call: Passing, squares: Tensor) -> None:
-        """Take in a call with the squared gradients at the places of its output."""
+    def see(self, batch: int, calls: Sequence[tuple[Passing, Tensor]]) -> None:
+        """Take in a batch's calls, with the squared gradients at the places of their outputs."""
+        for name in {call.layer.name for call, _ in calls} - self.levels.keys():
+            given = [squares.double() for call, squares in calls if call.layer.name == name]
+            mean = sum(float(one.sum()) for one in given) / max(1, sum(map(Tensor.numel, given)))
+            if 0 < mean < float("inf"):
+                self.levels[name] = mean
+        for call, squares in calls:
+            self._see(batch, call, squares)
+
+    def _see(self, batch: int, call: Passing, squares: Tensor) -> None:
         name = call.layer.name
         if name not in self.samplings:
             return
@@ -97,12 +106,10 @@ class Looking:
             look.take(visit)
 
     def worth(self, name: str, squares: Tensor) -> Tensor | None:
-        """With a mean of 1 in the first call; None where no gradient arrived."""
-        mean = float(squares.double().mean()) if squares.numel() else 0.0
-        if not 0 < mean < float("inf"):
+        """With a mean of 1 in the first batch; None where no gradient has arrived, or infinite."""
+        if name not in self.levels or not bool(torch.isfinite(squares).all()):
             return None
-        level = self.levels.setdefault(name, mean)
-        return (squares / level + FLOOR) / (1 + FLOOR)
+        return (squares / self.levels[name] + FLOOR) / (1 + FLOOR)
 
     def forget(self) -> None:
         """The run did not come to its end."""

@@ -5,13 +5,12 @@ Imports `plugin` and `tuning`. Used by every stage of a compression.
 
 from .batches import Part, check_call, check_part, check_runs, parted
 from .counting import Runs, counted, size
-from .difference import Difference
+from .difference import Difference, change
 from .inference import (
     Batch,
     arguments_of,
     batched,
     call,
-    change,
     check_finite,
     check_weights,
     copied,

@@ -1,11 +1,13 @@
-"""By how much a network's outputs differ from another's."""
+"""What networks give, compared."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .inference import Batch, call, evaluating, tensors
 
 
 class Difference:
@@ -49,3 +51,14 @@ def _squares(one: Tensor, other: Tensor | None) -> tuple[float, float]:
         other = None if other is None else other[kept]
     norm = float(wide.square().sum())
     return (norm if other is None else float((wide - other.double()).square().sum())), norm
+
+
+def change(
+    model: nn.Module, batches: Sequence[Batch], references: Sequence[Sequence[Tensor]]
+) -> float:
+    """The relative change of the model's outputs from `references`."""
+    found = Difference()
+    with evaluating(model):
+        for batch, reference in zip(batches, references, strict=True):
+            found.add(reference, tensors(call(model, batch)))
+    return found.relative

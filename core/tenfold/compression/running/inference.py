@@ -15,7 +15,6 @@ from torch.nn.parameter import is_lazy
 from torch.utils import checkpoint
 
 from .counting import count
-from .difference import Difference
 
 Batch = Any  # a tensor, a tuple or list of arguments, or a mapping of keywords
 
@@ -197,14 +196,3 @@ def outputs(model: nn.Module, batches: Sequence[Batch]) -> list[list[Tensor]]:
     """What the model returns for each batch, in eval mode."""
     with evaluating(model):
         return [tensors(call(model, batch)) for batch in batches]
-
-
-def change(
-    model: nn.Module, batches: Sequence[Batch], references: Sequence[Sequence[Tensor]]
-) -> float:
-    """The relative change of the model's outputs from `references`."""
-    found = Difference()
-    with evaluating(model):
-        for batch, reference in zip(batches, references, strict=True):
-            found.add(reference, tensors(call(model, batch)))
-    return found.relative
