@@ -46,6 +46,14 @@ class Named(nn.Module):
         return {"scores": self.net(image)}
 
 
+def test_weights_with_their_channels_last_are_saved(tmp_path):
+    """Of which PyTorch warns, and a warning is an error here."""
+    model, x = nn.Sequential(nn.Conv2d(3, 8, 3)), torch.randn(2, 3, 8, 8)
+    model.to(memory_format=torch.channels_last)
+    save(model, tmp_path / "a", example_inputs=x)
+    assert torch.allclose(load(tmp_path / "a")(x), model(x), atol=1e-6)
+
+
 def test_it_runs_in_eval_mode_on_any_batch(tmp_path):
     model, x = net().train(), torch.randn(7, 3, 8, 8)
     save(model, tmp_path / "a", example_inputs=x[:2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -28,7 +29,9 @@ def write_plain(model: nn.Module, batch: Batch, path: Path) -> None:
     with evaluating(made):
         written = _exported(made, arguments, keywords)
         try:
-            torch.export.save(written, path)
+            with warnings.catch_warnings():  # weights with their channels last are whole
+                warnings.filterwarnings("ignore", "No complete tensor found in the group")
+                torch.export.save(written, path)
         except Exception as fault:  # nor has it one here
             raise _unwritten(fault) from fault
 
