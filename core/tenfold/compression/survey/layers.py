@@ -28,7 +28,8 @@ class Layer:
     `names` are all the places where it stands; `shapes` those of its input at each call, in one run
     of the network. `reason` says why it is left dense, if it is. `follower` is the batch
     normalisation that takes its output. `already` says how it is factorized, where it is when it
-    comes; `counted` are its multiply-accumulates then.
+    comes, and `own` whether it computes something of its own; then its multiply-accumulates are
+    `counted`.
     """
 
     names: list[str]
@@ -40,6 +41,7 @@ class Layer:
     request: dict[str, Any] = field(default_factory=dict)
     follower: str | None = None
     already: str = ""
+    own: bool = False
     counted: int | None = None
 
     @property
@@ -202,11 +204,12 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
         reason = f"its {type(parent).__name__} reads its weight without calling it"
     elif sum(module.weight is p for m in model.modules() for p in m._parameters.values()) > 1:
         reason = "its weight is shared with another module"
+    own = False
     try:
         config = read_config(module)
     except (TypeError, ValueError) as fault:
         reason = reason or str(fault)
-        config = _bare(module)
+        config, own = _bare(module), True
     if reason is None and module.weight.is_complex():
         reason = "its weight is complex: convert it by itself, with FactorizedConv.from_conv"
     if reason is None and config.in_channels == config.groups > 1:
@@ -217,6 +220,7 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
         config,
         parameters,
         reason=reason,
+        own=own,
     )
 
 
