@@ -133,6 +133,32 @@ def twice(**request):
     return nn.Sequential(done, nn.ReLU(), nn.Conv2d(16, 16, 3))
 
 
+class Toeplitz(nn.Conv1d):
+    """A matrix with one number for each diagonal; takes rows, of which each is one channel."""
+
+    def __init__(self, inside, outside):
+        super().__init__(1, 1, inside + outside - 1, padding=outside - 1)
+
+    def forward(self, x):
+        return super().forward(x.unsqueeze(-2)).squeeze(-2)
+
+
+class Causal(nn.Conv1d):
+    def forward(self, x):
+        return super().forward(F.pad(x, (self.kernel_size[0] - 1, 0)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [(Toeplitz(16, 8), torch.ones(6, 16)), (Causal(4, 5, 3), torch.ones(6, 4, 16))],
+)
+def test_a_layer_with_a_forward_of_its_own_is_counted_as_it_computes(layer, x):
+    model = nn.Sequential(nn.Linear(16, 16), layer)
+    layers = survey(model, x)
+    outside, _ = observe(model, x, layers)
+    assert outside + sum(one.macs for one in layers) == counted(model, x)
+
+
 def test_layers_that_are_factorized_already_count_and_stay_where_they_are_left_out():
     model = twice().eval()
     made = small(model, exclude=FactorizedConv)

@@ -19,9 +19,10 @@ def observe(
     """Run `model` again; returns its multiply-accumulates outside of `layers`, and the operators
     that were not counted.
 
-    Layers that are factorized already get theirs. Raises `TypeError` for a network that gives only
-    whole numbers, and `ValueError` for one that keeps state between its calls, or whose output's
-    size depends on its values; the first and the last may be `scored` by a function of the user's.
+    Layers that are factorized already, or compute something of their own, get theirs. Raises
+    `TypeError` for a network that gives only whole numbers, and `ValueError` for one that keeps
+    state between its calls, or whose output's size depends on its values; the first and the last
+    may be `scored` by a function of the user's.
     """
     (first,) = outputs(model, [example_inputs])
     if not scored and not any(one.is_floating_point() for one in first):
@@ -47,7 +48,7 @@ def observe(
             "from, or give evaluate="
         )
     for layer in layers:
-        if layer.factorized:
+        if layer.factorized or layer.own:
             layer.counted = seen.macs[layer.name]
     return seen.macs[OUTSIDE], tuple(sorted(seen.uncounted))
 

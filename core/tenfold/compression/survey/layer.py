@@ -19,7 +19,8 @@ class Layer:
     `names` are all the places where it stands; `shapes` those of its input at each call, in one run
     of the network. `reason` says why it is left dense, if it is. `follower` is the batch
     normalisation that takes its output. `already` says how it is factorized, where it is when it
-    comes; `counted` are its multiply-accumulates then.
+    comes, and `own` whether it computes something of its own; then its multiply-accumulates are
+    `counted`.
     """
 
     names: list[str]
@@ -31,6 +32,7 @@ class Layer:
     request: dict[str, Any] = field(default_factory=dict)
     follower: str | None = None
     already: str = ""
+    own: bool = False
     counted: int | None = None
 
     @property

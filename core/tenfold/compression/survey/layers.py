@@ -120,11 +120,12 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
         reason = f"its {type(parent).__name__} reads its weight without calling it"
     elif sum(module.weight is p for m in model.modules() for p in m._parameters.values()) > 1:
         reason = "its weight is shared with another module"
+    own = False
     try:
         config = read_config(module)
     except (TypeError, ValueError) as fault:
         reason = reason or str(fault)
-        config = _bare(module)
+        config, own = _bare(module), True
     if reason is None and module.weight.is_complex():
         reason = "its weight is complex: convert it by itself, with FactorizedConv.from_conv"
     if reason is None and config.in_channels == config.groups > 1:
@@ -135,6 +136,7 @@ def _describe(model: nn.Module, name: str, module: Any) -> Layer:
         config,
         parameters,
         reason=reason,
+        own=own,
     )
 
 
