@@ -21,7 +21,7 @@ from tensorly.tucker_tensor import validate_tucker_rank
 from torch import Tensor, nn
 
 from tenfold import FactorizedConv
-from tenfold.compression.survey.layers import Layer, survey
+from tenfold.compression.survey import Layer, survey
 from tenfold.model.replace import substitute
 
 Ranks = tuple[int, ...]  # of out and in, and where a rule has them of the spatial modes

@@ -19,7 +19,7 @@ from networks import Network
 from peers import HALVINGS, Made
 from torch import Tensor, nn
 
-from tenfold.compression.survey.layers import Layer, survey
+from tenfold.compression.survey import Layer, survey
 
 RIDGE = 1e-3  # of the mean diagonal
 

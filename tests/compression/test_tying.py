@@ -227,8 +227,8 @@ class Beside(nn.Module):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("wide", [False, True])
-def test_the_correction_goes_half_the_way(bias, groups, wide, monkeypatch):
-    """Of a shared factor and of biases that are off, half of what they are off is left."""
+def test_the_correction_goes_half_the_way_three_times(bias, groups, wide, monkeypatch):
+    """Of a shared factor and of biases that are off, an eighth of what they are off is left."""
     monkeypatch.setattr(together, "WIDE", 10 if wide else 5000)
     torch.manual_seed(0)
     original = Beside(bias, groups).eval()
@@ -246,7 +246,7 @@ def test_the_correction_goes_half_the_way(bias, groups, wide, monkeypatch):
     layers = survey(original, inputs[0])
     asked = (original, changed, layers, ["a", "b"], inputs)
     list(refit.correct(*asked, judge, 0, Importance(), 2**30, {}))
-    assert judge.change(changed) == pytest.approx(before / 2, rel=0.02)
+    assert judge.change(changed) == pytest.approx(before / 8, rel=0.05)
 
 
 @pytest.mark.parametrize("format_", ["cp", "hadamard", "tucker+depthwise_separable"])

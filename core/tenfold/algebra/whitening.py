@@ -36,7 +36,7 @@ class Whitening:
         """Multiply `kernel`, with the modes `opens`, by every root."""
         for modes, root in zip(self.modes, self.roots, strict=True):
             if root is not None:
-                kernel = _multiply(kernel, opens, modes, root)
+                kernel = _multiply(kernel, opens, modes, root.to(kernel))
         return kernel
 
     def seen(self, moment: Tensor, sizes: Sequence[int], patches: int) -> Tensor:
@@ -66,7 +66,7 @@ class Whitening:
     def restored(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Multiply the factors of a turned kernel by the inverses: factors of the kernel."""
         return [
-            factor if inverse is None else _multiply(factor, names, modes, inverse)
+            factor if inverse is None else _multiply(factor, names, modes, inverse.to(factor))
             for factor, names, modes, inverse in zip(
                 factors, self.factors, self.modes, self.inverses, strict=True
             )

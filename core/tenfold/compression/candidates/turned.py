@@ -19,7 +19,7 @@ from ..moments import Norm
 
 SWEEPS = 8  # of weighted least squares, at most
 WORK = 2**34  # multiply-accumulates, roughly, of them
-LARGE = 2**17  # elements of a kernel, from which float32 is worth it
+LARGE = 2**17  # elements of a kernel or factor, from which float32 is worth it
 
 
 class Turned:
@@ -43,10 +43,10 @@ class Turned:
     def _turned(self, kernel: Tensor) -> Tensor:
         named = with_group(self.network(1, weighed=False))
         work = unfolded(by_group(kernel, self.groups), named)
-        for turning in self.whitenings:
-            work = turning.turned(work, named.open_modes)
         if kernel.numel() >= LARGE and kernel.dtype == torch.float32:
             work = work.float()
+        for turning in self.whitenings:
+            work = turning.turned(work, named.open_modes)
         return work.reshape(len(work), -1, *kernel.shape[1:])
 
     def network(self, rank: Any, weighed: bool = True) -> KernelNetwork:
@@ -69,7 +69,7 @@ class Turned:
     def restore(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """Factors of the kernel from those of the turned one, in the kernel's dtype."""
         grouped = [factor if self.groups > 1 else factor[None] for factor in factors]
-        grouped = [factor.to(work_dtype(factor)) for factor in grouped]
+        grouped = [f if f.numel() >= LARGE else f.to(work_dtype(f)) for f in grouped]
         for turning in self.whitenings:
             grouped = turning.restored(grouped)
         found = [factor if self.groups > 1 else factor[0] for factor in grouped]

@@ -18,6 +18,8 @@ from .blocks import answered, blocks
 from .fits import Fit, fits_of
 from .tied import fits_of_tied, ties
 
+HALVINGS = 3  # of what layers that share one network are off
+
 
 def correct(
     original: nn.Module,
@@ -51,10 +53,13 @@ def correct(
     yield from (layer.name for layer in layers[:first])
     error = judge.change(compressed)
     for tie in ties(compressed, layers):
-        tied = fits_of_tied(
-            original, compressed, tie, names, batches, importance, seed, memory, known
-        )
-        error = best([tied], partial(judge.change, compressed), error)
+        for _ in range(HALVINGS):
+            tied = fits_of_tied(
+                original, compressed, tie, names, batches, importance, seed, memory, known
+            )
+            before, error = error, best([tied], partial(judge.change, compressed), error)
+            if error == before:
+                break
     parts = blocks(layers[first:], memory, len(batches))
     seen, judged = (Replay(names, some, memory // 2) for some in (batches, judge.batches))
     for block, found in answered(original, parts, batches, importance, seed, memory, known):

@@ -2,7 +2,8 @@
 
 With the others fixed one factor's best is a least squares problem over the patches of all of them,
 each weighed by what its outputs are worth: their moments are added up. Kernels of them all stand in
-one tensor, `(out, in/groups, layers, *k)`, as in the network.
+one tensor, `(out, in/groups, layers, *k)`, as in the network. All change at once, and with them
+what the later ones see: each goes half of the way to what answers its present inputs best.
 """
 
 from __future__ import annotations

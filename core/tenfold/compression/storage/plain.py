@@ -29,8 +29,8 @@ def write_plain(model: nn.Module, batch: Batch, path: Path) -> None:
     with evaluating(made):
         written = _exported(made, arguments, keywords)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of weights that are not stored row by row
+            with warnings.catch_warnings():  # weights with their channels last are whole
+                warnings.filterwarnings("ignore", "No complete tensor found in the group")
                 torch.export.save(written, path)
         except Exception as fault:  # nor has it one here
             raise _unwritten(fault) from fault

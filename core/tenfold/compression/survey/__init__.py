@@ -5,7 +5,8 @@ Imports `running`. Used by every later stage.
 
 from .behaviour import observe
 from .calibration import divide, filled, pieces, thinned
-from .layers import Layer, listed, survey
+from .layer import Layer
+from .layers import listed, survey
 from .layout import format_of, maps_last
 from .parting import neighbours
 from .selection import chosen, select, staying

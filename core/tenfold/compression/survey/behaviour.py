@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..running import Batch, Difference, call, evaluating, hooked, outputs, tensors
 from .calibration import ALIKE
-from .layers import Layer
+from .layer import Layer
 from .operators import OUTSIDE, Operators
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..running import Batch, Difference, outputs
-from .layers import Layer
+from .layer import Layer
 
 SAME = 1e-3  # what the order of sums may change
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ...plugin import PluginError, ask_hooks, factorizations, implementations
-from .layers import Layer
+from .layer import Layer
 
 REQUESTS = ("factorization", "rank", "implementation")  # of a hook
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .layers import Layer
+from .layer import Layer
 from .selection import matches
 
 

@@ -21,7 +21,8 @@ from ..running import (
 )
 from .behaviour import observe
 from .calibration import divide, filled, pieces
-from .layers import Layer, not_rounded, survey
+from .layer import Layer
+from .layers import not_rounded, survey
 from .layout import laid_out
 from .selection import chosen, select
 from .stages import stages

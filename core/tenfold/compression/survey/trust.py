@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..running import Batch, members, size
-from .layers import Layer
+from .layer import Layer
 
 FEW = 8  # samples held out, below which an error is one of these few
 SCARCE = 0.25  # patches for each input of a layer
