@@ -20,6 +20,8 @@ from .spectrum import work_dtype
 from .spread import Spread, few_directions
 
 RIDGE = 1e-5  # of the mean diagonal
+RIDGES = RIDGE, 1e-4, 1e-3, 1e-2
+LARGE = 1024  # rows
 Root = Tensor | Spread
 
 
@@ -128,7 +130,8 @@ def square_root(moment: Tensor) -> tuple[Root, Root]:
     """A root `R`, `Rᵀ R̄` the moment, ridged and scaled to mean square 1, and its inverse.
 
     Any root will do: they differ by a rotation of a factor's own modes. Cholesky's is the cheapest;
-    the symmetric one of a moment of few directions, and where rounding made it indefinite.
+    the symmetric one of a moment of few directions, and where rounding made it indefinite. For a
+    large one that takes a minute, and a higher ridge is tried first.
     """
     mean = moment.diagonal(dim1=1, dim2=2).real.mean(1).clamp_min(1e-300)[:, None]
     scaled = moment.conj() / mean[:, :, None]
@@ -136,9 +139,10 @@ def square_root(moment: Tensor) -> tuple[Root, Root]:
     if few is not None:
         return few.power(0.5, RIDGE), few.power(-0.5, RIDGE)
     one = torch.eye(moment.shape[1], dtype=moment.dtype, device=moment.device)
-    upper, failed = torch.linalg.cholesky_ex(scaled + RIDGE * one, upper=True)
-    if not bool(failed.any()):
-        return upper, torch.linalg.solve_triangular(upper, one.expand_as(upper), upper=True)
+    for ridge in RIDGES if len(one) >= LARGE else RIDGES[:1]:
+        upper, failed = torch.linalg.cholesky_ex(scaled + ridge * one, upper=True)
+        if not bool(failed.any()):
+            return upper, torch.linalg.solve_triangular(upper, one.expand_as(upper), upper=True)
     values, vectors = torch.linalg.eigh(scaled)
     values = (values.clamp_min(0) + RIDGE).sqrt()
     root: Tensor = (vectors * values[:, None]) @ vectors.mH
