@@ -84,3 +84,24 @@ def test_a_norm_is_measured_with_it_as_without():
     norm = Norm(Seen(whole=dense))
     found, wanted = norm.sketched(0, gap).squared(gap)[0], norm.squared(gap)[0]
     assert found == pytest.approx(wanted)
+
+
+def test_directions_are_found_where_the_first_numbers_are_always_zero():
+    """As of maps whose first channels are dead."""
+    matrix = moment(6, 0.0)
+    matrix[:, :20] = matrix[:, :, :20] = 0
+    found = few_directions(matrix)
+    assert found is not None
+    torch.testing.assert_close(found @ torch.eye(SIZE, dtype=torch.float64)[None], matrix)
+
+
+def test_a_large_moment_that_rounding_made_indefinite_has_a_higher_ridge(monkeypatch):
+    monkeypatch.setattr(sys.modules[square_root.__module__], "LARGE", 32)
+    monkeypatch.setattr(torch.linalg, "eigh", None)
+    values = torch.rand(SIZE, dtype=torch.float64) + 0.1
+    values[0] = -3e-4 * values.mean()
+    basis, _ = torch.linalg.qr(moment(SIZE, 1.0)[0])
+    root, inverse = square_root(((basis * values) @ basis.mT)[None])
+    scaled = (basis * (values / values.mean() + 1e-3)) @ basis.mT
+    torch.testing.assert_close((root.mT @ root)[0], scaled)
+    torch.testing.assert_close((root @ inverse)[0], torch.eye(SIZE, dtype=torch.float64))

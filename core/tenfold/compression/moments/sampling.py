@@ -31,15 +31,16 @@ def available(layer: Layer, batches: int) -> int:
 class Sampling:
     """Draws some `wanted` of the patches of a layer's inputs in all batches.
 
-    A patch is drawn in proportion to the importance of its place, among those of one call, and
-    counts for the rest of it: so few patches say most about those that matter. Where `wanted` are
-    fewer than there are, whole images may be left out.
+    A patch is drawn in proportion to the importance of its place, among those so far, and counts
+    for the rest of it: so few patches say most about those that matter. Where `wanted` are fewer
+    than there are, whole images may be left out.
     """
 
     def __init__(self, layer: Layer, batches: int, wanted: int, seed: int) -> None:
         self.layer = layer
         self.share = min(1.0, wanted / max(1, available(layer, batches)))
         self.generator = torch.Generator().manual_seed(seed)
+        self.sum, self.count = 0.0, 0  # of the importance of all places so far
 
     def draw(self, shape: Sequence[int], worth: Tensor | None) -> tuple[Tensor, Tensor]:
         """Of one call's input: places in the flattened output, `(few,)`, and what each counts.
@@ -58,10 +59,11 @@ class Sampling:
         if self.share == 1:
             return worth
         share, kept = self.share, worth
+        self.sum, self.count = self.sum + float(worth.sum()), self.count + worth.numel()
         if share < 0.5 and len(worth) >= APART:
             images = torch.rand(len(worth), generator=self.generator) < 2 * share
             kept, share = worth * images[:, None], 0.5
-        likely = (share / worth.mean().clamp_min(1e-30) * worth).clamp(max=1)
+        likely = (share * self.count / max(self.sum, 1e-30) * worth).clamp(max=1)
         drawn = torch.rand(worth.shape, generator=self.generator) < likely
         return torch.where(drawn, kept / likely.clamp_min(1e-30), torch.zeros_like(worth))
 
