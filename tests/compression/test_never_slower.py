@@ -221,7 +221,6 @@ def test_a_quicker_network_is_not_taken_where_it_costs_the_accuracy(monkeypatch)
     monkeypatch.setattr(engine, "WORTH", 1.2)
     kept = compress(net(), budget=0.7, **OPTIONS)
     assert kept.report.error == pytest.approx(usual.report.error, rel=1e-5)
-    monkeypatch.setattr(engine, "ALIKE", float("inf"))
     monkeypatch.setattr(engine, "TELLS", 0.0)  # as where all are as bad before the correction
     kept = compress(net(), budget=0.7, **OPTIONS)
     assert kept.report.error == pytest.approx(usual.report.error, rel=1e-5)

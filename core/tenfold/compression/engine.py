@@ -21,9 +21,8 @@ from .reporting import Compression, Slower, say
 from .request import CompressionConfig, check_asked
 from .running import Batch, Part, check_part, counted, shown, undisturbed
 
-ALIKE = 1.05  # times another's error before the correction, up to which nothing is amiss,
-TELLS = 0.5  # where that error is no larger: beyond it all networks are as bad
 WORTH = 1.5  # times another's error, at most, is what a quicker network may have
+TELLS = 0.5  # what an error before the correction is to be told by: beyond it all are as bad
 
 
 def compress(
@@ -192,7 +191,7 @@ class _Recipe:
         where the quicker one is farther off before both are corrected, or that does not tell.
         """
         trial = self.maker.trial(self.maker.judges.final.change)
-        if trial(quicker.choices) <= min(TELLS, ALIKE * trial(choices)):
+        if trial(quicker.choices) <= min(TELLS, WORTH * trial(choices)):
             return None
         made = self.maker.finished(choices, self.config.correct)
         return made if quicker.error > WORTH * made.error else None
