@@ -284,3 +284,27 @@ def test_a_network_whose_outputs_would_be_laid_out_otherwise_is_left_as_it_is(mo
     assert not made.report.channels_last
     assert formats(made.model) == {False}
     assert made.model(X).is_contiguous()
+
+
+class Strided(nn.Module):
+    """It reads memory as it lies: in the order of axes, or not at all."""
+
+    def __init__(self, view):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.next = nn.Conv2d(4, 16, 3), nn.Conv2d(16, 16, 3)
+        self.view = view
+
+    def forward(self, x):
+        x = self.next(self.first(x).relu())
+        x = x.view(len(x), -1) if self.view else x.as_strided((len(x), 16), (x.stride(0), 1))
+        return x.square()
+
+
+@pytest.mark.parametrize("view", [True, False])
+def test_a_network_that_reads_memory_as_it_lies_is_left_as_it_is(monkeypatch, view):
+    monkeypatch.setattr(account, "time_in_place", clock(True))
+    model = Strided(view).eval()
+    made = compress(model, budget=0.6, **OPTIONS)
+    assert not made.report.channels_last
+    assert formats(made.model) == {False}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,8 +30,30 @@ def importances(
     Grosse 2015, arXiv 1503.05671). What goes by is shown to `looking`.
     """
     looking = looking or Looking(layers, [], 1, memory, seed)
-    found, count = Importance(), 1
-    probes: list[tuple[Passing, Tensor]] = []
+    found, count = Importance(), 0
+    generator = torch.Generator().manual_seed(seed)
+    with _probed(model, layers, looking) as probes, evaluating(model), torch.enable_grad():
+        for count, batch in enumerate(batches, 1):
+            probes.clear()
+            looking.begin()
+            output = call(model, batch)
+            looking.gave(output)
+            seen = _gradients(tensors(output), probes, generator)
+            if seen is None:
+                looking.forget()
+                return Importance()
+            squares = [(one, found.add(one.layer, count - 1, its)) for one, its in seen]
+            looking.see(count - 1, squares)
+    return found.finished(memory, max(1, count))
+
+
+Probes = list[tuple[Passing, Tensor]]  # calls of layers, and zeros that were added to their outputs
+
+
+@contextmanager
+def _probed(model: nn.Module, layers: Sequence[Layer], looking: Looking) -> Iterator[Probes]:
+    """Zeros added to what layers give; the parameters ask for no gradients meanwhile."""
+    probes: Probes = []
 
     def probe(layer: Layer) -> Any:
         def hook(_: nn.Module, given: Any, output: Tensor) -> Tensor:
@@ -44,37 +67,30 @@ def importances(
     handles = [one.register_forward_hook(probe(layer)) for layer, one in modules]
     handles += looking.hooks(model)
     asked = {p: p.requires_grad for p in model.parameters()}
-    generator = torch.Generator().manual_seed(seed)
     try:
         model.requires_grad_(False)
-        with hooked(handles), evaluating(model), torch.enable_grad():
-            for index, batch in enumerate(batches):
-                count = index + 1
-                probes.clear()
-                looking.begin()
-                output = call(model, batch)
-                looking.gave(output)
-                given = [y for y in tensors(output) if y.requires_grad]
-                reached = list(probes)  # a step that is run again for its gradient adds more
-                if not given:
-                    looking.forget()
-                    return Importance()
-                ends = [_signs(y, generator) for y in given]
-                zeros = [zero for _, zero in reached]
-                try:
-                    gradients = torch.autograd.grad(given, zeros, ends, allow_unused=True)
-                except RuntimeError:  # a step of the network has no derivative
-                    looking.forget()
-                    return Importance()
-                seen = []
-                for (one, zero), gradient in zip(reached, gradients, strict=True):
-                    square = found.add(one.layer, index, zero if gradient is None else gradient)
-                    seen.append((one, square))
-                looking.see(index, seen)
+        with hooked(handles):
+            yield probes
     finally:
         for parameter, wanted in asked.items():
             parameter.requires_grad_(wanted)
-    return found.finished(memory, count)
+
+
+def _gradients(
+    outputs: Sequence[Tensor], probes: Probes, generator: torch.Generator
+) -> Probes | None:
+    """The gradient of a random projection of the outputs at each call so far; None without one."""
+    given = [y for y in outputs if y.requires_grad]
+    reached = list(probes)  # a step that is run again for its gradient adds more
+    if not given:
+        return None
+    ends = [_signs(y, generator) for y in given]
+    try:
+        found = torch.autograd.grad(given, [zero for _, zero in reached], ends, allow_unused=True)
+    except RuntimeError:  # a step of the network has no derivative
+        return None
+    pairs = zip(reached, found, strict=True)
+    return [(one, zero if its is None else its) for (one, zero), its in pairs]
 
 
 def _signs(output: Tensor, generator: torch.Generator) -> Tensor:

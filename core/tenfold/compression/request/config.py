@@ -59,7 +59,7 @@ class CompressionConfig(BaseModel):
         holdout: the fraction of the calibration that corrections are judged on.
         probes: how many calibration batches single layers' errors are measured on, at most: of a
             deep network on a part of them.
-        memory: the most bytes that moments, stored responses or stored outputs take at a time.
+        memory: the most bytes that moments, stored responses and stored outputs take each.
         seed: of every random choice.
         progress: show a progress bar, on the standard error.
 

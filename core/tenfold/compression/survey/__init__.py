@@ -7,13 +7,14 @@ from .behaviour import observe
 from .calibration import divide, filled, pieces, thinned
 from .layer import Layer
 from .layers import listed, survey
-from .layout import format_of, maps_last
+from .layout import SAME, format_of, maps_last
 from .parting import neighbours
 from .selection import chosen, select, staying
 from .subject import Subject, surveyed
 from .trust import doubts
 
 __all__ = [
+    "SAME",
     "Layer",
     "Subject",
     "chosen",

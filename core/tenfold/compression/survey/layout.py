@@ -47,9 +47,9 @@ def maps_last(value: Batch) -> Batch:
 
 def format_of(orders: Iterable[int]) -> torch.memory_format | None:
     """That which has the channels last of layers of these orders; None where there is not one."""
-    found = {2: torch.channels_last, 3: torch.channels_last_3d}
-    (*some,) = {*orders} & {*found}
-    return found[some[0]] if len(some) == 1 else None
+    known = {2: torch.channels_last, 3: torch.channels_last_3d}
+    found = [known[order] for order in {*orders} & known.keys()]
+    return found[0] if len(found) == 1 else None
 
 
 def _last(value: Batch, dim: int, format_: torch.memory_format) -> Batch:
