@@ -79,6 +79,18 @@ def test_few_patches_are_drawn_and_places_count_on_average_what_they_are_worth(s
     assert float(little / much) == pytest.approx(1, abs=0.35)
 
 
+def test_places_are_drawn_as_often_as_they_count_in_all_calls():
+    model = Half().eval()
+    (layer,) = survey(model, X)
+    sampling = Sampling(layer, 2, round(0.2 * 2 * 12 * 81), 0)
+    drawn = [0.0, 0.0]
+    for _ in range(100):
+        for call, worth in enumerate((0.5, 1.5)):
+            drawn[call] += float((sampling.counts(torch.full((12, 81), worth)) > 0).double().mean())
+    assert drawn[1] / drawn[0] == pytest.approx(3, rel=0.15)
+    assert sum(drawn) / 200 == pytest.approx(0.2, rel=0.15)
+
+
 def test_equal_samples_are_as_many_as_they_are():
     assert effective(5 * 2.0, 5 * 4.0) == 5
     assert effective(0.0, 0.0) == 0
