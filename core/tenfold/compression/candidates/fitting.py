@@ -100,7 +100,10 @@ def is_nested(network: KernelNetwork) -> bool:
 def _nested(
     choice: Choice[Factorization], turned: Turned, base: int, generator: torch.Generator
 ) -> Iterator[Fitted]:
-    """One decomposition at the largest ranks, truncated to those that keep most for their cost."""
+    """One decomposition at the largest ranks, truncated to those that keep most for their cost.
+
+    Of two bonds at whole ranks: that is exact, and takes no iteration.
+    """
     whole, dense_size = turned.network(10**9), turned.kernel.numel()
     opens = whole.opens
     numels = {}
@@ -113,7 +116,7 @@ def _nested(
     if not numels:
         return
     most = tuple(map(max, zip(*numels, strict=True)))
-    largest = turned.network(most, weighed=False)
+    largest = whole if len(most) > 1 else turned.network(most, weighed=False)
     middle = centre(largest)
     assert middle is not None
     factors = ordered(largest, turned.solve(largest, generator, COARSE), middle)

@@ -16,6 +16,8 @@ from torch import Tensor
 from ...algebra import gram, signs
 from ...network import GROUP, KernelNetwork
 
+ROUNDING = 1e-5  # of the largest square
+
 
 def centre(network: KernelNetwork) -> int | None:
     """The factor that has every bond, where each other one has one bond of its own; else None."""
@@ -29,7 +31,10 @@ def centre(network: KernelNetwork) -> int | None:
 
 
 def ordered(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> list[Tensor]:
-    """Factors of the same kernel, whose leading parts are its truncations."""
+    """Factors of the same kernel, whose leading parts are its truncations.
+
+    Nothing is done to those that are so already, as the higher-order SVD gives them.
+    """
     found = [_grouped(names, f) for names, f in zip(network.factors, factors, strict=True)]
     names = [(GROUP, *(m for m in one if m != GROUP)) for one in network.factors]
     core = found[middle]
@@ -40,14 +45,18 @@ def ordered(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> l
             bond = next(mode for mode in modes if mode in network.bonds)
             leaf, place = found[index].movedim(modes.index(bond), -1), names[middle].index(bond)
             flat = leaf.flatten(1, -2)
+            moved = core.movedim(place, 1)
             if turn == "leaf":
+                if _is_sorted(flat.mT @ flat, alike=True):
+                    continue  # orthonormal columns, but for their scale
                 flat, gain = torch.linalg.qr(flat)
             else:
-                unfolded = core.movedim(place, 1).flatten(2)
-                basis = torch.linalg.eigh(gram(unfolded))[1].flip(-1)
+                squares = gram(moved.flatten(2))
+                if _is_sorted(squares):
+                    continue
+                basis = torch.linalg.eigh(squares)[1].flip(-1)
                 basis = basis * signs(basis)
                 flat, gain = flat @ basis, basis.mT
-            moved = core.movedim(place, 1)
             turned = (gain @ moved.flatten(2)).reshape(len(moved), -1, *moved.shape[2:])
             core = turned.movedim(1, place)
             leaf = flat.reshape(*leaf.shape[:-1], -1)
@@ -57,6 +66,15 @@ def ordered(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> l
         one.movedim(0, modes.index(GROUP)) if GROUP in modes else one[0]
         for one, modes in zip(found, network.factors, strict=True)
     ]
+
+
+def _is_sorted(squares: Tensor, alike: bool = False) -> bool:
+    """Whether `(groups, n, n)` are diagonal and fall, or are `alike`, as far as rounding tells."""
+    diagonal = squares.diagonal(dim1=1, dim2=2)
+    apart = (squares - torch.diag_embed(diagonal)).abs().amax((1, 2))
+    rises = diagonal.diff(dim=1).clamp_min(0) if not alike else diagonal.diff(dim=1).abs()
+    most = ROUNDING * diagonal.amax(1)
+    return bool((apart <= most).all() and (rises <= most[:, None]).all())
 
 
 def kept(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> Tensor:
