@@ -37,44 +37,49 @@ def ordered(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> l
     """
     found = [_grouped(names, f) for names, f in zip(network.factors, factors, strict=True)]
     names = [(GROUP, *(m for m in one if m != GROUP)) for one in network.factors]
-    core = found[middle]
-    for turn in ("leaf", "core"):
+    for turn in (_orthonormal, _diagonal):
         for index, modes in enumerate(names):
             if index == middle:
                 continue
             bond = next(mode for mode in modes if mode in network.bonds)
             leaf, place = found[index].movedim(modes.index(bond), -1), names[middle].index(bond)
-            flat = leaf.flatten(1, -2)
-            moved = core.movedim(place, 1)
-            if turn == "leaf":
-                if _is_sorted(flat.mT @ flat, alike=True):
-                    continue  # orthonormal columns, but for their scale
-                flat, gain = torch.linalg.qr(flat)
-            else:
-                squares = gram(moved.flatten(2))
-                if _is_sorted(squares):
-                    continue
-                basis = torch.linalg.eigh(squares)[1].flip(-1)
-                basis = basis * signs(basis)
-                flat, gain = flat @ basis, basis.mT
-            turned = (gain @ moved.flatten(2)).reshape(len(moved), -1, *moved.shape[2:])
-            core = turned.movedim(1, place)
-            leaf = flat.reshape(*leaf.shape[:-1], -1)
-            found[index] = leaf.movedim(-1, modes.index(bond))
-    found[middle] = core
+            core = found[middle].movedim(place, 1)
+            flat, seen = turn(leaf.flatten(1, -2), core.flatten(2))
+            found[index] = flat.reshape(*leaf.shape[:-1], -1).movedim(-1, modes.index(bond))
+            found[middle] = seen.reshape(len(core), -1, *core.shape[2:]).movedim(1, place)
     return [
         one.movedim(0, modes.index(GROUP)) if GROUP in modes else one[0]
         for one, modes in zip(found, network.factors, strict=True)
     ]
 
 
-def _is_sorted(squares: Tensor, alike: bool = False) -> bool:
-    """Whether `(groups, n, n)` are diagonal and fall, or are `alike`, as far as rounding tells."""
+def _orthonormal(leaf: Tensor, core: Tensor) -> tuple[Tensor, Tensor]:
+    """A leaf `(groups, n, r)` with orthonormal columns, and its core `(groups, r, …)`."""
+    squares = leaf.mT @ leaf
+    if _falls(squares) and _falls(squares.flip(1, 2)):  # they are, but for their size
+        size = squares.diagonal(dim1=1, dim2=2).mean(1).sqrt()[:, None, None]
+        size = size.clamp_min(torch.finfo(leaf.dtype).tiny)  # of a kernel of zeros
+        return leaf / size, core * size
+    flat, gain = torch.linalg.qr(leaf)
+    return flat, gain @ core
+
+
+def _diagonal(leaf: Tensor, core: Tensor) -> tuple[Tensor, Tensor]:
+    """The same turned so that the core's rows are orthogonal, and fall."""
+    squares = gram(core)
+    if _falls(squares):
+        return leaf, core
+    basis = torch.linalg.eigh(squares)[1].flip(-1)
+    basis = basis * signs(basis)
+    return leaf @ basis, basis.mT @ core
+
+
+def _falls(squares: Tensor) -> bool:
+    """Whether `(groups, n, n)` are diagonal and do not rise, as far as rounding tells."""
     diagonal = squares.diagonal(dim1=1, dim2=2)
-    apart = (squares - torch.diag_embed(diagonal)).abs().amax((1, 2))
-    rises = diagonal.diff(dim=1).clamp_min(0) if not alike else diagonal.diff(dim=1).abs()
-    most = ROUNDING * diagonal.amax(1)
-    return bool((apart <= most).all() and (rises <= most[:, None]).all())
+    least = ROUNDING * diagonal.amax(1, keepdim=True)
+    apart = (squares - torch.diag_embed(diagonal)).abs().amax(2)
+    return bool((apart <= least).all() and (diagonal.diff(dim=1) <= least).all())
 
 
 def kept(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> Tensor:
@@ -92,13 +97,16 @@ def kept(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> Tens
 
 def leading(network: KernelNetwork, factors: Sequence[Tensor]) -> list[Tensor]:
     """The leading parts, of the sizes of the network's bonds, of factors of larger ones."""
-    found = []
-    for names, factor in zip(network.factors, factors, strict=True):
-        for axis, mode in enumerate(names):
-            if mode in network.bonds:
-                factor = factor.narrow(axis, 0, network.sizes[mode])
-        found.append(factor)
-    return found
+    pairs = zip(network.factors, factors, strict=True)
+    return [leading_part(names, factor, network) for names, factor in pairs]
+
+
+def leading_part(names: Sequence[str], factor: Tensor, network: KernelNetwork) -> Tensor:
+    """That of one tensor with such modes."""
+    for axis, mode in enumerate(names):
+        if mode in network.bonds:
+            factor = factor.narrow(axis, 0, network.sizes[mode])
+    return factor
 
 
 def _grouped(names: Sequence[str], factor: Tensor) -> Tensor:
