@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -20,9 +20,11 @@ from .ends import Kept, ends, gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 6
-FIRST = 2  # epochs, after which a network that is not nearer by
-PAYS = 0.01  # of its error, at any share of the way, goes no further
-RATE = 0.02, 0.1  # of the highest step, of each parameter's size: at most, and of the error
+FIRST = 2  # epochs, or one less of what is FITTED, after which a network that is not nearer by
+PAYS = 0.002  # of its error, at any share of the way, goes no further
+RATE = 0.02, 0.4  # of the highest step, of each parameter's size: at most, and of the error
+SLOWER = 4  # times as small, it is gone once more where losses rise
+FITTED = 0.7  # of the error on held-out inputs, below which the calibration has little more to say
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
@@ -51,15 +53,19 @@ def refine(
         return made, _not_refined("its numbers are too narrow for small steps")
     start = [one.detach().clone() for one in parameters]
     found, batches, wanted = stored(subject, found, config.memory, kept)
-    held = [ends(subject.model, found, batch) for batch in subject.held]
-    before = gaps(made.model, found, subject.held, held)
     towards = Towards(found, batches, wanted)
     try:
         with trainable(made.model, parameters):
+            losses, error = towards.losses(made.model)
+            first = FIRST - (error < FITTED * made.error)
+            held = [ends(subject.model, found, batch) for batch in subject.held]
+            before = gaps(made.model, found, subject.held, held)
             rate = min(RATE[0], RATE[1] * made.error)
-            epochs = towards.epochs(made.model, parameters, EPOCHS, rate, config.seed)
-            for epoch in progress.over(epochs, "refinement", EPOCHS):
-                if epoch + 1 == FIRST and not pays(made, parameters, start, judge):
+            for slower in (1, SLOWER):
+                few = rate / slower
+                way = towards.epochs(made.model, parameters, EPOCHS, few, config.seed, losses)
+                epochs = progress.over(way, "refinement", EPOCHS)
+                if _gone(made, parameters, start, judge, epochs, first):
                     break
     except FAULTS as fault:
         place(parameters, start, start, 0.0)
@@ -70,6 +76,23 @@ def refine(
     rows = zip(found, before, after, strict=True)
     gained = tuple(RefinedBlock(layers=one.layers, before=x, after=y) for one, x, y in rows)
     return better, Refinement(blocks=gained, share=share)
+
+
+def _gone(
+    made: Made,
+    parameters: Sequence[nn.Parameter],
+    start: Sequence[Tensor],
+    judge: Judge,
+    epochs: Iterable[int],
+    first: int,
+) -> bool:
+    """Go through the epochs, as far as they pay after the `first`; whether no losses rose."""
+    done = 0
+    for epoch in epochs:
+        done = epoch + 1
+        if done == first and not pays(made, parameters, start, judge):
+            return True
+    return done == EPOCHS
 
 
 def pays(

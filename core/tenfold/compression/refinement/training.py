@@ -49,7 +49,12 @@ class Towards:
 
     def loss(self, model: nn.Module, index: int) -> Tensor | None:
         """Of one batch; None where nothing that is wanted depends on what is trained."""
-        parts: list[Tensor] = []
+        parts = self.parts(model, index)
+        return torch.stack([*parts.values()]).sum() if parts else None
+
+    def parts(self, model: nn.Module, index: int) -> dict[Place, Tensor]:
+        """The same of each end of a block."""
+        parts: dict[Place, Tensor] = {}
 
         def compare(place: Place, x: Tensor) -> None:
             wanted = self.wanted[index].get(place)
@@ -59,12 +64,12 @@ class Towards:
                 gap = F.mse_loss(x, wanted, reduction="sum")
             else:
                 gap, _ = squares(wanted, x)
-            parts.append(self.gains[place] * gap)
+            parts[place] = self.gains[place] * gap
 
         with watched(model, self.found, compare):
             for number, output in enumerate(tensors(call(model, self.batches[index]))):
                 compare((number, 0), output)
-        return torch.stack(parts).sum() if parts else None
+        return parts
 
     def epochs(
         self,
@@ -73,15 +78,15 @@ class Towards:
         count: int,
         rate: float,
         seed: int,
+        before: Sequence[float],
     ) -> Iterator[int]:
         """Go through the batches so many times, in another order each; yield after each time.
 
-        Where the losses rise, it ends where it began. Raises `ValueError` where no gradient reaches
-        the parameters.
+        Where the losses rise above those `before`, it ends where it began. Raises `ValueError`
+        where no gradient reaches the parameters.
         """
         way = _Way(parameters, count * len(self.batches), rate)
         generator = torch.Generator().manual_seed(seed)
-        before = self.losses(model)
         for epoch in range(count):
             with evaluating(model), torch.enable_grad():
                 for index in torch.randperm(len(self.batches), generator=generator).tolist():
@@ -94,11 +99,16 @@ class Towards:
                 raise ValueError("no gradient reaches them")
             yield epoch
 
-    def losses(self, model: nn.Module) -> list[float]:
-        """Of all batches, as the network is; zeros where nothing depends on what is trained."""
+    def losses(self, model: nn.Module) -> tuple[list[float], float]:
+        """Of all batches, as the network is, zeros where nothing depends on what is trained; and
+        the relative change of its output over all of them."""
+        found, square = [], 0.0
         with evaluating(model), torch.enable_grad():
-            found = (self.loss(model, index) for index in range(len(self.batches)))
-            return [0.0 if loss is None else float(loss.detach()) for loss in found]
+            for index in range(len(self.batches)):
+                parts = {at: float(one.detach()) for at, one in self.parts(model, index).items()}
+                found.append(sum(parts.values()))
+                square += sum(one for at, one in parts.items() if isinstance(at[0], int))
+        return found, (square / len(self.batches)) ** 0.5
 
 
 class _Way:
