@@ -1,7 +1,7 @@
 """Networks trained from scratch on Fashion-MNIST: dense, low-rank by several recipes, compressed.
 
     pip install -e '.[plot]'
-    python tests/benchmarks/training.py --data DIR --images 60000 --epochs 10 --seeds 3
+    python tests/benchmarks/training.py --data DIR --images 60000 --epochs 10 --amp
 
 `DIR` holds Fashion-MNIST as four gzipped IDX files, as the Debian package `dataset-fashion-mnist`
 installs them in `/usr/share/datasets/fashion-mnist`. All recipes of a network have the same images,
@@ -17,14 +17,17 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from recipes import COMPRESSED, DENSE, NETWORKS, RECIPES, Data, compressed, dense
+from fitting import Data
+from recipes import COMPRESSED, DENSE, RECIPES, compressed, dense
 from rich.console import Console
 from rich.table import Table
+from trained_networks import NETWORKS
 
 import tenfold
 from tenfold.demo.data import scaled
@@ -33,9 +36,9 @@ from tenfold.demo.train import read_idx
 Rows = dict[str, dict[str, Any]]
 
 
-def load(folder: Path, count: int, batch: int) -> Data:
+def load(folder: Path, count: int, batch: int, amp: bool) -> Data:
     """The first `count` training images, and all test images."""
-    found: Data = {"batch": batch}
+    found: Data = {"batch": batch, "amp": amp}
     for part, name, most in (("train", "train", count), ("test", "t10k", None)):
         images = scaled(read_idx(folder / f"{name}-images-idx3-ubyte.gz")[:most])
         labels = read_idx(folder / f"{name}-labels-idx1-ubyte.gz").long()[:most]
@@ -51,14 +54,16 @@ def main(
     images: Annotated[int, typer.Option()] = 60000,
     epochs: Annotated[int, typer.Option(min=4)] = 10,
     batch: Annotated[int, typer.Option()] = 128,
-    seeds: Annotated[int, typer.Option()] = 3,
+    seed: Annotated[list[int], typer.Option(help="Three by default.")] = [0, 1, 2],  # noqa: B006
+    amp: Annotated[bool, typer.Option(help="Layers in bfloat16.")] = False,
     out: Annotated[Path, typer.Option(help="Where rows go.")] = Path("trained"),
 ) -> None:
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"rows-{images}-{epochs}-{batch}.json"
+    name_of = f"{images}-{epochs}-{batch}{'-amp' if amp else ''}"
+    path = out / f"rows-{name_of}.json"
     rows: Rows = json.loads(path.read_text()) if path.exists() else {}
-    given = load(data, images, batch)
+    given = load(data, images, batch, amp)
 
     def row(key: str, make: Callable[[], dict[str, Any]], seed: int) -> None:
         if key not in rows:
@@ -67,36 +72,21 @@ def main(
             path.write_text(json.dumps(rows, indent=1))
             print(key, [f"{s:.4f}" for s in rows[key]["scores"]], flush=True)
 
-    for seed in range(seeds):
+    for one in seed:
         for name in network:
-            kept = out / f"{name}-{images}-{epochs}-{batch}-{seed}.pt"
-
-            def make(name: str = name, kept: Path = kept) -> dict[str, Any]:
-                found, states = dense(name, given, epochs)
-                torch.save(states, kept)
-                return found
-
-            row(f"{name}|{seed}|1|{DENSE}", make, seed)
+            kept = out / f"{name}-{name_of}-{one}.pt"
+            row(f"{name}|{one}|1|{DENSE}", partial(dense, name, given, epochs, kept), one)
             given["kept"] = torch.load(kept)
             trained = NETWORKS[name]()
             trained.load_state_dict(given["kept"][-1]["model"])
             for part in budget:
                 for how in recipe:
-                    build = RECIPES[how]
-                    row(
-                        f"{name}|{seed}|{part:g}|{how}",
-                        lambda build=build, name=name, part=part: build(name, given, epochs, part),
-                        seed,
-                    )
-                row(
-                    f"{name}|{seed}|{part:g}|{COMPRESSED}",
-                    lambda name=name, part=part, trained=trained: compressed(
-                        name, given, trained.eval(), part
-                    ),
-                    seed,
-                )
+                    make = partial(RECIPES[how], name, given, epochs, part)
+                    row(f"{name}|{one}|{part:g}|{how}", make, one)
+                make = partial(compressed, name, given, trained.eval(), part)
+                row(f"{name}|{one}|{part:g}|{COMPRESSED}", make, one)
     Console(width=120).print(table(rows))
-    draw(rows, out / f"curves-{images}-{epochs}-{batch}.svg")
+    draw(rows, out / f"curves-{name_of}.svg")
 
 
 def table(rows: Rows) -> Table:
