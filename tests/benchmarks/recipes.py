@@ -115,7 +115,8 @@ def measured(
     schedule.load_state_dict(since["schedule"])
     schedule.last_epoch -= 1
     schedule.step()  # sets the rate
-    return fit(small, data, epochs, (optimizer, schedule), decayed, since)
+    found = fit(small, data, epochs, (optimizer, schedule), decayed, since)
+    return {**found, "switched": len(since["scores"])}
 
 
 def macs_left(network: str, budget: float) -> float:

@@ -6,9 +6,10 @@
 `DIR` holds Fashion-MNIST as four gzipped IDX files, as the Debian package `dataset-fashion-mnist`
 installs them in `/usr/share/datasets/fashion-mnist`. All recipes of a network have the same images,
 epochs, batches and learning rates; accuracies are those on all 10,000 test images. Parameters are
-those of the whole network. CPU seconds are those of training alone. Recipes that begin dense go on
-from what the dense network of their seed was after some epoch, which is kept with its optimizer.
-Rows are kept in `--out` and those that are there are not made again.
+those of the whole network. CPU seconds are those of training alone, after the switch where there is
+one. Recipes that begin dense go on from what the dense network of their seed was after some epoch,
+which is kept with its optimizer. Rows are kept in `--out` and those that are there are not made
+again.
 """
 
 from __future__ import annotations
@@ -85,35 +86,48 @@ def main(
                     row(f"{name}|{one}|{part:g}|{how}", make, one)
                 make = partial(compressed, name, given, trained.eval(), part)
                 row(f"{name}|{one}|{part:g}|{COMPRESSED}", make, one)
-    Console(width=120).print(table(rows))
+    Console(width=170).print(table(rows))
     draw(rows, out / f"curves-{name_of}.svg")
 
 
 def table(rows: Rows) -> Table:
-    """Accuracy, as the mean over seeds and its standard error, parameters, MACs and CPU seconds."""
+    """Accuracy by seed, its mean and that of the differences to dense, with standard errors."""
     shown = Table(title=f"torch {torch.__version__}, tenfold {tenfold.__version__}")
-    for title in ("network", "parameters", "recipe", "accuracy", "MACs", "CPU s an epoch"):
+    for title in ("network", "recipe", "parameters", "MACs", "accuracy by seed, %"):
         shown.add_column(title, justify="left" if title in ("network", "recipe") else "right")
-    together: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for title in ("mean", "to dense", "CPU s an epoch"):
+        shown.add_column(title, justify="right")
+    together: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for key, row in rows.items():
-        name, _, part, how = key.split("|")
-        together[name, part, how].append(row)
-    for (name, _, how), found in sorted(
+        name, seed, part, how = key.split("|")
+        together[name, part, how][seed] = row
+    for (name, part, how), found in sorted(
         together.items(), key=lambda one: (one[0][0], -float(one[0][1]))
     ):
-        ends = [100 * row["scores"][-1] for row in found]
-        error = f" ± {statistics.stdev(ends) / len(ends) ** 0.5:.2f}" if len(ends) > 1 else ""
-        whole = together[name, "1", DENSE][0]
-        seconds = statistics.mean(statistics.mean(row["seconds"]) for row in found)
+        ends = {seed: 100 * found[seed]["scores"][-1] for seed in sorted(found)}
+        whole = together[name, "1", DENSE]
+        apart = [end - 100 * whole[seed]["scores"][-1] for seed, end in ends.items()]
+        trained = [s for row in found.values() for s in row["seconds"][row.get("switched", 0) :]]
+        sizes = [
+            sorted({f"{row[size] / whole[seed][size]:.3f}" for seed, row in found.items()})
+            for size in ("parameters", "macs")
+        ]
         shown.add_row(
             name,
-            f"{found[0]['parameters'] / whole['parameters']:.3f}",
             how,
-            f"{statistics.mean(ends):.2f}{error}",
-            f"{found[0]['macs'] / whole['macs']:.3f}",
-            f"{seconds:.1f}",
+            *(" to ".join([one[0], *one[1:][-1:]]) for one in sizes),
+            ", ".join(f"{seed}: {end:.2f}" for seed, end in ends.items()),
+            spread([*ends.values()]),
+            "" if part == "1" else spread(apart),
+            f"{statistics.mean(trained):.0f}",
         )
     return shown
+
+
+def spread(values: list[float]) -> str:
+    """Their mean, and its standard error where there are several."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return f"{statistics.mean(values):.2f}" + (f" ± {error:.2f}" if error is not None else "")
 
 
 def draw(rows: Rows, path: Path) -> None:
