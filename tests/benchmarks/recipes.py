@@ -92,10 +92,10 @@ def cuttlefish(
     options: dict[str, Any] = {"rank": rank, "factorization": FORMAT, "exclude": ENDS[network]}
     optimizer, schedule = cycle(parameter_groups(model, DECAY), data, epochs)
     watch = Cuttlefish(model, optimizer, **options)
-    most = max(2, int(at * epochs))  # it compares two epochs
-    for since in data["kept"][:most]:
+    last = max(2, int(at * epochs))  # it compares two epochs
+    for since in data["kept"][:last]:
         restore(since, model, (optimizer, schedule))
-        watch.settled = float("inf") if len(since["scores"]) == most else watch.settled
+        watch.settled = float("inf") if len(since["scores"]) == last else watch.settled
         if watch.step():
             break
     found = fit(model, data, epochs, (optimizer, schedule), decayed, since)
@@ -109,8 +109,7 @@ def measured(
     since = data["kept"][int(at * epochs) - 1]
     model = NETWORKS[network]()
     model.load_state_dict(since["model"])
-    most = budget if metric == "parameters" else macs_left(network, budget)
-    small = shrunk(model.eval(), data, most, metric=metric, refine="off")
+    small = shrunk(model.eval(), data, most(network, budget, metric), metric=metric, refine="off")
     optimizer, schedule = cycle(parameter_groups(small, DECAY), data, epochs)
     schedule.load_state_dict(since["schedule"])
     schedule.last_epoch -= 1
@@ -119,15 +118,19 @@ def measured(
     return {**found, "switched": len(since["scores"])}
 
 
-def macs_left(network: str, budget: float) -> float:
-    """What a low-rank network of one fraction everywhere has of the dense one's."""
+def most(network: str, budget: float, metric: str) -> float:
+    """A part of the parameters, or of the MACs, what one fraction everywhere leaves of them."""
+    if metric == "parameters":
+        return budget
     return macs(low_rank(network, budget, "variance", FORMAT)) / macs(NETWORKS[network]())
 
 
-def compressed(network: str, data: Data, trained: nn.Module, budget: float) -> dict[str, Any]:
-    """The trained dense network compressed to the low-rank ones' MACs, without fine-tuning."""
+def compressed(network: str, data: Data, epochs: int, budget: float, metric: str) -> dict[str, Any]:
+    """The trained dense network compressed, to low-rank ones' MACs or so, without fine-tuning."""
+    model = NETWORKS[network]()
+    model.load_state_dict(data["kept"][epochs - 1]["model"])
     started = time.process_time()
-    made = shrunk(trained, data, macs_left(network, budget))
+    made = shrunk(model.eval(), data, most(network, budget, metric), metric=metric)
     return {
         "scores": [accuracy(made.eval(), *data["test"])],
         "seconds": [time.process_time() - started],
@@ -163,5 +166,7 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "dense, compressed at 1/2, trained on": partial(measured, at=1 / 2, metric="parameters"),
     "dense, compressed at 3/4, trained on": partial(measured, at=3 / 4, metric="parameters"),
     "dense, compressed at 3/4 to equal MACs": partial(measured, at=3 / 4, metric="macs"),
+    "dense, then compressed": partial(compressed, metric="macs"),
+    "dense, then compressed to the parameters": partial(compressed, metric="parameters"),
 }
-DENSE, COMPRESSED = "dense", "dense, then compressed"
+DENSE = "dense"

@@ -25,7 +25,7 @@ from typing import Annotated, Any
 import torch
 import typer
 from fitting import Data
-from recipes import COMPRESSED, DENSE, RECIPES, compressed, dense
+from recipes import DENSE, RECIPES, dense
 from rich.console import Console
 from rich.table import Table
 from trained_networks import NETWORKS
@@ -78,14 +78,10 @@ def main(
             kept = out / f"{name}-{name_of}-{one}.pt"
             row(f"{name}|{one}|1|{DENSE}", partial(dense, name, given, epochs, kept), one)
             given["kept"] = torch.load(kept)
-            trained = NETWORKS[name]()
-            trained.load_state_dict(given["kept"][-1]["model"])
             for part in budget:
                 for how in recipe:
                     make = partial(RECIPES[how], name, given, epochs, part)
                     row(f"{name}|{one}|{part:g}|{how}", make, one)
-                make = partial(compressed, name, given, trained.eval(), part)
-                row(f"{name}|{one}|{part:g}|{COMPRESSED}", make, one)
     Console(width=170).print(table(rows))
     draw(rows, out / f"curves-{name_of}.svg")
 
