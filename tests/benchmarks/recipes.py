@@ -126,7 +126,7 @@ def most(network: str, budget: float, metric: str) -> float:
 
 
 def compressed(network: str, data: Data, epochs: int, budget: float, metric: str) -> dict[str, Any]:
-    """The trained dense network compressed, to low-rank ones' MACs or so, without fine-tuning."""
+    """The trained dense network compressed without fine-tuning, to the size of low-rank ones."""
     model = NETWORKS[network]()
     model.load_state_dict(data["kept"][epochs - 1]["model"])
     started = time.process_time()

@@ -127,30 +127,35 @@ def spread(values: list[float]) -> str:
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """Accuracy by epoch, a panel for each network and budget; means over seeds."""
+    """Accuracy by epoch, from a switch on; a panel for each network and budget, means of seeds."""
     import matplotlib
     from matplotlib import pyplot
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "tenfold"
     keys = [key.split("|") for key in rows]
+    colors = {how: f"C{index}" for index, how in enumerate(dict.fromkeys(key[3] for key in keys))}
+    lowest = min(100 * score for row in rows.values() for score in row["scores"])
     panels = sorted({(name, part) for name, _, part, _ in keys if part != "1"}, reverse=True)
     _, axes = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), squeeze=False)
     for axis, (name, part) in zip(axes[0], panels, strict=True):
-        curves = defaultdict(list)
+        curves, begun = defaultdict(list), {}
         for key, row in rows.items():
             mine, _, theirs, how = key.split("|")
             if mine == name and theirs in (part, "1"):
                 curves[how].append([100 * score for score in row["scores"]])
+                begun[how] = min(begun.get(how, len(row["scores"])), row.get("switched", 1))
         for how, found in curves.items():
             means = [statistics.mean(scores) for scores in zip(*found, strict=True)]
             if len(means) == 1:
-                axis.axhline(means[0], linestyle=":", color="grey", label=how)
+                axis.axhline(means[0], linestyle=":", color=colors[how], label=how)
             else:
-                axis.plot(range(1, len(means) + 1), means, marker=".", label=how)
+                since = range(begun[how], len(means) + 1)
+                means = means[begun[how] - 1 :]
+                axis.plot(since, means, marker=".", color=colors[how], label=how)
         axis.set_title(f"{name}, {part} of the parameters")
         axis.set_xlabel("epoch")
-        axis.set_ylim(bottom=60)
+        axis.set_ylim(bottom=max(60, lowest - 1))
     axes[0][0].set_ylabel("test accuracy, %")
     axes[0][0].legend(fontsize=7)
     pyplot.tight_layout()
