@@ -1,14 +1,15 @@
 """Networks trained from scratch on Fashion-MNIST: dense, low-rank by several recipes, compressed.
 
     pip install -e '.[plot]'
-    python tests/benchmarks/training.py --data DIR --images 60000 --epochs 10 --seeds 3
+    python tests/benchmarks/training.py --data DIR --images 60000 --epochs 10 --amp
 
 `DIR` holds Fashion-MNIST as four gzipped IDX files, as the Debian package `dataset-fashion-mnist`
 installs them in `/usr/share/datasets/fashion-mnist`. All recipes of a network have the same images,
 epochs, batches and learning rates; accuracies are those on all 10,000 test images. Parameters are
-those of the whole network. CPU seconds are those of training alone. Recipes that begin dense go on
-from what the dense network of their seed was after some epoch, which is kept with its optimizer.
-Rows are kept in `--out` and those that are there are not made again.
+those of the whole network. CPU seconds are those of training alone, after the switch where there is
+one. Recipes that begin dense go on from what the dense network of their seed was after some epoch,
+which is kept with its optimizer. Rows are kept in `--out` and those that are there are not made
+again.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from recipes import COMPRESSED, DENSE, NETWORKS, RECIPES, Data, compressed, dense
+from fitting import Data
+from recipes import DENSE, RECIPES, dense
 from rich.console import Console
 from rich.table import Table
+from trained_networks import NETWORKS
 
 import tenfold
 from tenfold.demo.data import scaled
@@ -33,9 +37,9 @@ from tenfold.demo.train import read_idx
 Rows = dict[str, dict[str, Any]]
 
 
-def load(folder: Path, count: int, batch: int) -> Data:
+def load(folder: Path, count: int, batch: int, amp: bool) -> Data:
     """The first `count` training images, and all test images."""
-    found: Data = {"batch": batch}
+    found: Data = {"batch": batch, "amp": amp}
     for part, name, most in (("train", "train", count), ("test", "t10k", None)):
         images = scaled(read_idx(folder / f"{name}-images-idx3-ubyte.gz")[:most])
         labels = read_idx(folder / f"{name}-labels-idx1-ubyte.gz").long()[:most]
@@ -51,14 +55,16 @@ def main(
     images: Annotated[int, typer.Option()] = 60000,
     epochs: Annotated[int, typer.Option(min=4)] = 10,
     batch: Annotated[int, typer.Option()] = 128,
-    seeds: Annotated[int, typer.Option()] = 3,
+    seed: Annotated[list[int], typer.Option(help="Three by default.")] = [0, 1, 2],  # noqa: B006
+    amp: Annotated[bool, typer.Option(help="Layers in bfloat16.")] = False,
     out: Annotated[Path, typer.Option(help="Where rows go.")] = Path("trained"),
 ) -> None:
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"rows-{images}-{epochs}-{batch}.json"
+    name_of = f"{images}-{epochs}-{batch}{'-amp' if amp else ''}"
+    path = out / f"rows-{name_of}.json"
     rows: Rows = json.loads(path.read_text()) if path.exists() else {}
-    given = load(data, images, batch)
+    given = load(data, images, batch, amp)
 
     def row(key: str, make: Callable[[], dict[str, Any]], seed: int) -> None:
         if key not in rows:
@@ -67,90 +73,89 @@ def main(
             path.write_text(json.dumps(rows, indent=1))
             print(key, [f"{s:.4f}" for s in rows[key]["scores"]], flush=True)
 
-    for seed in range(seeds):
+    for one in seed:
         for name in network:
-            kept = out / f"{name}-{images}-{epochs}-{batch}-{seed}.pt"
-
-            def make(name: str = name, kept: Path = kept) -> dict[str, Any]:
-                found, states = dense(name, given, epochs)
-                torch.save(states, kept)
-                return found
-
-            row(f"{name}|{seed}|1|{DENSE}", make, seed)
+            kept = out / f"{name}-{name_of}-{one}.pt"
+            row(f"{name}|{one}|1|{DENSE}", partial(dense, name, given, epochs, kept), one)
             given["kept"] = torch.load(kept)
-            trained = NETWORKS[name]()
-            trained.load_state_dict(given["kept"][-1]["model"])
             for part in budget:
                 for how in recipe:
-                    build = RECIPES[how]
-                    row(
-                        f"{name}|{seed}|{part:g}|{how}",
-                        lambda build=build, name=name, part=part: build(name, given, epochs, part),
-                        seed,
-                    )
-                row(
-                    f"{name}|{seed}|{part:g}|{COMPRESSED}",
-                    lambda name=name, part=part, trained=trained: compressed(
-                        name, given, trained.eval(), part
-                    ),
-                    seed,
-                )
-    Console(width=120).print(table(rows))
-    draw(rows, out / f"curves-{images}-{epochs}-{batch}.svg")
+                    make = partial(RECIPES[how], name, given, epochs, part)
+                    row(f"{name}|{one}|{part:g}|{how}", make, one)
+    Console(width=170).print(table(rows))
+    draw(rows, out / f"curves-{name_of}.svg")
 
 
 def table(rows: Rows) -> Table:
-    """Accuracy, as the mean over seeds and its standard error, parameters, MACs and CPU seconds."""
+    """Accuracy by seed, its mean and that of the differences to dense, with standard errors."""
     shown = Table(title=f"torch {torch.__version__}, tenfold {tenfold.__version__}")
-    for title in ("network", "parameters", "recipe", "accuracy", "MACs", "CPU s an epoch"):
+    for title in ("network", "recipe", "parameters", "MACs", "accuracy by seed, %"):
         shown.add_column(title, justify="left" if title in ("network", "recipe") else "right")
-    together: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for title in ("mean", "to dense", "CPU s an epoch"):
+        shown.add_column(title, justify="right")
+    together: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for key, row in rows.items():
-        name, _, part, how = key.split("|")
-        together[name, part, how].append(row)
-    for (name, _, how), found in sorted(
+        name, seed, part, how = key.split("|")
+        together[name, part, how][seed] = row
+    for (name, part, how), found in sorted(
         together.items(), key=lambda one: (one[0][0], -float(one[0][1]))
     ):
-        ends = [100 * row["scores"][-1] for row in found]
-        error = f" ± {statistics.stdev(ends) / len(ends) ** 0.5:.2f}" if len(ends) > 1 else ""
-        whole = together[name, "1", DENSE][0]
-        seconds = statistics.mean(statistics.mean(row["seconds"]) for row in found)
+        ends = {seed: 100 * found[seed]["scores"][-1] for seed in sorted(found)}
+        whole = together[name, "1", DENSE]
+        apart = [end - 100 * whole[seed]["scores"][-1] for seed, end in ends.items()]
+        trained = [s for row in found.values() for s in row["seconds"][row.get("switched", 0) :]]
+        sizes = [
+            sorted({f"{row[size] / whole[seed][size]:.3f}" for seed, row in found.items()})
+            for size in ("parameters", "macs")
+        ]
         shown.add_row(
             name,
-            f"{found[0]['parameters'] / whole['parameters']:.3f}",
             how,
-            f"{statistics.mean(ends):.2f}{error}",
-            f"{found[0]['macs'] / whole['macs']:.3f}",
-            f"{seconds:.1f}",
+            *(" to ".join([one[0], *one[1:][-1:]]) for one in sizes),
+            ", ".join(f"{seed}: {end:.2f}" for seed, end in ends.items()),
+            spread([*ends.values()]),
+            "" if part == "1" else spread(apart),
+            f"{statistics.mean(trained):.0f}",
         )
     return shown
 
 
+def spread(values: list[float]) -> str:
+    """Their mean, and its standard error where there are several."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return f"{statistics.mean(values):.2f}" + (f" ± {error:.2f}" if error is not None else "")
+
+
 def draw(rows: Rows, path: Path) -> None:
-    """Accuracy by epoch, a panel for each network and budget; means over seeds."""
+    """Accuracy by epoch, from a switch on; a panel for each network and budget, means of seeds."""
     import matplotlib
     from matplotlib import pyplot
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "tenfold"
     keys = [key.split("|") for key in rows]
+    colors = {how: f"C{index}" for index, how in enumerate(dict.fromkeys(key[3] for key in keys))}
+    lowest = min(100 * score for row in rows.values() for score in row["scores"])
     panels = sorted({(name, part) for name, _, part, _ in keys if part != "1"}, reverse=True)
     _, axes = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), squeeze=False)
     for axis, (name, part) in zip(axes[0], panels, strict=True):
-        curves = defaultdict(list)
+        curves, begun = defaultdict(list), {}
         for key, row in rows.items():
             mine, _, theirs, how = key.split("|")
             if mine == name and theirs in (part, "1"):
                 curves[how].append([100 * score for score in row["scores"]])
+                begun[how] = min(begun.get(how, len(row["scores"])), row.get("switched", 1))
         for how, found in curves.items():
             means = [statistics.mean(scores) for scores in zip(*found, strict=True)]
             if len(means) == 1:
-                axis.axhline(means[0], linestyle=":", color="grey", label=how)
+                axis.axhline(means[0], linestyle=":", color=colors[how], label=how)
             else:
-                axis.plot(range(1, len(means) + 1), means, marker=".", label=how)
+                since = range(begun[how], len(means) + 1)
+                means = means[begun[how] - 1 :]
+                axis.plot(since, means, marker=".", color=colors[how], label=how)
         axis.set_title(f"{name}, {part} of the parameters")
         axis.set_xlabel("epoch")
-        axis.set_ylim(bottom=60)
+        axis.set_ylim(bottom=max(60, lowest - 1))
     axes[0][0].set_ylabel("test accuracy, %")
     axes[0][0].legend(fontsize=7)
     pyplot.tight_layout()
