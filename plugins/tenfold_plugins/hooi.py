@@ -89,7 +89,8 @@ def decompose(
     """Bases `(groups, size, rank)` of the first modes, and the core, in the kernel's dtype."""
     problem = Problem(kernel, ranks)
     bases, core = problem.truncated()
-    if sweeps == 0:
+    exact = all(rank >= kernel.shape[mode] for mode, rank in zip(problem.modes, ranks, strict=True))
+    if sweeps == 0 or exact:
         return bases, core
     coarse = problem
     if kernel.dtype != torch.float32 and bool((problem.errors(core) > ROUNDING).all()):

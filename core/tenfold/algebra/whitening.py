@@ -138,11 +138,15 @@ def square_root(moment: Tensor) -> tuple[Root, Root]:
     few = few_directions(scaled)
     if few is not None:
         return few.power(0.5, RIDGE), few.power(-0.5, RIDGE)
-    one = torch.eye(moment.shape[1], dtype=moment.dtype, device=moment.device)
-    for ridge in RIDGES if len(one) >= LARGE else RIDGES[:1]:
-        upper, failed = torch.linalg.cholesky_ex(scaled + ridge * one, upper=True)
+    diagonal = scaled.diagonal(dim1=1, dim2=2)
+    plain = diagonal.clone()
+    for ridge in RIDGES if scaled.shape[1] >= LARGE else RIDGES[:1]:
+        diagonal.copy_(plain + ridge)
+        upper, failed = torch.linalg.cholesky_ex(scaled, upper=True)
         if not bool(failed.any()):
+            one = torch.eye(scaled.shape[1], dtype=moment.dtype, device=moment.device)
             return upper, torch.linalg.solve_triangular(upper, one.expand_as(upper), upper=True)
+    diagonal.copy_(plain)
     values, vectors = torch.linalg.eigh(scaled)
     values = (values.clamp_min(0) + RIDGE).sqrt()
     root: Tensor = (vectors * values[:, None]) @ vectors.mH

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from ..tuning import device_name, engine
-from .candidates import Speed
+from .candidates import Speed, kernel_error
 from .choice import Choices, Plan
 from .correction import Finisher, Made
 from .measurement import EAGER, Evaluate, lay_last, time_elsewhere, time_in_place
@@ -97,6 +97,7 @@ class Account:
             self.plan,
             made.became,
             self.config,
+            kernel_errors=self.kernel_errors(made.became),
             outside=self.subject.outside,
             uncounted=self.subject.uncounted,
             parameters=Change(before=before, after=after),
@@ -113,6 +114,18 @@ class Account:
             device=self.device,
             last=found.last,
         )
+
+    def kernel_errors(self, choices: Choices) -> dict[str, float]:
+        """Those of the layers that were decomposed."""
+        found, table = dict[str, float](), self.maker.table
+        for layer in self.subject.layers:
+            one = choices[layer.name]
+            if one.joint is not None:
+                found[layer.name] = one.kernel_error or 0.0
+            elif one.factorization is not None:
+                factors = table.layers[layer.name].factors[one.key]
+                found[layer.name] = kernel_error(self.subject.module(layer), layer, one, factors)
+        return found
 
     def scored(self, made: Made) -> Change | None:
         """The score that the report shows, of the original and of a network."""

@@ -3,7 +3,7 @@
 Imports `survey` and `moments`. Used by `measurement` and `choice`, which build from it.
 """
 
-from .building import build, evened, put, rounded
+from .building import build, evened, kernel_error, put, rounded
 from .candidate import Candidate, candidates, dense, work
 from .fitting import Fitted, alignment, fits
 from .meter import Meter
@@ -27,6 +27,7 @@ __all__ = [
     "evened",
     "fingerprint",
     "fits",
+    "kernel_error",
     "put",
     "reject",
     "rounded",

@@ -10,10 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...layer import FactorizedConv, FactorizedKernel, copy_state, exchange, swap_channels
+from ...layer import (
+    FactorizedConv,
+    FactorizedKernel,
+    copy_state,
+    exchange,
+    kernel_of,
+    swap_channels,
+)
 from ...network import KernelNetwork, parts_of, terms_of
 from ...plugin import factorizations
 from ...run import in_eight_bits
+from ...solve import relative_error
 from ..survey import Layer
 from .candidate import Candidate
 from .truncation import leading
@@ -69,6 +77,13 @@ def rounded(conv: Any, made: FactorizedConv) -> nn.Module:
         copy_state(conv, dense)
     stand_in: nn.Module = dense
     return stand_in
+
+
+def kernel_error(conv: Any, layer: Layer, candidate: Candidate, factors: Sequence[Tensor]) -> float:
+    """That of a candidate, as it was measured; else its kernel is made now."""
+    if candidate.kernel_error is not None:
+        return candidate.kernel_error
+    return relative_error(kernel_of(conv), kernel_of(build(conv, layer, candidate, factors)))
 
 
 def evened(network: KernelNetwork, factors: Sequence[Tensor]) -> list[Tensor]:

@@ -32,11 +32,12 @@ class Candidate(BaseModel):
     Its factors are the leading part of those of the rank `part_of`, where that is given.
     `parameters` are its own, `macs` those of all its calls, and `traffic` the elements that their
     convolutions read and write. `weighted` is its relative error in the norm that it was decomposed
-    in, `output_error` that of its output. `milliseconds` are measured where latency counts, and
-    `error` is the relative change of the network's output, or what `evaluate` loses, where it was
-    measured. Where it is to be stored in eight bits, its errors are those of its rounded weights,
-    and `stored` are their bytes. `joint` is the first layer of those that share the factors, which
-    are counted in equal parts, if they are shared.
+    in, `output_error` that of its output, and `kernel_error` that of its kernel, or None where this
+    was not made. `milliseconds` are measured where latency counts, and `error` is the relative
+    change of the network's output, or what `evaluate` loses, where it was measured. Where it is to
+    be stored in eight bits, its errors are those of its rounded weights, and `stored` are their
+    bytes. `joint` is the first layer of those that share the factors, which are counted in equal
+    parts, if they are shared.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +49,7 @@ class Candidate(BaseModel):
     parameters: int
     macs: int
     traffic: int = 0
-    kernel_error: float = 0.0
+    kernel_error: float | None = 0.0
     output_error: float = 0.0
     weighted: float = 0.0
     milliseconds: float | None = None
@@ -92,7 +93,7 @@ def candidates(
     In eight `bits` each way loses something else, for it has other weights. `refusals` takes in
     what refuses it, and why.
     """
-    weighted, output, plain = meter.lost(fitted.network.to_tensor(fitted.factors))
+    weighted, output, plain = meter.lost_by(fitted)
     bias = layer.config.out_channels if layer.config.bias else 0
     asked = layer.request.get("implementation")
     for way in [asked] if asked else ways:

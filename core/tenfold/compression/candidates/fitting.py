@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,17 @@ COARSE = 3e-3  # the tolerance of a decomposition that is truncated afterwards
 FEW_FRACTIONS = tuple(0.45 * 0.62**step for step in range(6))  # where each is a decomposition
 
 
+class Source(NamedTuple):
+    """A network of the largest ranks, and its factors, whose leading parts are truncations."""
+
+    network: KernelNetwork
+    factors: list[Tensor]
+
+
 @dataclass(frozen=True)
 class Fitted:
-    """A network and its factors for a layer's kernel.
+    """A network and its factors for a layer's kernel: those `truncated`, if they are part of such.
 
-    `source` holds the factors of the ranks `part_of`, of which these are the leading part, if so.
     `turned` is what was decomposed.
     """
 
@@ -37,8 +43,12 @@ class Fitted:
     turned: Turned | TurnedSum
     network: KernelNetwork
     factors: list[Tensor]
-    source: list[Tensor] | None = None
-    part_of: Rank | None = None
+    truncated: Source | None = None
+
+    @property
+    def part_of(self) -> Rank | None:
+        """The ranks of what was truncated."""
+        return None if self.truncated is None else rank_of(self.truncated.network)
 
     @property
     def rank(self) -> Rank:
@@ -100,7 +110,10 @@ def is_nested(network: KernelNetwork) -> bool:
 def _nested(
     choice: Choice[Factorization], turned: Turned, base: int, generator: torch.Generator
 ) -> Iterator[Fitted]:
-    """One decomposition at the largest ranks, truncated to those that keep most for their cost."""
+    """One decomposition at the largest ranks, truncated to those that keep most for their cost.
+
+    Of two bonds at whole ranks: that is exact, and takes no iteration.
+    """
     whole, dense_size = turned.network(10**9), turned.kernel.numel()
     opens = whole.opens
     numels = {}
@@ -113,12 +126,12 @@ def _nested(
     if not numels:
         return
     most = tuple(map(max, zip(*numels, strict=True)))
-    largest = turned.network(most, weighed=False)
+    largest = whole if len(most) > 1 else turned.network(most, weighed=False)
     middle = centre(largest)
     assert middle is not None
     factors = ordered(largest, turned.solve(largest, generator, COARSE), middle)
     keeps = kept(largest, factors, middle).cpu().numpy()
-    source = turned.restore(factors)
+    source = Source(largest, turned.restore(factors))
     chosen = set()
     for fraction in FRACTIONS:
         within = [ranks for ranks, numel in numels.items() if numel <= fraction * dense_size]
@@ -126,7 +139,7 @@ def _nested(
             chosen.add(max(within, key=lambda r: float(keeps[tuple(one - 1 for one in r)])))
     for ranks in sorted(chosen):
         network = turned.network(ranks, weighed=False)
-        yield Fitted(choice, turned, network, leading(network, source), source, rank_of(largest))
+        yield Fitted(choice, turned, network, leading(network, source.factors), source)
 
 
 def _aligned(most: int, base: int) -> list[int]:

@@ -22,7 +22,7 @@ from ..running import Batch
 from .candidate import Candidate
 from .speed import SPEEDS, Speed, read_speeds, write_speeds
 
-FORMAT = "tenfold-table-4"
+FORMAT = "tenfold-table-5"
 MATTERS = (
     "objective",
     "metric",

@@ -16,6 +16,8 @@ from torch import Tensor
 from ...algebra import gram, signs
 from ...network import GROUP, KernelNetwork
 
+ROUNDING = 1e-5  # of the largest square
+
 
 def centre(network: KernelNetwork) -> int | None:
     """The factor that has every bond, where each other one has one bond of its own; else None."""
@@ -29,34 +31,55 @@ def centre(network: KernelNetwork) -> int | None:
 
 
 def ordered(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> list[Tensor]:
-    """Factors of the same kernel, whose leading parts are its truncations."""
+    """Factors of the same kernel, whose leading parts are its truncations.
+
+    Nothing is done to those that are so already, as the higher-order SVD gives them.
+    """
     found = [_grouped(names, f) for names, f in zip(network.factors, factors, strict=True)]
     names = [(GROUP, *(m for m in one if m != GROUP)) for one in network.factors]
-    core = found[middle]
-    for turn in ("leaf", "core"):
+    for turn in (_orthonormal, _diagonal):
         for index, modes in enumerate(names):
             if index == middle:
                 continue
             bond = next(mode for mode in modes if mode in network.bonds)
             leaf, place = found[index].movedim(modes.index(bond), -1), names[middle].index(bond)
-            flat = leaf.flatten(1, -2)
-            if turn == "leaf":
-                flat, gain = torch.linalg.qr(flat)
-            else:
-                unfolded = core.movedim(place, 1).flatten(2)
-                basis = torch.linalg.eigh(gram(unfolded))[1].flip(-1)
-                basis = basis * signs(basis)
-                flat, gain = flat @ basis, basis.mT
-            moved = core.movedim(place, 1)
-            turned = (gain @ moved.flatten(2)).reshape(len(moved), -1, *moved.shape[2:])
-            core = turned.movedim(1, place)
-            leaf = flat.reshape(*leaf.shape[:-1], -1)
-            found[index] = leaf.movedim(-1, modes.index(bond))
-    found[middle] = core
+            core = found[middle].movedim(place, 1)
+            flat, seen = turn(leaf.flatten(1, -2), core.flatten(2))
+            found[index] = flat.reshape(*leaf.shape[:-1], -1).movedim(-1, modes.index(bond))
+            found[middle] = seen.reshape(len(core), -1, *core.shape[2:]).movedim(1, place)
     return [
         one.movedim(0, modes.index(GROUP)) if GROUP in modes else one[0]
         for one, modes in zip(found, network.factors, strict=True)
     ]
+
+
+def _orthonormal(leaf: Tensor, core: Tensor) -> tuple[Tensor, Tensor]:
+    """A leaf `(groups, n, r)` with orthonormal columns, and its core `(groups, r, …)`."""
+    squares = leaf.mT @ leaf
+    if _falls(squares) and _falls(squares.flip(1, 2)):  # they are, but for their size
+        size = squares.diagonal(dim1=1, dim2=2).mean(1).sqrt()[:, None, None]
+        size = size.clamp_min(torch.finfo(leaf.dtype).tiny)  # of a kernel of zeros
+        return leaf / size, core * size
+    flat, gain = torch.linalg.qr(leaf)
+    return flat, gain @ core
+
+
+def _diagonal(leaf: Tensor, core: Tensor) -> tuple[Tensor, Tensor]:
+    """The same turned so that the core's rows are orthogonal, and fall."""
+    squares = gram(core)
+    if _falls(squares):
+        return leaf, core
+    basis = torch.linalg.eigh(squares)[1].flip(-1)
+    basis = basis * signs(basis)
+    return leaf @ basis, basis.mT @ core
+
+
+def _falls(squares: Tensor) -> bool:
+    """Whether `(groups, n, n)` are diagonal and do not rise, as far as rounding tells."""
+    diagonal = squares.diagonal(dim1=1, dim2=2)
+    least = ROUNDING * diagonal.amax(1, keepdim=True)
+    apart = (squares - torch.diag_embed(diagonal)).abs().amax(2)
+    return bool((apart <= least).all() and (diagonal.diff(dim=1) <= least).all())
 
 
 def kept(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> Tensor:
@@ -74,13 +97,16 @@ def kept(network: KernelNetwork, factors: Sequence[Tensor], middle: int) -> Tens
 
 def leading(network: KernelNetwork, factors: Sequence[Tensor]) -> list[Tensor]:
     """The leading parts, of the sizes of the network's bonds, of factors of larger ones."""
-    found = []
-    for names, factor in zip(network.factors, factors, strict=True):
-        for axis, mode in enumerate(names):
-            if mode in network.bonds:
-                factor = factor.narrow(axis, 0, network.sizes[mode])
-        found.append(factor)
-    return found
+    pairs = zip(network.factors, factors, strict=True)
+    return [leading_part(names, factor, network) for names, factor in pairs]
+
+
+def leading_part(names: Sequence[str], factor: Tensor, network: KernelNetwork) -> Tensor:
+    """That of one tensor with such modes."""
+    for axis, mode in enumerate(names):
+        if mode in network.bonds:
+            factor = factor.narrow(axis, 0, network.sizes[mode])
+    return factor
 
 
 def _grouped(names: Sequence[str], factor: Tensor) -> Tensor:

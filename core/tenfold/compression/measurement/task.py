@@ -180,7 +180,7 @@ class Task:
         for fitted in found:
             for one in candidates(layer, meter, fitted, ways, table.refusals, config.bits):
                 table.candidates.append(one)
-                table.factors[one.key] = fitted.source or fitted.factors
+                table.factors[one.key] = (fitted.truncated or fitted).factors
         return table
 
     def sensitivity(self, energy: float) -> float:

@@ -137,10 +137,15 @@ class Norm:
         And the same with `G` the identity: the energy of what it changes in the layer's output.
         """
         if self.seen.sketch is not None:
-            seen = gap.flatten(2) @ self.seen.sketch
-            rows = seen
-        else:
-            seen, rows = self.seen.times(gap).flatten(2), gap.flatten(2)
+            rows = gap.flatten(2) @ self.seen.sketch
+            return self.squares(rows, rows)
+        return self.squares(self.seen.times(gap).flatten(2), gap.flatten(2))
+
+    def squares(self, seen: Tensor, rows: Tensor) -> tuple[float, float]:
+        """Both, where `rows` of a kernel and what is `seen` of them, `(groups, out, …)`, are known.
+
+        They are the same of what a kernel makes of the sketch.
+        """
         plain = max(0.0, float((seen * rows).sum()))
         if self.worth is None:
             return plain, plain

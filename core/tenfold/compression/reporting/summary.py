@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 import torch
@@ -23,6 +23,7 @@ def summarise(
     choices: Choices,
     config: CompressionConfig,
     *,
+    kernel_errors: Mapping[str, float],
     outside: int,
     uncounted: Sequence[str],
     parameters: Change,
@@ -40,7 +41,7 @@ def summarise(
     last: bool,
 ) -> Report:
     """Gather what every layer became, and the totals of one run on `inputs`, their shapes."""
-    rows = [_row(layer, plan, choices) for layer in layers]
+    rows = [_row(layer, plan, choices, kernel_errors.get(layer.name, 0.0)) for layer in layers]
     if outside or uncounted:
         rows.append(_outside(outside, uncounted))
     return Report(
@@ -100,7 +101,7 @@ def _outside(macs: int, uncounted: Sequence[str]) -> LayerReport:
     )
 
 
-def _row(layer: Layer, plan: Plan, choices: Choices) -> LayerReport:
+def _row(layer: Layer, plan: Plan, choices: Choices, lost: float) -> LayerReport:
     chosen = choices.get(layer.name)
     dense = plan.dense(layer.name) if chosen is not None else None
     time = None
@@ -119,7 +120,7 @@ def _row(layer: Layer, plan: Plan, choices: Choices) -> LayerReport:
         ),
         macs=Change(before=layer.macs, after=chosen.macs if chosen else layer.macs),
         milliseconds=time,
-        kernel_error=chosen.kernel_error if chosen else 0.0,
+        kernel_error=lost,
         output_error=chosen.output_error if chosen else 0.0,
         error=_error(layer, plan, chosen),
         reason=None if chosen and chosen.factorization else layer.reason or _unasked(layer, plan),
