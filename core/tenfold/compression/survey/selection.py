@@ -62,13 +62,24 @@ def chosen(layers: Sequence[Layer]) -> list[Layer]:
 def staying(layers: Sequence[Layer], outside: int) -> str:
     """What of a network costs most and stays as it is, with the reasons; nothing where all may
     change."""
-    kept = [layer for layer in layers if layer.reason is not None and layer.macs]
-    kept.sort(key=lambda layer: -layer.macs)
+    kept: dict[str, list[Layer]] = {}
+    for layer in layers:
+        if layer.reason is not None and layer.macs:
+            kept.setdefault(layer.reason, []).append(layer)
     total = sum(layer.macs for layer in layers) + outside
-    words = [f"{one.macs / total:.0%} in {one.name!r}: {one.reason}" for one in kept[:3]]
+    shares = {why: sum(one.macs for one in found) / total for why, found in kept.items()}
+    costly = sorted(kept, key=lambda why: -shares[why])[:3]
+    words = [f"{shares[why]:.0%} in {several(kept[why])}: {why}" for why in costly]
     if outside:
         words.append(f"{outside / total:.0%} outside of layers, in calls of functions")
     return "; ".join(words)
+
+
+def several(layers: Sequence[Layer]) -> str:
+    """The costliest of some layers, and how many more they are."""
+    name = max(layers, key=lambda layer: layer.macs).name
+    more = len(layers) - 1
+    return repr(name) + (f" and {more} more layer{'s' if more > 1 else ''}" if more else "")
 
 
 def _understood(layer: Layer, answer: Any, author: str) -> dict[str, Any]:
