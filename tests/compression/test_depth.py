@@ -17,6 +17,7 @@ from tenfold.compression.measurement.prediction import calibrated, interpolated
 from tenfold.compression.moments.patches import Patches
 from tenfold.compression.running.counting import counted, size
 from tenfold.compression.running.inference import call
+from tenfold.compression.survey.apart import Apart
 from tenfold.compression.survey.calibration import thinned
 from tenfold.compression.survey.layers import survey
 from tenfold.compression.survey.parting import neighbours
@@ -77,7 +78,7 @@ def test_neighbours_are_parted_in_order_and_evenly(items, most):
 @settings(deadline=None, max_examples=40)
 def test_few_items_are_first_parts_of_some_batches(count, length, items):
     batches = list(torch.arange(float(count * length)).reshape(count, length, 1))
-    found = thinned(batches, items, nn.Identity())
+    found = thinned(batches, items, Apart(nn.Identity(), batches))
     assert sum(map(len, found)) >= 1
     assert sum(map(len, found)) <= max(items + len(found), 1)
     assert all(any(torch.equal(one, b[: len(one)]) for b in batches) for one in found)
@@ -89,7 +90,7 @@ def test_batches_of_a_network_that_mixes_their_items_stay_whole():
             return x - x.mean(0)
 
     batches = list(torch.randn(4, 6, 3))
-    found = thinned(batches, 7, Mixing())
+    found = thinned(batches, 7, Apart(Mixing(), batches))
     assert len(found) < 4
     assert all(len(one) == 6 for one in found)
 

@@ -32,7 +32,7 @@ def convolutional(channels=3):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_have_their_channels_last_and_the_numbers_that_they_had(channels):
     model, x = convolutional(channels), images(channels=channels)
-    (found,) = laid_out(model, [x], survey(model, x))
+    (found,) = laid_out(model, [x], survey(model, x), x)
     assert torch.equal(found, x)
     assert found.stride() != x.stride()
     assert model(found).is_contiguous(memory_format=torch.channels_last)
@@ -48,10 +48,8 @@ def test_tuples_and_dicts_keep_their_kind_and_what_is_no_image():
 
     holder = Scaled()
     holder.inner = model
-    pair, named = (
-        laid_out(holder, [(x, scale)], layers),
-        laid_out(holder, [{"x": x, "scale": scale}], layers),
-    )
+    batches = (x, scale), {"x": x, "scale": scale}
+    pair, named = (laid_out(holder, [one], layers, one) for one in batches)
     assert pair[0][1] is scale
     assert named[0]["scale"] is scale
     assert pair[0][0].stride() == named[0]["x"].stride() != x.stride()
@@ -71,20 +69,20 @@ class Particular(nn.Module):
 
 def test_batches_stay_where_the_network_refuses_them_so():
     model, x = Particular().eval(), images()
-    (found,) = laid_out(model, [x], survey(model, x))
+    (found,) = laid_out(model, [x], survey(model, x), x)
     assert found is x
 
 
 def test_batches_stay_where_the_network_cannot_take_them_so():
     model, x = Viewing().eval(), images()
-    (found,) = laid_out(model, [x], survey(model, x))
+    (found,) = laid_out(model, [x], survey(model, x), x)
     assert found is x
 
 
 def test_batches_stay_where_other_layers_have_most_of_the_work():
     model = nn.Sequential(nn.Conv2d(3, 1, 3), nn.Flatten(), nn.Linear(36, 500)).eval()
     x = images()
-    (found,) = laid_out(model, [x], survey(model, x))
+    (found,) = laid_out(model, [x], survey(model, x), x)
     assert found is x
 
 

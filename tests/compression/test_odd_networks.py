@@ -25,6 +25,7 @@ from tenfold.compression.moments.gradients import importances
 from tenfold.compression.moments.norm import Norm, Seen, shrinkage
 from tenfold.compression.running.difference import Difference
 from tenfold.compression.running.inference import undisturbed
+from tenfold.compression.survey.apart import Apart
 from tenfold.compression.survey.calibration import divide
 from tenfold.compression.survey.layers import survey
 from tenfold.layer.source import read_kernel
@@ -193,8 +194,8 @@ def test_a_batch_is_parted_only_where_the_parts_give_the_same():
 
     x, mask = torch.randn(12, 4, 3), torch.rand(12, 12)
     alone = [(x, mask)]
-    assert divide(alone, 0.25, Mixing()) == (alone, alone)
-    fitted, held = divide([(x, x)], 0.25, nn.Bilinear(3, 3, 2))
+    assert divide(alone, 0.25, Apart(Mixing(), alone)) == (alone, alone)
+    fitted, held = divide([(x, x)], 0.25, Apart(nn.Bilinear(3, 3, 2), [(x, x)]))
     assert len(fitted) + len(held) == 8
 
 

@@ -270,7 +270,9 @@ def test_an_end_is_seen_at_each_call_before_the_network_works_on_it_in_place():
 
 def test_the_change_at_an_end_is_that_over_all_held_out_inputs():
     subject, made, _, _ = prepared()
-    (inner, output) = gaps(subject, made.model, blocks(subject.every, ["3"]))
+    found = blocks(subject.every, ["3"])
+    answers = [ends(subject.model, found, batch) for batch in subject.held]
+    (inner, output) = gaps(made.model, found, subject.held, answers)
     held = torch.cat(subject.held)
     with torch.no_grad():
         pairs = [(one[:3](held), one[:5](held).flatten(1)) for one in (subject.model, made.model)]

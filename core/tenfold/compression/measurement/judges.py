@@ -7,6 +7,7 @@ from functools import cached_property
 from ..request import CompressionConfig
 from ..running import size
 from ..survey import Subject, thinned
+from .replay import Replay
 from .task import LEVELS, Evaluate, Judge
 
 PASSES = 2  # over the whole calibration: what running the network with one layer changed may take
@@ -39,16 +40,28 @@ class Judges:
 
     @cached_property
     def whole(self) -> Judge:
-        """Of choices for all layers."""
-        batches = thinned(self.subject.probes, -(-self.subject.items // SHARE), self.subject.model)
+        """Of choices for all layers; on the inputs of single ones, where these are enough."""
+        items = -(-self.subject.items // SHARE)
+        if self._singly >= items:
+            return self.single
+        batches = thinned(self.subject.probes, items, self.subject.apart)
         return Judge.of(self.subject.model, batches, self.evaluate)
 
     @cached_property
     def single(self) -> Judge:
         """Of one layer changed alone: on the fewer inputs, the deeper the network is."""
-        runs = len(self.subject.layers) * len(LEVELS)
-        batches = thinned(self.subject.probes, max(1, self._allowed // runs), self.subject.model)
-        return Judge.of(self.subject.model, batches, self.evaluate)
+        subject = self.subject
+        batches = thinned(subject.probes, max(1, self._singly), subject.apart)
+        replay = None
+        if self.evaluate is None:
+            names = [layer.name for layer in subject.every]
+            replay = Replay(names, batches, self.config.memory)
+        return Judge.of(subject.model, batches, self.evaluate, replay)
+
+    @property
+    def _singly(self) -> int:
+        """Items that single layers are judged on."""
+        return self._allowed // (len(self.subject.layers) * len(LEVELS))
 
     @property
     def levels(self) -> tuple[float, ...]:

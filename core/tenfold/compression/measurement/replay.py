@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..running import Batch, call, evaluating, hooked
+from ..running import Batch, call, evaluating, hooked, tensors
 
 
 class Replay:
@@ -27,10 +27,16 @@ class Replay:
     ) -> Replay:
         """Of all of the layers, from a run of the model on each batch."""
         made = cls(names, batches, memory)
-        for index, batch in enumerate(batches):
-            with evaluating(model), made.keeping(model, None, index):
-                call(model, batch)
+        made.run(model, batches)
         return made
+
+    def run(self, model: nn.Module, batches: Sequence[Batch]) -> list[list[Tensor]]:
+        """Keep what all layers give, as far as that is kept; what the model returns."""
+        found = []
+        for index, batch in enumerate(batches):
+            with evaluating(model), self.keeping(model, None, index):
+                found.append(tensors(call(model, batch)))
+        return found
 
     @contextmanager
     def keeping(self, model: nn.Module, name: str | None, batch: int) -> Iterator[None]:

@@ -65,18 +65,24 @@ class Judge:
         return {**self.__dict__, "replay": None}  # it is made faster than sent
 
     @classmethod
-    def of(cls, model: nn.Module, batches: Sequence[Batch], evaluate: Evaluate | None) -> Judge:
-        """Run the original.
+    def of(
+        cls,
+        model: nn.Module,
+        batches: Sequence[Batch],
+        evaluate: Evaluate | None,
+        replay: Replay | None = None,
+    ) -> Judge:
+        """Run the original; a `replay` keeps what its layers give.
 
         Raises `TypeError` where `evaluate` gives no number, and `ValueError` where the original
         gives nothing finite.
         """
-        references = outputs(model, batches)
+        references = outputs(model, batches) if replay is None else replay.run(model, batches)
         for found in references:
             if all(y.numel() and not bool(torch.isfinite(y).any()) for y in found):
                 raise ValueError("the model gives nothing finite on the calibration: repair it")
         if evaluate is None:
-            return cls(batches, references)
+            return cls(batches, references, replay=replay)
         return cls(batches, references, evaluate, score(model, evaluate))
 
     def __call__(self, model: nn.Module) -> float:

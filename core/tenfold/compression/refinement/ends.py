@@ -114,11 +114,13 @@ def ends(model: nn.Module, found: Sequence[Block], batch: Batch) -> Ends:
         return kept | last(call(model, batch))
 
 
-def gaps(subject: Subject, model: nn.Module, found: Sequence[Block]) -> list[float]:
-    """Where each block ends, the relative change from the original on held-out inputs."""
+def gaps(
+    model: nn.Module, found: Sequence[Block], batches: Sequence[Batch], answers: Sequence[Ends]
+) -> list[float]:
+    """Where each block ends, the relative change from the original's `answers` to some inputs."""
     sums = [[0.0, 0.0] for _ in found]
-    for batch in subject.held:
-        wanted, given = (ends(one, found, batch) for one in (subject.model, model))
+    for batch, wanted in zip(batches, answers, strict=True):
+        given = ends(model, found, batch)
         for place in wanted.keys() & given.keys():
             gap, own = squares(wanted[place], given[place])
             pair = sums[next(at for at, block in enumerate(found) if block.has(place))]

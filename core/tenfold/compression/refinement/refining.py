@@ -16,7 +16,7 @@ from ..request import CompressionConfig
 from ..running import Progress
 from ..survey import Subject
 from .blocks import blocks
-from .ends import Kept, gaps, stored
+from .ends import Kept, ends, gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 6
@@ -51,7 +51,8 @@ def refine(
         return made, _not_refined("its numbers are too narrow for small steps")
     start = [one.detach().clone() for one in parameters]
     found, batches, wanted = stored(subject, found, config.memory, kept)
-    before = gaps(subject, made.model, found)
+    held = [ends(subject.model, found, batch) for batch in subject.held]
+    before = gaps(made.model, found, subject.held, held)
     towards = Towards(found, batches, wanted)
     try:
         with trainable(made.model, parameters):
@@ -65,7 +66,7 @@ def refine(
         reason = str(fault).partition("\n")[0]
         return made, _not_refined(f"its layers cannot be trained ({reason})")
     better, share = best(made, parameters, start, judge)
-    after = gaps(subject, made.model, found) if share else before
+    after = gaps(made.model, found, subject.held, held) if share else before
     rows = zip(found, before, after, strict=True)
     gained = tuple(RefinedBlock(layers=one.layers, before=x, after=y) for one, x, y in rows)
     return better, Refinement(blocks=gained, share=share)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..running import Batch, Difference, call, evaluating, hooked, outputs, tensors
-from .calibration import ALIKE
+from .apart import ALIKE
 from .layer import Layer
 from .operators import OUTSIDE, Operators
 

@@ -19,6 +19,7 @@ from ..running import (
     parted,
     size,
 )
+from .apart import Apart
 from .behaviour import observe
 from .calibration import divide, filled, pieces
 from .layer import Layer
@@ -37,7 +38,7 @@ class Subject:
 
     `every` are its layers in the order of their calls, those that stay dense too; `fitted` and
     `held` are the two parts of the calibration, `pieces` the first in about `STEPS` pieces, and
-    `probes` some of its batches.
+    `probes` some of its batches; `apart` takes batches apart.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class Subject:
     pieces: list[Batch]
     held: list[Batch]
     probes: list[Batch]
+    apart: Apart
     outside: int  # multiply-accumulates of one run on the example that are in no layer
     uncounted: tuple[str, ...]  # operators whose multiply-accumulates are not known
     calibrated: bool  # whether calibration was given
@@ -108,8 +110,10 @@ def surveyed(
         raise ValueError("calibration has only batches of no items: give some inputs")
     for name, batch in {"example_inputs": example, **found}.items():
         check_finite(model, batch, name)
-    fitted, held = divide(laid_out(model, batches, every), config.holdout, model)
-    parts = pieces(fitted, -(-sum(map(size, fitted)) // STEPS), model)
+    apart = Apart(model, batches)
+    batches = laid_out(model, batches, every, apart.few)
+    fitted, held = divide(batches, config.holdout, apart)
+    parts = pieces(fitted, -(-sum(map(size, fitted)) // STEPS), apart)
     probes = fitted[:: max(1, len(fitted) // config.probes)][: config.probes]
     known = calibration is not None
     return Subject(
@@ -121,6 +125,7 @@ def surveyed(
         parts,
         held,
         probes,
+        apart,
         outside,
         uncounted,
         known,
