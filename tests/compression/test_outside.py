@@ -127,6 +127,29 @@ def test_weight_standardised_convolutions_stay_with_the_reason_and_the_remedy():
         small(model, budget=0.5)
 
 
+class Transposed(nn.Module):
+    """A linear layer of a class of its own, as GPT-2 has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(9, 32))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+def test_modules_that_have_weights_and_are_no_layers_are_named():
+    asked = {"example_inputs": IMAGES, "progress": False, "budget": 0.1}
+    told = r"functions, as with the weights of '0' \(Transposed\)$"
+    with pytest.raises(ValueError, match=told):
+        compress(nn.Sequential(Transposed(), nn.ReLU(), nn.Linear(32, 4)), **asked)
+    with pytest.raises(
+        ValueError, match=r"computed.*are weights in '1' \(Transposed\): let nn.Linear"
+    ):
+        last = nn.utils.parametrizations.weight_norm(nn.Linear(32, 4))
+        compress(nn.Sequential(nn.Identity(), Transposed(), nn.ReLU(), last), **asked)
+
+
 def test_what_stays_for_one_reason_is_said_together():
     first = [Standardised(4, 16, 3), Standardised(16, 16, 3), Standardised(16, 16, 1)]
     with pytest.raises(ValueError, match=r"9\d% in '1' and 2 more layers: conv=Standard") as found:

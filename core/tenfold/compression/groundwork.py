@@ -70,7 +70,7 @@ def lay(
     importance = cache(partial(weighed, subject, config, progress, looks))
     elsewhere = measured(subject, known, importance, moments, judges, config, progress, executor)
     runs.items += elsewhere
-    kept = staying(subject.every, subject.outside)
+    kept = staying(subject.model, subject.every, subject.outside)
     plan = Plan(subject.layers, known, config, _fixed(subject, known, config), kept)
     return Groundwork(subject, known, judges, importance, plan, answers, ends)
 
@@ -85,7 +85,11 @@ def _check_budgets(subject: Subject, config: CompressionConfig) -> None:
     if min(budgets) < share:
         more = ", or include more layers" if config.include or config.exclude else ""
         least = f"{share:.4g} of them stay whatever is chosen; ask for more than that{more}"
-        kept = staying(subject.every, subject.outside) if config.metric == "macs" else ""
+        kept = (
+            staying(subject.model, subject.every, subject.outside)
+            if config.metric == "macs"
+            else ""
+        )
         raise ValueError(unreachable(config, min(budgets), least, kept))
 
 
