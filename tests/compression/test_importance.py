@@ -193,3 +193,14 @@ def test_nothing_known_counts_everything_the_same():
     moment.update(X)
     torch.testing.assert_close(seen.whole, moment.matrix, rtol=1e-5, atol=1e-5)
     assert seen.count == moment.patches
+
+
+def test_gradients_of_many_channels_are_multiplied_in_blocks_and_added_over_batches():
+    layers = survey(nn.Sequential(nn.Linear(4, 1100)), X[:, :, 0, 0])
+    gradients = torch.randn(3, 2, 1100)
+    found = Importance()
+    for batch, gradient in enumerate(gradients):
+        found.add(layers[0], batch, gradient)
+    (worth,) = found.finished(2**30, 3).channels["0"]
+    every = gradients.flatten(0, 1).double()
+    torch.testing.assert_close(worth, every.mT @ every / 3, rtol=1e-5, atol=1e-5)

@@ -1,5 +1,8 @@
 """What comes out is measured against what went in, and layers that are slower are dense again."""
 
+import sys
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -118,6 +121,23 @@ def test_what_else_the_machine_does_does_not_count(monkeypatch):
     rounds.clear()
     time_in_place(one, other, [], x)
     assert len(rounds) == 2 * in_place.ROUNDS[1]
+
+
+class Waits(nn.Module):
+    def forward(self, x):
+        time.sleep(0.01)
+        return x
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_while_others_have_the_processor_one_thread_s_time_does_not_go_on(threads):
+    model, before = nn.Sequential(nn.Linear(4, 4), Waits()), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = time_in_place(model, model, [], torch.ones(2, 4)).before
+    finally:
+        torch.set_num_threads(before)
+    assert (found > 9) == (threads > 1 or sys.platform == "win32")
 
 
 def test_networks_are_timed_as_they_run_and_stay_as_they_are():

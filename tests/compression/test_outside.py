@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from tenfold import FactorizedConv, compress
+from tenfold.compression import groundwork
 from tenfold.compression.reporting.page import page
 from tenfold.compression.survey import observe, survey
 
@@ -122,8 +123,54 @@ class Standardised(nn.Conv2d):
 def test_weight_standardised_convolutions_stay_with_the_reason_and_the_remedy():
     model = nn.Sequential(Standardised(4, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 1))
     told = r"'0': conv=Standardised has a forward of its own.* with that weight"
-    with pytest.raises(ValueError, match=rf"reached: .*; ask for that, or allow other.*{told}"):
+    with pytest.raises(ValueError, match=rf"reached: .* stay whatever is chosen; ask for.*{told}"):
         small(model, budget=0.5)
+
+
+class Transposed(nn.Module):
+    """A linear layer of a class of its own, as GPT-2 has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(9, 32))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+def test_modules_that_have_weights_and_are_no_layers_are_named():
+    asked = {"example_inputs": IMAGES, "progress": False, "budget": 0.1}
+    told = r"functions, as with the weights of '0' \(Transposed\)$"
+    with pytest.raises(ValueError, match=told):
+        compress(nn.Sequential(Transposed(), nn.ReLU(), nn.Linear(32, 4)), **asked)
+    last = nn.utils.parametrizations.weight_norm(nn.Linear(32, 4))
+    told = r"computed.*are weights in '1' \(Transposed\): let nn.Linear"
+    with pytest.raises(ValueError, match=told):
+        compress(nn.Sequential(nn.Identity(), Transposed(), nn.ReLU(), last), **asked)
+
+
+def test_what_stays_for_one_reason_is_said_together():
+    first = [Standardised(4, 16, 3), Standardised(16, 16, 3), Standardised(16, 16, 1)]
+    with pytest.raises(ValueError, match=r"9\d% in '1' and 2 more layers: conv=Standard") as found:
+        small(nn.Sequential(*first, nn.Conv2d(16, 4, 1)), budget=0.5)
+    assert str(found.value).count("has a forward of its own") == 1
+
+
+@pytest.mark.parametrize("metric", ["macs", "parameters"])
+def test_a_budget_that_what_stays_exceeds_is_refused_before_anything_is_measured(
+    monkeypatch, metric
+):
+    def never(*_, **__):
+        raise AssertionError("something was measured")
+
+    monkeypatch.setattr(groundwork, "measured", never)
+    model = nn.Sequential(Standardised(4, 64, 3), nn.Conv2d(64, 4, 1), nn.Conv2d(4, 4, 1))
+    with pytest.raises(ValueError, match=rf"of the {metric} .*: 0\.[89]\d+ of them stay"):
+        small(model, budget=0.5, metric=metric)
+    with pytest.raises(ValueError, match=r"budgets=0\.5 .* or include more layers"):
+        small(model, budgets=[0.99, 0.5], metric=metric, exclude=["2"])
+    with pytest.raises(AssertionError):
+        small(model, budget=0.99, metric=metric)
 
 
 def twice(**request):

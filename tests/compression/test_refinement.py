@@ -310,6 +310,23 @@ def test_steps_go_down_a_quadratic_whatever_its_scale(sizes, scale, seed):
     assert float((one - goal).detach().norm()) < 0.2 * start
 
 
+class Twofold(nn.Module):
+    """Two outputs, one of which is large and hardly changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        return self.net(x), x * 1000
+
+
+def test_of_several_outputs_it_says_the_change_that_the_report_does():
+    asked = {"budget": 0.6, "example_inputs": X[:4], "calibration": X.split(4)}
+    report = compress(Twofold(), progress=False, never_slower=False, **asked).report
+    assert report.error == pytest.approx(report.refinement.blocks[-1].after, rel=1e-6)
+
+
 def test_a_compression_refines_by_default_and_its_report_says_so():
     asked = {"budget": 0.6, "example_inputs": X[:4], "calibration": X.split(4)}
     asked |= {"progress": False, "never_slower": False}

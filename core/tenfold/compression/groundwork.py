@@ -11,7 +11,7 @@ from functools import cache, partial
 from torch import nn
 
 from .candidates import Table, fingerprint, reject
-from .choice import Plan
+from .choice import Plan, unreachable
 from .correction import Answers, looked
 from .measurement import EAGER, Evaluate, Judges, measured, time_networks
 from .moments import Importance, Moments, groups_within, weighed
@@ -43,15 +43,20 @@ def lay(
     table: Table | str | os.PathLike[str] | None,
     progress: Progress,
     runs: Runs,
+    *,
+    spent: bool = True,
 ) -> Groundwork:
     """Survey a network and measure its layers, but those that the table has already.
 
-    Raises `ValueError` or `TypeError`, naming the argument, before anything is measured.
+    `spent` is whether a budget is to be kept. Raises `ValueError` or `TypeError`, naming the
+    argument, before anything is measured.
     """
     subject = surveyed(model, config, given, evaluate is not None)
     if config.runtime != EAGER:
         prepared(config.runtime, subject.model, subject.example)
     reject(subject.model, subject.layers, subject.example, config)
+    if spent:
+        _check_budgets(subject, config)
     judges = Judges(subject, config, evaluate)
     judges.check_score()
     key = fingerprint(subject.model, subject.batches, subject.example, config, evaluate)
@@ -65,19 +70,42 @@ def lay(
     importance = cache(partial(weighed, subject, config, progress, looks))
     elsewhere = measured(subject, known, importance, moments, judges, config, progress, executor)
     runs.items += elsewhere
-    kept = staying(subject.every, subject.outside)
+    kept = staying(subject.model, subject.every, subject.outside)
     plan = Plan(subject.layers, known, config, _fixed(subject, known, config), kept)
     return Groundwork(subject, known, judges, importance, plan, answers, ends)
 
 
-def _fixed(subject: Subject, table: Table, config: CompressionConfig) -> float:
-    """What no choice changes: of parameters and MACs what other layers, and no layers, have."""
-    if config.metric == "parameters":
+def _check_budgets(subject: Subject, config: CompressionConfig) -> None:
+    """Refuse, with a `ValueError`, a budget that what stays exceeds alone."""
+    budgets = [one for one in (*config.budgets, config.budget) if one is not None]
+    if config.metric == "latency" or not budgets:
+        return
+    fixed = _counted(subject, config.metric)
+    share = fixed / (fixed + sum(getattr(layer, config.metric) for layer in subject.layers))
+    if min(budgets) < share:
+        more = ", or include more layers" if config.include or config.exclude else ""
+        least = f"{share:.4g} of them stay whatever is chosen; ask for more than that{more}"
+        kept = (
+            staying(subject.model, subject.every, subject.outside)
+            if config.metric == "macs"
+            else ""
+        )
+        raise ValueError(unreachable(config, min(budgets), least, kept))
+
+
+def _counted(subject: Subject, metric: str) -> float:
+    """Of parameters and MACs what other layers, and no layers, have."""
+    if metric == "parameters":
         own = sum(layer.parameters for layer in subject.layers)
         return float(sum(p.numel() for p in subject.model.parameters()) - own)
-    if config.metric == "macs":
-        kept = sum(layer.macs for layer in subject.every if layer.reason is not None)
-        return float(kept + subject.outside)
+    kept = sum(layer.macs for layer in subject.every if layer.reason is not None)
+    return float(kept + subject.outside)
+
+
+def _fixed(subject: Subject, table: Table, config: CompressionConfig) -> float:
+    """What no choice changes."""
+    if config.metric != "latency":
+        return _counted(subject, config.metric)
     (whole,) = time_networks([subject.model], subject.example, config.runtime)
     tables = (table.layers[layer.name] for layer in subject.layers)
     return max(0.0, whole - sum(one.candidates[0].milliseconds or 0.0 for one in tables))

@@ -63,7 +63,7 @@ def survey(
     check_part("inputs", inputs)
     with undisturbed(), shown(asked.progress) as progress, counted() as runs:
         given = (example_inputs, calibration, inputs)
-        ground = lay(model, asked, given, None, executor, table, progress, runs)
+        ground = lay(model, asked, given, None, executor, table, progress, runs, spent=False)
     plan, subject = ground.plan, ground.subject
     return Sensitivity(
         metric=asked.metric,

@@ -96,7 +96,7 @@ def wanted(model: nn.Module, include: Sequence[Any], exclude: Sequence[Any]) -> 
     if not layers:
         raise ValueError("model has no convolution and no linear layer to factorize")
     select(model, layers, include, exclude)
-    return chosen(layers)
+    return chosen(model, layers)
 
 
 def low_rank(model: nn.Module, layer: Layer, request: dict[str, Any], init: str) -> FactorizedConv:

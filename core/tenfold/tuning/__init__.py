@@ -6,7 +6,7 @@ Imports `network`, `plugin` and `run`. Used by layers, and by all that times som
 from .cache import CACHE, cache_folder, clear
 from .decision import Decision, way_in_words
 from .elsewhere import EAGER, engine, worker
-from .timing import Timing, in_turn
+from .timing import Timing, clock, in_turn
 from .tuner import Subject, decide, device_name, may_measure
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Timing",
     "cache_folder",
     "clear",
+    "clock",
     "decide",
     "device_name",
     "engine",

@@ -118,22 +118,22 @@ def _first_samples(
 
 def _sample(run: Run, device: torch.device, calls: int, by: Who, between: Run | None) -> float:
     """Seconds of one call, the mean of `calls` ones."""
-    clock = _clock(device, by)
+    now = clock(device, by)
     at_once, times = (calls, 1) if between is None else (1, calls)
     taken = 0.0
     for _ in range(times):
         if between is not None:
             between()
         _wait(device)
-        started = clock()
+        started = now()
         for _ in range(at_once):
             run()
         _wait(device)
-        taken += clock() - started
+        taken += now() - started
     return taken / calls
 
 
-def _clock(device: torch.device, by: Who) -> Callable[[], float]:
+def clock(device: torch.device, by: Who = "thread") -> Callable[[], float]:
     """Of what one thread does on the processor, its own time; all else by the clock on the wall.
 
     So other processes do not count. Windows knows a thread's time to 16 ms only.

@@ -3,7 +3,7 @@
 Imports `candidates` and `measurement`. Used by the engine.
 """
 
-from .plan import FLOAT, Choices, Plan, applied, assemble
+from .plan import FLOAT, Choices, Plan, applied, assemble, unreachable
 from .refinement import Trial, refined, smallest
 from .speed import CLEAR, Quick, fast, quick, unchanged
 
@@ -21,4 +21,5 @@ __all__ = [
     "refined",
     "smallest",
     "unchanged",
+    "unreachable",
 ]

@@ -104,13 +104,11 @@ class Plan:
             ]
             chosen = allocate(self.costs, losses, spendable)
         if chosen is None:
-            asked = "budgets" if budget in self.config.budgets else "budget"
             more = "include more layers or " if self.config.include or self.config.exclude else ""
+            remedy = f"ask for that, or {more or 'allow '}other factorizations"
+            least = f"the smallest is {self.least:.4g}; {remedy}"
             raise ValueError(
-                f"{asked}={budget:g} of the {self.config.metric} cannot be reached: the smallest "
-                f"is {self.least:.4g}; ask for that, or {more or 'allow '}other factorizations"
-                + (f". What stays of the MACs: {self.staying}" if self.staying else "")
-                + self.refusals()
+                unreachable(self.config, budget, least, self.staying) + self.refusals()
             )
         picked = zip(self.names, self.candidates, chosen, strict=True)
         return {name: found[index] for name, found, index in picked}
@@ -147,6 +145,13 @@ class Plan:
         """The predicted error of one layer's candidate, alone."""
         row = self.names.index(name)
         return self.errors[row][self.candidates[row].index(candidate)]
+
+
+def unreachable(config: CompressionConfig, budget: float, least: str, staying: str) -> str:
+    """What an error says of a budget: what is the `least`, with the remedy, and what stays."""
+    asked = "budgets" if budget in config.budgets else "budget"
+    said = f"{asked}={budget:g} of the {config.metric} cannot be reached: {least}"
+    return said + (f". What stays of the MACs: {staying}" if staying else "")
 
 
 def cost(candidate: Candidate, metric: str) -> float:

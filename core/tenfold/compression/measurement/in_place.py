@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.backends import mha
 
+from ...tuning import clock
 from ..candidates import Speed
 from ..running import Batch, Difference, call, copied, counted, evaluating, hooked, outputs
 from ..survey import SAME, Layer, format_of, maps_last
@@ -31,9 +32,10 @@ def time_in_place(
 ) -> Speed:
     """Run both in turn, each in its better memory format.
 
-    Their times are the least of some rounds: what others do on the machine only adds to them. The
-    time is bounded: of a network that takes long there are few rounds, more where the machine is
-    busy. Of many the first do not count, in which weights are prepared and caches are cold.
+    Their times are the least of some rounds: what others do on the machine only adds to them; on
+    one thread the processor's time counts, and theirs does not. The time is bounded: of a network
+    that takes long there are few rounds, more where the machine is busy. Of many the first do not
+    count, in which weights are prepared and caches are cold.
     """
     names = [layer.name for layer in layers]
     with counted(), _together(), evaluating(nn.ModuleList([original, compressed])):
@@ -52,7 +54,7 @@ def time_in_place(
         before=min(before.pop("")),
         after=min(after.pop("")),
         layers={
-            name: (_clock(before[name]), _clock(after[name]))
+            name: (_least_and_usual(before[name]), _least_and_usual(after[name]))
             for name in names
             if name in before and name in after
         },
@@ -98,7 +100,7 @@ def lay_last(model: nn.Module, example: Batch, format_: torch.memory_format) -> 
     return True
 
 
-def _clock(times: Sequence[float]) -> tuple[float, float]:
+def _least_and_usual(times: Sequence[float]) -> tuple[float, float]:
     return min(times), median(times)
 
 
@@ -130,21 +132,22 @@ def _run(model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, floa
     found: dict[str, float] = {}
     begun: dict[str, float] = {}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    ticking = clock(device)
 
-    def clock() -> float:
+    def now() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return time.perf_counter()
+        return ticking()
 
     def before(name: str) -> Callable[..., None]:
         def begin(*_: Any) -> None:
-            begun[name] = clock()
+            begun[name] = now()
 
         return begin
 
     def after(name: str) -> Callable[..., None]:
         def end(*_: Any) -> None:
-            found[name] = found.get(name, 0.0) + clock() - begun[name]
+            found[name] = found.get(name, 0.0) + now() - begun[name]
 
         return end
 
@@ -154,9 +157,9 @@ def _run(model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, floa
         handles.append(module.register_forward_pre_hook(before(name)))
         handles.append(module.register_forward_hook(after(name), prepend=True))
     with hooked(handles):
-        started = clock()
+        started = now()
         call(model, batch)
-        found[""] = clock() - started
+        found[""] = now() - started
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...algebra import add_square, mirrored
 from ..running import batched
 from ..survey import Layer
 
@@ -41,9 +42,9 @@ class Importance:
         if not gradient.numel():  # the call of a batch of no items, or a part of one
             return square
         flat = rows.flatten(1).float().reshape(groups, -1, rows[0].numel())
-        added = (flat @ flat.mT).double()
-        total = self.channels.get(layer.name)
-        self.channels[layer.name] = added if total is None else total + added
+        if layer.name not in self.channels:
+            self.channels[layer.name] = flat.new_zeros(groups, *2 * flat.shape[1:2])
+        add_square(self.channels[layer.name], flat)  # mirrored in the end
         return square
 
     def at(self, layer: Layer, batch: int, call: int) -> Tensor | None:
@@ -61,7 +62,8 @@ class Importance:
         sizes = {
             name: float(one.diagonal(dim1=1, dim2=2).sum()) for name, one in self.channels.items()
         }
-        channels = {n: self.channels[n] / batches for n, size in sizes.items() if 0 < size < inf}
+        kept = {n: mirrored(self.channels[n]) for n, size in sizes.items() if 0 < size < inf}
+        channels = {n: one.double() / batches for n, one in kept.items()}
         size = sum(4 * w.numel() for calls in self.places.values() for one in calls for w in one)
         places = {} if size > memory else {n: _levelled(self.places[n]) for n in channels}
         return Importance(channels, places=places)

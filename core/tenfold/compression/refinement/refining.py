@@ -73,6 +73,8 @@ def refine(
         return made, _not_refined(f"its layers cannot be trained ({reason})")
     better, share = best(made, parameters, start, judge)
     after = gaps(made.model, found, subject.held, held) if share else before
+    if found[-1].end is None:  # the output, and each tensor of it counts by its own size
+        before, after = [*before[:-1], made.error], [*after[:-1], better.error]
     rows = zip(found, before, after, strict=True)
     gained = tuple(RefinedBlock(layers=one.layers, before=x, after=y) for one, x, y in rows)
     return better, Refinement(blocks=gained, share=share)

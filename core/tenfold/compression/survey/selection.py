@@ -10,6 +10,7 @@ from torch import nn
 
 from ...plugin import PluginError, ask_hooks, factorizations, implementations
 from .layer import Layer
+from .remedies import elsewhere
 
 REQUESTS = ("factorization", "rank", "implementation")  # of a hook
 
@@ -50,25 +51,45 @@ def select(
                 layer.request = _understood(layer, answer, author)
 
 
-def chosen(layers: Sequence[Layer]) -> list[Layer]:
+def chosen(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
     """Those that may be replaced; `ValueError`, saying why, where there is none."""
     found = [layer for layer in layers if layer.reason is None]
     if not found:
         reasons = "; ".join(f"{layer.name}: {layer.reason}" for layer in layers[:8])
-        raise ValueError(f"there is no layer to compress ({reasons})")
+        others = elsewhere(model, layers)
+        where = (
+            f"; there are weights in {others}: let nn.Linear or convolutions that are called have "
+            "them"
+            if others
+            else ""
+        )
+        raise ValueError(f"there is no layer to compress ({reasons}){where}")
     return found
 
 
-def staying(layers: Sequence[Layer], outside: int) -> str:
+def staying(model: nn.Module, layers: Sequence[Layer], outside: int) -> str:
     """What of a network costs most and stays as it is, with the reasons; nothing where all may
     change."""
-    kept = [layer for layer in layers if layer.reason is not None and layer.macs]
-    kept.sort(key=lambda layer: -layer.macs)
+    kept: dict[str, list[Layer]] = {}
+    for layer in layers:
+        if layer.reason is not None and layer.macs:
+            kept.setdefault(layer.reason, []).append(layer)
     total = sum(layer.macs for layer in layers) + outside
-    words = [f"{one.macs / total:.0%} in {one.name!r}: {one.reason}" for one in kept[:3]]
+    shares = {why: sum(one.macs for one in found) / total for why, found in kept.items()}
+    costly = sorted(kept, key=lambda why: -shares[why])[:3]
+    words = [f"{shares[why]:.0%} in {several(kept[why])}: {why}" for why in costly]
     if outside:
-        words.append(f"{outside / total:.0%} outside of layers, in calls of functions")
+        others = elsewhere(model, layers)
+        whose = f", as with the weights of {others}" if others else ""
+        words.append(f"{outside / total:.0%} outside of layers, in calls of functions{whose}")
     return "; ".join(words)
+
+
+def several(layers: Sequence[Layer]) -> str:
+    """The costliest of some layers, and how many more they are."""
+    name = max(layers, key=lambda layer: layer.macs).name
+    more = len(layers) - 1
+    return repr(name) + (f" and {more} more layer{'s' if more > 1 else ''}" if more else "")
 
 
 def _understood(layer: Layer, answer: Any, author: str) -> dict[str, Any]:

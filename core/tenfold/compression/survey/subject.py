@@ -58,7 +58,7 @@ class Subject:
     @property
     def layers(self) -> list[Layer]:
         """Those that may be replaced; `ValueError`, saying why, where there is none."""
-        return chosen(self.every)
+        return chosen(self.model, self.every)
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def surveyed(
             layer.reason = not_rounded(model.get_submodule(layer.name))
     outside, uncounted = observe(model, example, every, scored)
     select(model, every, config.include, config.exclude)
-    chosen(every)
+    chosen(model, every)
     alike = stages(model, every, config.joint)
     batches = filled(list(found.values()) or [example])
     if not batches:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..running import Batch, members, size
 from .layer import Layer
 
-FEW = 8  # samples held out, below which an error is one of these few
+FEW = 32  # samples held out, below which an error is one of those that were chosen by
 SCARCE = 0.25  # patches for each input of a layer
 KNOWN = 4  # standard deviations from which neighbours have to do with each other
 
@@ -37,7 +37,10 @@ def doubts(
             "there was nothing to hold out: the error is that of the inputs that were fitted to"
         )
     elif judged < FEW:
-        found.append(f"only {judged} sample{'s were' if judged > 1 else ' was'} held out to judge")
+        were = "samples were" if judged > 1 else "sample was"
+        found.append(
+            f"only {judged} {were} held out, to choose by and to judge: others' error may be larger"
+        )
     items = sum(map(size, fitted)) / max(1, size(example))
     seen = {one.name: round(items * patches(one)) for one in layers}
     scarce = [one for one in layers if seen[one.name] < SCARCE * prod(one.config.shape[1:])]
