@@ -6,6 +6,7 @@ ranks, and each truncation takes the leading part of what comes of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -29,10 +30,13 @@ class Sketched:
         self.sizes = {**network.sizes, SEEN: sketch.shape[-1]}
         self.output = (*network.leaving, SEEN)
         given = sketch.reshape(*(self.sizes[mode] for mode in (*group, *inputs)), -1)
+        often = Counter(mode for names in network.factors for mode in names)
         absorbed = [
             names
             for names in network.factors
-            if len(bonds & set(names)) == 1 and not set(network.outs) & set(names)
+            if len(bonds & set(names)) == 1
+            and not set(network.outs) & set(names)
+            and all(often[mode] == 1 for mode in names if mode in inputs)
         ]
         taken = {mode for names in absorbed for mode in names if mode in inputs}
         kept = [mode for names in absorbed for mode in names if mode in bonds]
