@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..arguments import check_model
+from ..arguments import check_flag, check_model
 from .plain_model import to_plain
 
 
@@ -36,6 +36,7 @@ def to_onnx(model: nn.Module, example_inputs: Any, *, dynamic: bool = False) -> 
     ['Conv', 'Relu']
     """
     given = _given(example_inputs)
+    check_flag("dynamic", dynamic)
     plain = to_plain(check_model("model", model)).cpu().eval()
     inputs = tuple(x.detach().cpu().contiguous() for x in given)
     names = ["x"] if len(inputs) == 1 else [f"x{index}" for index in range(len(inputs))]
