@@ -20,11 +20,12 @@ from .ends import Kept, ends, gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 6
-FIRST = 2  # epochs, or one less of what is FITTED, after which a network that is not nearer by
+FIRST = 2  # epochs, after which a network that is not nearer by
 PAYS = 0.002  # of its error, at any share of the way, goes no further
 RATE = 0.02, 0.4  # of the highest step, of each parameter's size: at most, and of the error
 SLOWER = 4  # times as small, it is gone once more where losses rise
-FITTED = 0.7  # of the error on held-out inputs, below which the calibration has little more to say
+FITTED = 0.7  # of the error on held-out inputs, below which the calibration has little more to say:
+# one epoch less, and not once more
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
@@ -57,15 +58,15 @@ def refine(
     try:
         with trainable(made.model, parameters):
             losses, error = towards.losses(made.model)
-            first = FIRST - (error < FITTED * made.error)
+            fitted = error < FITTED * made.error
             held = [ends(subject.model, found, batch) for batch in subject.held]
             before = gaps(made.model, found, subject.held, held)
             rate = min(RATE[0], RATE[1] * made.error)
-            for slower in (1, SLOWER):
+            for slower in (1,) if fitted else (1, SLOWER):
                 few = rate / slower
                 way = towards.epochs(made.model, parameters, EPOCHS, few, config.seed, losses)
                 epochs = progress.over(way, "refinement", EPOCHS)
-                if _gone(made, parameters, start, judge, epochs, first):
+                if _gone(made, parameters, start, judge, epochs, FIRST - fitted):
                     break
     except FAULTS as fault:
         place(parameters, start, start, 0.0)

@@ -13,8 +13,9 @@ def in_words(report: Findings) -> str | None:
         return None
     before, after = report.milliseconds.before, report.milliseconds.after
     names = report.slower.layers
-    layers = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-    cost = f"{layers} cost more than dense there" if names else "no layer alone costs it"
+    layers = ", ".join(map(repr, names[:8])) + (", …" if len(names) > 8 else "")
+    costly = f"layer {layers} costs" if len(names) == 1 else f"layers {layers} cost"
+    cost = f"{costly} more than dense there" if names else "no layer alone costs it"
     remedy = "no budget was found at which it is faster"
     if report.slower.budget is not None:
         remedy = f"budget={report.slower.budget:.3g} is the smallest found at which it is faster"
