@@ -70,13 +70,14 @@ def test_the_change_is_that_of_all_outputs_together():
 def test_a_replay_gives_what_running_everything_gives(name):
     model, inputs = network(), batches(2)
     (layer,) = [one for one in survey(model, inputs[0]) if one.name == name]
-    judge = Judge.of(model, inputs, None)
-    judge.replay = Replay.whole(model, ["0", "2", "5"], inputs, 2**30)
+    judge = Judge.of(model, inputs, None, Replay(["0", "2", "5"], inputs, 2**30))
     other = nn.Conv2d(*(getattr(model[int(name)], a) for a in CONV)).eval()
     with replaced(model, layer, other):
         assert judge.alone(model, name) == judge.change(model) > 0
     assert "forward" not in model[0].__dict__
-    assert judge.change(model) == 0
+    assert judge.change(model) == judge.alone(model, name) == 0
+    pairs = zip(judge.references, outputs(model, inputs), strict=True)
+    assert all(torch.equal(*both) for one in pairs for both in zip(*one, strict=True))
 
 
 CONV = ("in_channels", "out_channels", "kernel_size")

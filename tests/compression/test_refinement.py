@@ -20,6 +20,7 @@ from tenfold.compression.refinement.refining import refine
 from tenfold.compression.refinement.rotated import Rotated
 from tenfold.compression.refinement.training import trained
 from tenfold.compression.request.config import CompressionConfig
+from tenfold.compression.running import change, outputs
 from tenfold.compression.running.progress import Progress
 from tenfold.compression.survey import subject as subject_room
 from tenfold.compression.survey.subject import surveyed
@@ -144,6 +145,44 @@ def test_what_is_no_nearer_after_two_epochs_goes_no_further(monkeypatch):
     _, error, made, _ = refined()
     assert made.error < error  # what the two gained is kept
     assert done == [0, 1]
+
+
+def test_where_losses_rise_it_goes_once_more_in_smaller_steps(monkeypatch):
+    monkeypatch.setattr(refining, "FITTED", 0.0)
+    monkeypatch.setattr(refining, "RATE", (100.0, 1e4))
+    monkeypatch.setattr(refining, "SLOWER", 1e4)
+    done = counted(monkeypatch)
+    _, error, made, gained = refined()
+    assert done == [0, 1, 2, 3, 4, 5]
+    assert made.error < 0.8 * error
+    assert gained.share > 0
+    monkeypatch.setattr(refining, "FITTED", 1e9)  # what is fitted is not gone twice
+    done.clear()
+    _, error, made, _ = refined()
+    assert not done
+    assert made.error == error
+
+
+def test_what_is_fitted_already_is_looked_at_one_epoch_sooner(monkeypatch):
+    monkeypatch.setattr(refining, "FITTED", 1e9)
+    monkeypatch.setattr(refining, "PAYS", 1.0)
+    done = counted(monkeypatch)
+    refined()
+    assert done == [0]
+
+
+def test_the_output_s_error_on_what_is_fitted_is_its_relative_change():
+    subject, made, _, config = prepared()
+    found, batches, wanted = stored(
+        subject, blocks(subject.every, ["3"]), config.memory, Kept(subject, config.memory)
+    )
+    towards = training.Towards(found, batches, wanted)
+    with training.trainable(made.model, list(made.model.parameters())):
+        losses, error = towards.losses(made.model)
+    references = outputs(subject.model, batches)
+    assert error == pytest.approx(change(made.model, batches, references), rel=1e-4)
+    assert len(losses) == len(batches)
+    assert sum(losses) / len(losses) > error**2
 
 
 def test_half_of_the_way_is_kept_where_all_of_it_is_too_much():

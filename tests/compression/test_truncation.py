@@ -77,6 +77,14 @@ def test_a_part_gives_for_a_sketch_what_its_kernel_gives(format_, shape, groups,
     torch.testing.assert_close(found, made.flatten(2) @ sketch)
 
 
+def test_a_factor_that_shares_an_input_with_others_takes_in_no_sketch():
+    sizes = {"out": 5, "in": 4, "k0": 3, "r": 6}
+    network = KernelNetwork((("in", "r"), ("out", "in", "k0", "r")), sizes)
+    factors, sketch = [torch.randn(shape) for shape in network.shapes], torch.randn(1, 12, 7)
+    made = network.to_tensor(factors).flatten(1) @ sketch[0]
+    torch.testing.assert_close(Sketched(network, factors, sketch).rows(network)[0], made)
+
+
 def test_parts_of_what_is_ordered_already_are_those_of_what_is_not():
     kernel, network, factors = drawn("tucker", (8, 6, 3, 3), 1, 0)
     turn = torch.linalg.qr(torch.randn(6, 6, dtype=kernel.dtype))[0]
