@@ -13,14 +13,17 @@ from tenfold.compression.candidates.speed import Speed
 from tenfold.compression.candidates.table import LayerTable, Table
 from tenfold.compression.choice import refinement
 from tenfold.compression.correction import blocks
+from tenfold.compression.measurement import Judges
 from tenfold.compression.measurement.prediction import calibrated, interpolated
 from tenfold.compression.moments.patches import Patches
+from tenfold.compression.request.config import CompressionConfig
 from tenfold.compression.running.counting import counted, size
 from tenfold.compression.running.inference import call
 from tenfold.compression.survey.apart import Apart
 from tenfold.compression.survey.calibration import thinned
 from tenfold.compression.survey.layers import survey
 from tenfold.compression.survey.parting import neighbours
+from tenfold.compression.survey.subject import surveyed
 
 
 def chain(depth):
@@ -133,3 +136,15 @@ def test_what_was_not_measured_is_as_gradients_tell_scaled_by_what_was():
     gain = calibrated(Table("x", layers={"a": measured, "b": other}))
     assert gain == pytest.approx(2)
     assert interpolated(other, gain) == pytest.approx([0, 2 * 4 * 0.2])
+
+
+def test_whole_choices_are_judged_on_the_inputs_of_single_layers_which_keep_nothing_then():
+    x = torch.randn(12, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    config = CompressionConfig(budget=0.5, progress=False)
+    judges = Judges(surveyed(model, config, (x[:2], x.split(2), None), False), config, None)
+    assert judges.single.replay is not None
+    with counted() as runs:
+        assert judges.whole is judges.single
+    assert runs.items == 0
+    assert judges.single.replay is None

@@ -13,6 +13,13 @@ from tenfold.compression.candidates.truncation import centre, kept, leading, ord
 from tenfold.network.network import KernelNetwork
 
 FORMATS = ("spatial_svd", "channel_svd", "tucker")
+DRAWN = given(
+    st.sampled_from(FORMATS),
+    st.sampled_from([(8, 6), (8, 6, 3), (8, 4, 3, 2), (6, 2, 3, 3)]),
+    st.sampled_from([1, 2]),
+    st.integers(0, 99),
+    st.data(),
+)
 
 
 def drawn(format_, shape, groups, seed):
@@ -23,13 +30,7 @@ def drawn(format_, shape, groups, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.sampled_from(FORMATS),
-    st.sampled_from([(8, 6), (8, 6, 3), (8, 4, 3, 2), (6, 2, 3, 3)]),
-    st.sampled_from([1, 2]),
-    st.integers(0, 99),
-    st.data(),
-)
+@DRAWN
 def test_the_whole_is_the_kernel_and_a_part_loses_what_is_said(format_, shape, groups, seed, data):
     kernel, network, factors = drawn(format_, shape, groups, seed)
     middle = centre(network)
@@ -59,13 +60,7 @@ def test_a_chain_has_no_centre_and_neither_has_a_bond_of_many():
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.sampled_from(FORMATS),
-    st.sampled_from([(8, 6), (8, 6, 3), (8, 4, 3, 2), (6, 2, 3, 3)]),
-    st.sampled_from([1, 2]),
-    st.integers(0, 99),
-    st.data(),
-)
+@DRAWN
 def test_a_part_gives_for_a_sketch_what_its_kernel_gives(format_, shape, groups, seed, data):
     kernel, network, factors = drawn(format_, shape, groups, seed)
     sketch = torch.randn(groups, kernel[0].numel(), 5, dtype=kernel.dtype)

@@ -81,7 +81,8 @@ def _check_budgets(subject: Subject, config: CompressionConfig) -> None:
     if config.metric == "latency" or not budgets:
         return
     fixed = _counted(subject, config.metric)
-    share = fixed / (fixed + sum(getattr(layer, config.metric) for layer in subject.layers))
+    own = sum(getattr(layer, config.metric) for layer in subject.layers)
+    share = fixed / max(1, fixed + own)
     if min(budgets) < share:
         more = ", or include more layers" if config.include or config.exclude else ""
         least = f"{share:.4g} of them stay whatever is chosen; ask for more than that{more}"

@@ -26,6 +26,7 @@ class Meter:
         self.energy = self.norm.squared(self._grouped(self.kernel))
         self.size = float(self.kernel.norm())
         self.truncated: Source | None = None  # what was truncated last
+        self.sketched: Sketched | None = None
 
     def lost(self, made: Tensor) -> tuple[float, float, float]:
         """The relative errors of a kernel: in the norm, of the layer's output, and plainly."""
@@ -41,7 +42,7 @@ class Meter:
         sketch, truncated = self.norm.seen.sketch, fitted.truncated
         if truncated is None or sketch is None or self.kernel.numel() < LARGE:
             return self.lost(fitted.network.to_tensor(fitted.factors))
-        if truncated is not self.truncated:
+        if self.sketched is None or truncated is not self.truncated:
             self.truncated, self.sketched = truncated, Sketched(*truncated, sketch)
         gap = self.wanted - self.sketched.rows(fitted.network)
         return (*self._relative(self.norm.squares(gap, gap)), None)

@@ -43,6 +43,7 @@ class Judges:
         """Of choices for all layers; on the inputs of single ones, where these are enough."""
         items = -(-self.subject.items // SHARE)
         if self._singly >= items:
+            self.single.replay = None  # single layers are measured by now
             return self.single
         batches = thinned(self.subject.probes, items, self.subject.apart)
         return Judge.of(self.subject.model, batches, self.evaluate)

@@ -24,8 +24,7 @@ FIRST = 2  # epochs, after which a network that is not nearer by
 PAYS = 0.002  # of its error, at any share of the way, goes no further
 RATE = 0.02, 0.4  # of the highest step, of each parameter's size: at most, and of the error
 SLOWER = 4  # times as small, it is gone once more where losses rise
-FITTED = 0.7  # of the error on held-out inputs, below which the calibration has little more to say:
-# one epoch less, and not once more
+FITTED = 0.7  # of the error on held-out inputs: what is nearer is gone one way, an epoch less first
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
