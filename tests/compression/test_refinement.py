@@ -20,7 +20,6 @@ from tenfold.compression.refinement.refining import refine
 from tenfold.compression.refinement.rotated import Rotated
 from tenfold.compression.refinement.training import trained
 from tenfold.compression.request.config import CompressionConfig
-from tenfold.compression.running import change, outputs
 from tenfold.compression.running.progress import Progress
 from tenfold.compression.survey import subject as subject_room
 from tenfold.compression.survey.subject import surveyed
@@ -125,64 +124,78 @@ def counted(monkeypatch):
     return done
 
 
-def test_where_losses_rise_it_ends_where_it_began(monkeypatch):
-    monkeypatch.setattr(refining, "RATE", (100.0, 1.0))
+def test_where_losses_rise_at_any_rate_it_ends_where_it_began(monkeypatch):
+    monkeypatch.setattr(refining, "RATE", (1e9, 1.0))
     monkeypatch.setattr(refining, "min", max, raising=False)
     done = counted(monkeypatch)
+    judged = []
+    at = refining._at
+    monkeypatch.setattr(refining, "_at", lambda *given: judged.append(1) or at(*given))
     before, error, made, gained = refined()
-    assert (made.error, gained.share) == (error, 0.0)
+    assert (made.error, gained.share, gained.blocks) == (error, 0.0, ())
     assert torch.equal(before(X), made.model(X))
-    assert not done
+    assert len(done) < 2
+    assert not judged  # nothing was moved
 
 
 def test_what_is_no_nearer_after_two_epochs_goes_no_further(monkeypatch):
     done = counted(monkeypatch)
     _, error, made, _ = refined()
     assert made.error < 0.8 * error
-    assert done == [0, 1, 2, 3, 4, 5]
+    assert done == [1, 2, 3, 4, 5, 6]
     done.clear()
     monkeypatch.setattr(refining, "PAYS", 1.0)
     _, error, made, _ = refined()
     assert made.error < error  # what the two gained is kept
-    assert done == [0, 1]
+    assert done == [1, 2]
 
 
-def test_where_losses_rise_it_goes_once_more_in_smaller_steps(monkeypatch):
-    monkeypatch.setattr(refining, "FITTED", 0.0)
+def test_where_losses_rise_it_goes_on_in_smaller_steps_from_where_they_had_not(monkeypatch):
     monkeypatch.setattr(refining, "RATE", (100.0, 1e4))
-    monkeypatch.setattr(refining, "SLOWER", 1e4)
+    monkeypatch.setattr(training, "SLOWER", 1e2)
     done = counted(monkeypatch)
+    rates = []
+    rotated = training.Rotated
+    monkeypatch.setattr(
+        training, "Rotated", lambda *given: rates.append(given[1:]) or rotated(*given)
+    )
     _, error, made, gained = refined()
-    assert done == [0, 1, 2, 3, 4, 5]
-    assert made.error < 0.8 * error
+    (total, rate), (left, slower), *more = rates
+    assert not more or len(more) == 1
+    assert 0 < left < total
+    assert slower == pytest.approx(rate / 100)
+    assert done[-1] < 6  # of six, with steps as they are at last
+    assert made.error < 0.9 * error
     assert gained.share > 0
-    monkeypatch.setattr(refining, "FITTED", 1e9)  # what is fitted is not gone twice
-    done.clear()
-    _, error, made, _ = refined()
-    assert not done
-    assert made.error == error
 
 
-def test_what_is_fitted_already_is_looked_at_one_epoch_sooner(monkeypatch):
-    monkeypatch.setattr(refining, "FITTED", 1e9)
+def test_what_pays_is_asked_of_the_steps_as_they_are(monkeypatch):
+    monkeypatch.setattr(refining, "RATE", (100.0, 1e4))
     monkeypatch.setattr(refining, "PAYS", 1.0)
+    monkeypatch.setattr(training, "SLOWER", 1e4)
     done = counted(monkeypatch)
     refined()
-    assert done == [0]
+    assert done == [0, 1, 2]
 
 
-def test_the_output_s_error_on_what_is_fitted_is_its_relative_change():
-    subject, made, _, config = prepared()
-    found, batches, wanted = stored(
-        subject, blocks(subject.every, ["3"]), config.memory, Kept(subject, config.memory)
-    )
-    towards = training.Towards(found, batches, wanted)
-    with training.trainable(made.model, list(made.model.parameters())):
-        losses, error = towards.losses(made.model)
-    references = outputs(subject.model, batches)
-    assert error == pytest.approx(change(made.model, batches, references), rel=1e-4)
-    assert len(losses) == len(batches)
-    assert sum(losses) / len(losses) > error**2
+def test_it_goes_back_to_where_what_followed_was_no_worse():
+    one = nn.Parameter(torch.zeros(3))
+    way = training._Way([one], 100, 1.0)
+
+    def looked(value, loss):
+        with torch.no_grad():
+            one.fill_(value)
+        way.losses.append((loss, 1.0))
+        return way.goes_on()
+
+    assert looked(1.0, 0.9)
+    assert looked(2.0, 0.8)
+    assert looked(3.0, 5.0)  # what 2 led to is not known to be good
+    assert torch.equal(one.detach(), torch.ones(3))
+    assert looked(4.0, float("nan"))
+    assert torch.equal(one.detach(), torch.ones(3))
+    assert not looked(5.0, 2.0)
+    assert torch.equal(one.detach(), torch.ones(3))
 
 
 def test_half_of_the_way_is_kept_where_all_of_it_is_too_much():

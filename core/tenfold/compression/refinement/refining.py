@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -15,16 +15,14 @@ from ..reporting import RefinedBlock, Refinement
 from ..request import CompressionConfig
 from ..running import Progress
 from ..survey import Subject
-from .blocks import blocks
+from .blocks import Block, blocks
 from .ends import Kept, ends, gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 6
 FIRST = 2  # epochs, after which a network that is not nearer by
-PAYS = 0.002  # of its error, at any share of the way, goes no further
+PAYS = 0.02  # of its error, at any share of the way, goes no further
 RATE = 0.02, 0.4  # of the highest step, of each parameter's size: at most, and of the error
-SLOWER = 4  # times as small, it is gone once more where losses rise
-FITTED = 0.7  # of the error on held-out inputs: what is nearer is gone one way, an epoch less first
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
 
@@ -56,45 +54,40 @@ def refine(
     towards = Towards(found, batches, wanted)
     try:
         with trainable(made.model, parameters):
-            losses, error = towards.losses(made.model)
-            fitted = error < FITTED * made.error
-            held = [ends(subject.model, found, batch) for batch in subject.held]
-            before = gaps(made.model, found, subject.held, held)
+            losses = towards.losses(made.model)
             rate = min(RATE[0], RATE[1] * made.error)
-            for slower in (1,) if fitted else (1, SLOWER):
-                few = rate / slower
-                way = towards.epochs(made.model, parameters, EPOCHS, few, config.seed, losses)
-                epochs = progress.over(way, "refinement", EPOCHS)
-                if _gone(made, parameters, start, judge, epochs, FIRST - fitted):
+            way = towards.epochs(made.model, parameters, EPOCHS, rate, config.seed, losses)
+            for times in progress.over(way, "refinement", EPOCHS):
+                if times == FIRST and not pays(made, parameters, start, judge):
                     break
     except FAULTS as fault:
         place(parameters, start, start, 0.0)
         reason = str(fault).partition("\n")[0]
         return made, _not_refined(f"its layers cannot be trained ({reason})")
     better, share = best(made, parameters, start, judge)
-    after = gaps(made.model, found, subject.held, held) if share else before
-    if found[-1].end is None:  # the output, and each tensor of it counts by its own size
-        before, after = [*before[:-1], made.error], [*after[:-1], better.error]
-    rows = zip(found, before, after, strict=True)
-    gained = tuple(RefinedBlock(layers=one.layers, before=x, after=y) for one, x, y in rows)
+    gained = _gained(made, better, subject, found, parameters, start) if share else ()
     return better, Refinement(blocks=gained, share=share)
 
 
-def _gone(
+def _gained(
     made: Made,
+    better: Made,
+    subject: Subject,
+    found: Sequence[Block],
     parameters: Sequence[nn.Parameter],
     start: Sequence[Tensor],
-    judge: Judge,
-    epochs: Iterable[int],
-    first: int,
-) -> bool:
-    """Go through the epochs, as far as they pay after the `first`; whether no losses rose."""
-    done = 0
-    for epoch in epochs:
-        done = epoch + 1
-        if done == first and not pays(made, parameters, start, judge):
-            return True
-    return done == EPOCHS
+) -> tuple[RefinedBlock, ...]:
+    """What blocks changed on held-out inputs, where they were at the start and where they are."""
+    held = [ends(subject.model, found, batch) for batch in subject.held]
+    here = [one.detach().clone() for one in parameters]
+    after = gaps(made.model, found, subject.held, held)
+    place(parameters, start, here, 0.0)
+    before = gaps(made.model, found, subject.held, held)
+    place(parameters, start, here, 1.0)
+    if found[-1].end is None:  # the output, and each tensor of it counts by its own size
+        before, after = [*before[:-1], made.error], [*after[:-1], better.error]
+    rows = zip(found, before, after, strict=True)
+    return tuple(RefinedBlock(layers=one.layers, before=x, after=y) for one, x, y in rows)
 
 
 def pays(
@@ -114,6 +107,8 @@ def best(
     """Leave a network where it is nearest to the original on held-out inputs, on the way that it
     went; where a score counts, it must not have fallen."""
     end = [one.detach().clone() for one in parameters]
+    if all(map(torch.equal, start, end)):
+        return made, 0.0
     kept, found = 0.0, made
     for share in SHARES:
         error = _at(made, parameters, (start, end), share, judge)
@@ -146,7 +141,7 @@ def place(
 ) -> None:
     """Give parameters what they have after a share of the way."""
     for one, first, last in zip(parameters, start, end, strict=True):
-        one.copy_(first + share * (last - first) if share else first)
+        one.copy_(torch.lerp(first, last, share) if share else first)
 
 
 def _changed(model: nn.Module, subject: Subject) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,16 @@ DAMPING = 1e-3  # of the gradients' usual size, below which they are rounding
 WARM_UP = 0.15  # of all steps
 TURNED = 10  # steps after which the basis is taken anew
 LONGEST = 128  # of a mode that is turned
+LONG = 32  # rows of what stands behind a mode, from which no copy pays
 LEAST = 1e-3  # of the size that steps are relative to: an offset of zero moves too
 
 
 @dataclass
 class _State:
-    """Of one parameter: running means, and of each mode the gradients' moment and its basis."""
+    """Of one parameter: running means, and of each mode the gradients' moment and its basis.
+
+    Both means are of what the gradients are in the basis.
+    """
 
     mean: Tensor
     square: Tensor
@@ -31,32 +36,47 @@ class _State:
     @classmethod
     def of(cls, value: Tensor) -> _State:
         zero = torch.zeros_like(value)
-        turned = [k for k, size in enumerate(value.shape) if value.dim() > 1 and size <= LONGEST]
+        turned = [
+            k for k, size in enumerate(value.shape) if value.dim() > 1 and 1 < size <= LONGEST
+        ]
         return cls(zero, zero.clone(), {k: value.new_zeros(2 * (value.shape[k],)) for k in turned})
 
     def take(self, gradient: Tensor, steps: int) -> None:
         """Take in one more gradient."""
+        mean = self.mean
         for axis, moment in self.moments.items():
             rows = gradient.movedim(axis, 0).flatten(1)
             moment.lerp_(rows @ rows.mT, 1 - SQUARE)
-            if steps % TURNED == 1:
-                self.bases[axis] = _basis(moment)
-        self.mean.lerp_(gradient, 1 - MEAN)
-        self.square.lerp_(self.turned(gradient).square(), 1 - SQUARE)
+        if steps % TURNED == 1:
+            mean = self.turned(mean, back=True)
+            self.bases = {axis: _basis(moment) for axis, moment in self.moments.items()}
+            mean = self.turned(mean)
+        given = self.turned(gradient)
+        self.mean = mean.lerp(given, 1 - MEAN)
+        self.square.lerp_(given.square(), 1 - SQUARE)
 
     def direction(self, steps: int) -> Tensor:
         """Where to go, of size about 1."""
-        mean = self.turned(self.mean) / (1 - MEAN**steps)
         root = (self.square / (1 - SQUARE**steps)).sqrt()
         floor = DAMPING * root.square().mean().sqrt() + 1e-30
-        return self.turned(mean / (root + floor), back=True)
+        return self.turned(self.mean / (root + floor) / (1 - MEAN**steps), back=True)
 
     def turned(self, value: Tensor, back: bool = False) -> Tensor:
         """In the eigenbasis, or back from it."""
         for axis, basis in self.bases.items():
-            there = basis if back else basis.mT
-            value = torch.tensordot(there, value, ([1], [axis])).movedim(0, axis)
+            value = _times(basis if back else basis.mT, value, axis)
         return value
+
+
+def _times(matrix: Tensor, value: Tensor, axis: int) -> Tensor:
+    """A matrix times an axis, without copies of large tensors where that can be."""
+    shape = value.shape
+    after = prod(shape[axis + 1 :])
+    if after == 1:
+        return (value.reshape(-1, shape[axis]) @ matrix.mT).reshape(shape)
+    if axis == 0 or after >= LONG:
+        return (matrix @ value.reshape(-1, shape[axis], after)).reshape(shape)
+    return torch.tensordot(matrix, value, ([1], [axis])).movedim(0, axis)
 
 
 class Rotated:

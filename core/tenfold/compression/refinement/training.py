@@ -18,7 +18,8 @@ from .rotated import Rotated
 
 INNER = 3.0  # what the ends of blocks count together, beside the output
 LOOKED = 4  # times an epoch, whether losses have risen
-RISEN = 1.25  # times what they were before any step
+RISEN = 1.1  # times what they were before any step
+SLOWER, TIMES = 4, 2  # steps are so many times smaller where they have, at most so often
 LARGE = 2**22  # numbers of a dense weight, above which it stays
 
 
@@ -82,61 +83,70 @@ class Towards:
     ) -> Iterator[int]:
         """Go through the batches so many times, in another order each; yield after each time.
 
-        Where the losses rise above those `before`, it ends where it began. Raises `ValueError`
-        where no gradient reaches the parameters.
+        Where the losses rise above those `before`, steps are smaller from there on, or it ends.
+        What is given is how many times it went through with steps as they are now. Raises
+        `ValueError` where no gradient reaches the parameters.
         """
         way = _Way(parameters, count * len(self.batches), rate)
         generator = torch.Generator().manual_seed(seed)
-        for epoch in range(count):
+        for _ in range(count):
             with evaluating(model), torch.enable_grad():
                 for index in torch.randperm(len(self.batches), generator=generator).tolist():
                     loss = self.loss(model, index)
                     if loss is not None:
                         way.step(loss, before[index])
-                    if len(way.ratios) * LOOKED >= len(self.batches) and way.lost():
+                    if len(way.losses) * LOOKED >= len(self.batches) and not way.goes_on():
                         return
             if not way.moved:
                 raise ValueError("no gradient reaches them")
-            yield epoch
+            yield way.steps.steps // len(self.batches)
 
-    def losses(self, model: nn.Module) -> tuple[list[float], float]:
-        """Of all batches, as the network is, zeros where nothing depends on what is trained; and
-        the relative change of its output over all of them."""
-        found, square = [], 0.0
+    def losses(self, model: nn.Module) -> list[float]:
+        """Of all batches, as the network is; zeros where nothing depends on what is trained."""
+        found = []
         with evaluating(model), torch.enable_grad():
             for index in range(len(self.batches)):
-                parts = {at: float(one.detach()) for at, one in self.parts(model, index).items()}
-                found.append(sum(parts.values()))
-                square += sum(one for at, one in parts.items() if isinstance(at[0], int))
-        return found, (square / len(self.batches)) ** 0.5
+                loss = self.loss(model, index)
+                found.append(0.0 if loss is None else float(loss.detach()))
+        return found
 
 
 class _Way:
-    """Steps from some parameters, and back to these where losses rise."""
+    """Steps from some parameters; where losses rise, smaller ones from where they had not."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], total: int, rate: float) -> None:
-        self.start = [one.detach().clone() for one in parameters]
+        self.left, self.rate, self.slower = total, rate, 0
         self.steps = Rotated(parameters, total, rate)
-        self.ratios: list[float] = []
+        self.known = self.last = self._here()  # where losses had not risen, and where to find out
+        self.losses: list[tuple[float, float]] = []  # and what they were before any step
         self.moved = False
 
+    def _here(self) -> list[Tensor]:
+        return [one.detach().clone() for one in self.steps.parameters]
+
     def step(self, loss: Tensor, before: float) -> None:
-        """One step down a loss, and what it is of what it was before any step."""
+        """One step down a loss, which was so much before any step."""
         loss.backward()
         self.steps.step()
+        self.left -= 1
         self.moved = True
-        self.ratios.append(float(loss.detach()) / before if before else 1.0)
+        self.losses.append((float(loss.detach()), before))
 
     @torch.no_grad()
-    def lost(self) -> bool:
-        """Whether the last losses have risen; if so, it is back where it began."""
-        ratio = sum(self.ratios) / len(self.ratios)
-        self.ratios.clear()
-        if ratio < RISEN:
-            return False
-        for one, first in zip(self.steps.parameters, self.start, strict=True):
-            one.copy_(first)
-        return True
+    def goes_on(self) -> bool:
+        """Look at the last losses; whether, if they have risen, there are smaller steps to try."""
+        now, before = map(sum, zip(*self.losses, strict=True))
+        self.losses.clear()
+        if now <= RISEN * before:
+            self.known, self.last = self.last, self._here()
+            return True
+        for one, value in zip(self.steps.parameters, self.known, strict=True):
+            one.copy_(value)
+        self.last = self.known
+        self.slower += 1
+        self.rate /= SLOWER
+        self.steps = Rotated(self.steps.parameters, max(1, self.left), self.rate)
+        return self.slower <= TIMES
 
 
 def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[nn.Parameter]:

@@ -93,7 +93,7 @@ class RefinedBlock(BaseModel):
 
 
 class Refinement(BaseModel):
-    """What refining a network came to: of each block, and in all.
+    """What refining a network came to: of each block, where any of it was kept, and in all.
 
     `share` is how much of the way that it went was kept, 0 where it did not help on held-out
     inputs; `reason` says why it was not tried, where it was not.
