@@ -363,6 +363,25 @@ def test_a_network_whose_outputs_would_be_laid_out_otherwise_is_left_as_it_is(mo
     assert made.model(X).is_contiguous()
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_network_is_timed_with_its_channels_last_only_where_it_is_given_them(monkeypatch, flat):
+    model, seen = maps(2, flat=flat), []
+    x, run = X[:, :, :7, :7].contiguous(), in_place._run
+
+    def least(model, batch):
+        return 1.0 if formats(model) == {True} else 2.0
+
+    def look(model, batch, names):
+        seen.append((formats(model), batch.is_contiguous()))
+        return run(model, batch, names)
+
+    monkeypatch.setattr(in_place, "_least", least)
+    monkeypatch.setattr(in_place, "_run", look)
+    speed = time_in_place(model, model, survey(model, x), x)
+    assert speed.last == flat == in_place.lay_last(model, x, torch.channels_last)
+    assert all(one == ({flat}, not flat) for one in seen)
+
+
 class Strided(nn.Module):
     """It reads memory as it lies: in the order of axes, or not at all."""
 

@@ -83,8 +83,21 @@ def lay_last(model: nn.Module, example: Batch, format_: torch.memory_format) -> 
     It runs so on images as they come, too: what is next to its layers follows their weights. What
     it returns is whether that was done.
     """
+    if not _alike(model, _packed(model, format_), example):
+        return False
+    made: Any = model
+    made.to(memory_format=format_)
+    return True
+
+
+def _packed(model: nn.Module, format_: torch.memory_format) -> nn.Module:
     packed: Any = copied(model)
     packed.to(memory_format=format_)
+    return packed  # type: ignore[no-any-return]
+
+
+def _alike(model: nn.Module, packed: nn.Module, example: Batch) -> bool:
+    """Whether a network with its channels last gives the same, laid out as before."""
     with counted():
         try:
             (wanted,), (given,) = (outputs(one, [example]) for one in (model, packed))
@@ -93,11 +106,7 @@ def lay_last(model: nn.Module, example: Batch, format_: torch.memory_format) -> 
     found = Difference()
     found.add(wanted, given)
     laid = [[y.is_contiguous() for y in one] for one in (wanted, given)]
-    if found.relative > SAME or laid[0] != laid[1]:
-        return False
-    made: Any = model
-    made.to(memory_format=format_)
-    return True
+    return found.relative <= SAME and laid[0] == laid[1]
 
 
 def _least_and_usual(times: Sequence[float]) -> tuple[float, float]:
@@ -107,16 +116,20 @@ def _least_and_usual(times: Sequence[float]) -> tuple[float, float]:
 def _better(
     model: nn.Module, example: Batch, format_: torch.memory_format | None
 ) -> tuple[nn.Module, Batch]:
-    """The network and the batch as they are, or with channels last, whichever runs faster."""
+    """The network and the batch as they are, or with channels last, whichever runs faster.
+
+    But for a network whose outputs would be laid out otherwise so: it is left as it is, too.
+    """
     if format_ is None:
         return model, example
+    packed = _packed(model, format_)
     try:
-        packed: Any = copied(model)
-        packed.to(memory_format=format_)
         times = [_least(*one) for one in ((model, example), (packed, maps_last(example)))]
     except (RuntimeError, ValueError):  # it takes views that this format does not have
         return model, example
-    return (model, example) if times[0] <= LAST * times[1] else (packed, maps_last(example))
+    if times[0] <= LAST * times[1] or not _alike(model, packed, example):
+        return model, example
+    return packed, maps_last(example)
 
 
 def _least(model: nn.Module, batch: Batch) -> float:
