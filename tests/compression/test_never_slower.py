@@ -213,7 +213,7 @@ def test_speeds_are_read_as_they_were_written_and_damage_is_named(tmp_path):
 def as_slow(names):
     """A clock for which some layers are slower where they are factorized."""
 
-    def time(original, compressed, layers, example):
+    def time(original, compressed, layers, *_):
         found = {}
         for layer in layers:
             changed = isinstance(compressed.get_submodule(layer.name), FactorizedConv)
@@ -372,14 +372,32 @@ def test_a_network_is_timed_with_its_channels_last_only_where_it_is_given_them(m
         return 1.0 if formats(model) == {True} else 2.0
 
     def look(model, batch, names):
-        seen.append((formats(model), batch.is_contiguous()))
+        seen.append((formats(model), batch.is_contiguous(), model.training))
         return run(model, batch, names)
 
     monkeypatch.setattr(in_place, "_least", least)
     monkeypatch.setattr(in_place, "_run", look)
-    speed = time_in_place(model, model, survey(model, x), x)
+    speed = time_in_place(model.train(), model, survey(model, x), x)
+    assert model.training
     assert speed.last == flat == in_place.lay_last(model, x, torch.channels_last)
-    assert all(one == ({flat}, not flat) for one in seen)
+    assert all(one == ({flat}, not flat, False) for one in seen)
+
+
+def test_the_original_s_format_is_found_once_for_all_that_are_timed(monkeypatch):
+    found, better = [], in_place.better
+
+    def look(model, layers, example):
+        found.append(repr(model))
+        return better(model, layers, example)
+
+    def time(original, compressed, layers, example, side):
+        assert side[0] is original or formats(side[0]) == {True}
+        return as_slow({"2"})(original, compressed, layers)
+
+    monkeypatch.setattr(account, "better", look)
+    monkeypatch.setattr(account, "time_in_place", time)
+    compress(net(), budget=0.85, **OPTIONS)
+    assert found == [repr(net())]
 
 
 class Strided(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,15 @@ from ..tuning import device_name, engine
 from .candidates import Speed, kernel_error
 from .choice import Choices, Plan, Watch
 from .correction import Finisher, Made
-from .measurement import EAGER, Evaluate, lay_last, time_elsewhere, time_in_place
+from .measurement import (
+    EAGER,
+    Evaluate,
+    Side,
+    better,
+    lay_last,
+    time_elsewhere,
+    time_in_place,
+)
 from .measurement import score as measure_score
 from .reporting import Change, Point, Refinement, Report, Slower, Stage, summarise
 from .request import CompressionConfig
@@ -49,6 +58,11 @@ class Account:
     def device(self) -> torch.device:
         return next(self.subject.model.parameters()).device
 
+    @cached_property
+    def original(self) -> Side:
+        """The original and the example in the memory format in which it runs faster."""
+        return better(self.subject.model, self.subject.layers, self.subject.example)
+
     @property
     def place(self) -> str:
         """Where networks are timed."""
@@ -83,7 +97,7 @@ class Account:
         subject, runtime = self.subject, self.config.runtime
         pair = (subject.model, made)
         if runtime == EAGER:
-            return time_in_place(*pair, subject.layers, subject.example)
+            return time_in_place(*pair, subject.layers, subject.example, self.original)
         return time_elsewhere(runtime, *pair, subject.layers, subject.example)
 
     def lay_out(self, found: Outcome) -> Outcome:
