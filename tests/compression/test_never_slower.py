@@ -270,6 +270,7 @@ def test_a_slow_network_that_was_asked_for_is_said_to_be_slow(monkeypatch, capsy
     assert found.slower.budget is None
     said = capsys.readouterr().err
     assert "more than dense there" in said
+    assert "threads, each in its better memory format: layers" in said
     assert all(repr(name) in said for name in found.slower.layers)
     silent = compress(net(), budget=0.4, never_slower=False, **OPTIONS).report
     assert silent.slower is None
