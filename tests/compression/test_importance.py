@@ -204,3 +204,20 @@ def test_gradients_of_many_channels_are_multiplied_in_blocks_and_added_over_batc
     (worth,) = found.finished(2**30, 3).channels["0"]
     every = gradients.flatten(0, 1).double()
     torch.testing.assert_close(worth, every.mT @ every / 3, rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_whose_output_nothing_takes_counts_nothing_and_warns_of_nothing():
+    class Skips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last, self.out = (nn.Conv1d(8, 8, 1) for _ in range(3))
+
+        def forward(self, x):
+            x = self.first(x)
+            self.last(x)  # of a chain of blocks with two outputs each, the last one's first
+            return self.out(x)
+
+    model, x = Skips().eval(), torch.randn(4, 8, 10)
+    found = importances(model, survey(model, x), [x], 0, 2**20)
+    assert set(found.channels) == {"first", "out"}
+    assert not any(one.requires_grad for one in found.channels.values())

@@ -13,7 +13,7 @@ from tenfold.compression.candidates.candidate import Candidate
 from tenfold.compression.candidates.speed import Speed, read_speeds, write_speeds
 from tenfold.compression.candidates.table import LayerTable, Table
 from tenfold.compression.choice.plan import Plan
-from tenfold.compression.choice.speed import Quick, quick, slower, unchanged
+from tenfold.compression.choice.speed import Quick, Watch, fast, quick, slower, told
 from tenfold.compression.measurement import in_place
 from tenfold.compression.measurement.in_place import time_in_place
 from tenfold.compression.request import CompressionConfig
@@ -45,8 +45,15 @@ def plan(layers=3):
     return Plan(found, table, CompressionConfig(budget=0.5), 0.0)
 
 
-def timing(slow):
-    """A clock for which candidates of some layers and formats are slower than dense."""
+def timing(slow, anew=None):
+    """A clock for which candidates of some layers and formats are slower than dense.
+
+    Once more it finds those of `anew` to be so.
+    """
+    return Watch(clock_of(slow), clock_of(slow if anew is None else anew))
+
+
+def clock_of(slow):
 
     def timed(choices):
         layers = {
@@ -85,6 +92,35 @@ def test_what_the_budget_cannot_do_without_is_said_with_a_budget_that_can():
     assert found.spent(got.choices) <= 0.3 * found.full
     assert got.slow
     assert got.budget == pytest.approx((100 + 100 + 20) / 300)
+
+
+def test_what_was_fast_by_luck_among_several_is_told_as_it_is_once_more():
+    found, tucker = plan(1), {("0", "tucker")}
+    first = found.choose(0.5)
+    lucky = quick(found, first, 0.5, timing(tucker, tucker | {("0", "cp")}))
+    assert lucky.choices["0"].factorization == "cp"  # chosen by the first time
+    assert lucky.slow == ("0",)
+    alone = quick(found, first, 0.5, timing(set(), tucker))
+    assert alone.slow is None  # nothing was chosen by its time
+
+
+def test_a_latency_is_kept_twice():
+    found, calls = plan(), []
+
+    def timed(choices):
+        calls.append(choices)
+        return Speed(before=1.0, after=0.4, layers={})
+
+    def anew(choices):
+        calls.append(choices)
+        after = 0.7 if found.spent(choices) > 0.4 * found.full else 0.45
+        return Speed(before=1.0, after=after, layers={})
+
+    watch = Watch(timed, anew)
+    kept = fast(found, found.choose(0.5), 0.5, watch)
+    assert found.spent(kept) <= 0.4 * found.full
+    assert watch.chosen(kept).after == 0.45
+    assert calls.count(kept) > 1
 
 
 def test_what_is_slower_by_little_or_costs_little_is_no_reason():
@@ -177,7 +213,7 @@ def test_speeds_are_read_as_they_were_written_and_damage_is_named(tmp_path):
 def as_slow(names):
     """A clock for which some layers are slower where they are factorized."""
 
-    def time(original, compressed, layers, example):
+    def time(original, compressed, layers, *_):
         found = {}
         for layer in layers:
             changed = isinstance(compressed.get_submodule(layer.name), FactorizedConv)
@@ -206,6 +242,27 @@ def test_the_same_table_gives_the_same_network_without_timing_again(tmp_path, mo
     assert again.report.milliseconds == first.report.milliseconds
 
 
+def test_the_report_has_the_time_of_what_was_chosen_once_more(tmp_path, monkeypatch):
+    networks, slow = [], as_slow({"2"})
+
+    def time(original, compressed, *rest):
+        networks.append(repr(compressed))
+        found = slow(original, compressed, *rest)
+        return found.model_copy(update={"before": 10.0 + len(networks)})
+
+    monkeypatch.setattr(account, "time_in_place", time)
+    options = {**OPTIONS, "budget": 0.85, "table": tmp_path}
+    first = compress(net(), **options).report
+    *tried, chosen = networks
+    assert len(tried) == len(set(tried)) > 1
+    assert tried[-1] == chosen
+    assert first.milliseconds.before == 10.0 + len(networks)
+    again = compress(net(), **options).report
+    assert again.milliseconds == first.milliseconds
+    assert again.layers == first.layers
+    assert networks == [*tried, chosen]
+
+
 def test_a_slow_network_that_was_asked_for_is_said_to_be_slow(monkeypatch, capsys):
     monkeypatch.setattr(account, "time_in_place", as_slow({"0", "2", "4"}))
     found = compress(net(), budget=0.4, **OPTIONS).report
@@ -213,6 +270,7 @@ def test_a_slow_network_that_was_asked_for_is_said_to_be_slow(monkeypatch, capsy
     assert found.slower.budget is None
     said = capsys.readouterr().err
     assert "more than dense there" in said
+    assert "threads, each in its better memory format: layers" in said
     assert all(repr(name) in said for name in found.slower.layers)
     silent = compress(net(), budget=0.4, never_slower=False, **OPTIONS).report
     assert silent.slower is None
@@ -237,7 +295,7 @@ def test_a_quicker_network_is_not_taken_where_it_costs_the_accuracy(monkeypatch)
 
     usual = compress(net(), budget=0.7, never_slower=False, **OPTIONS)
     monkeypatch.setattr(engine, "quick", least)
-    monkeypatch.setattr(engine, "unchanged", lambda plan, choices, timed: Quick(choices))
+    monkeypatch.setattr(engine, "told", lambda plan, choices, timed: Quick(choices))
     monkeypatch.setattr(engine, "WORTH", 1.2)
     kept = compress(net(), budget=0.7, **OPTIONS)
     assert kept.report.error == pytest.approx(usual.report.error, rel=1e-5)
@@ -253,8 +311,8 @@ def test_a_quicker_network_is_not_taken_where_it_costs_the_accuracy(monkeypatch)
 def test_choices_that_stay_are_told_to_be_slow():
     found = plan(1)
     choices = found.choose(0.5)
-    assert unchanged(found, choices, timing({("0", "tucker")})).slow == ("0",)
-    assert unchanged(found, choices, timing(set())).slow is None
+    assert told(found, choices, timing({("0", "tucker")})).slow == ("0",)
+    assert told(found, choices, timing(set())).slow is None
 
 
 def maps(order, seed=0, flat=True):
@@ -304,6 +362,43 @@ def test_a_network_whose_outputs_would_be_laid_out_otherwise_is_left_as_it_is(mo
     assert not made.report.channels_last
     assert formats(made.model) == {False}
     assert made.model(X).is_contiguous()
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_network_is_timed_with_its_channels_last_only_where_it_is_given_them(monkeypatch, flat):
+    model, seen = maps(2, flat=flat), []
+    x, run = X[:, :, :7, :7].contiguous(), in_place._run
+
+    def least(model, batch):
+        return 1.0 if formats(model) == {True} else 2.0
+
+    def look(model, batch, names):
+        seen.append((formats(model), batch.is_contiguous(), model.training))
+        return run(model, batch, names)
+
+    monkeypatch.setattr(in_place, "_least", least)
+    monkeypatch.setattr(in_place, "_run", look)
+    speed = time_in_place(model.train(), model, survey(model, x), x)
+    assert model.training
+    assert speed.last == flat == in_place.lay_last(model, x, torch.channels_last)
+    assert all(one == ({flat}, not flat, False) for one in seen)
+
+
+def test_the_original_s_format_is_found_once_for_all_that_are_timed(monkeypatch):
+    found, better = [], in_place.better
+
+    def look(model, layers, example):
+        found.append(repr(model))
+        return better(model, layers, example)
+
+    def time(original, compressed, layers, example, side):
+        assert side[0] is original or formats(side[0]) == {True}
+        return as_slow({"2"})(original, compressed, layers)
+
+    monkeypatch.setattr(account, "better", look)
+    monkeypatch.setattr(account, "time_in_place", time)
+    compress(net(), budget=0.85, **OPTIONS)
+    assert found == [repr(net())]
 
 
 class Strided(nn.Module):

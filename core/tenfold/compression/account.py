@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from ..tuning import device_name, engine
 from .candidates import Speed, kernel_error
-from .choice import Choices, Plan
+from .choice import Choices, Plan, Watch
 from .correction import Finisher, Made
-from .measurement import EAGER, Evaluate, lay_last, time_elsewhere, time_in_place
+from .measurement import (
+    EAGER,
+    Evaluate,
+    Side,
+    better,
+    lay_last,
+    time_elsewhere,
+    time_in_place,
+)
 from .measurement import score as measure_score
 from .reporting import Change, Point, Refinement, Report, Slower, Stage, summarise
 from .request import CompressionConfig
 from .running import Runs, shapes
 from .survey import Subject, format_of
+
+ANEW = "once more"  # of a place where a network is timed that was chosen by its time
 
 
 class Outcome(NamedTuple):
@@ -46,31 +58,52 @@ class Account:
     def device(self) -> torch.device:
         return next(self.subject.model.parameters()).device
 
-    def timed(self, choices: Choices | Made) -> Speed:
-        """How fast a network, or that of some choices, is here: measured once, but where layers
-        are tied."""
-        subject = self.subject
-        runtime = self.config.runtime
+    @cached_property
+    def original(self) -> Side:
+        """The original and the example in the memory format in which it runs faster."""
+        return better(self.subject.model, self.subject.layers, self.subject.example)
+
+    @property
+    def place(self) -> str:
+        """Where networks are timed."""
         place = f"{device_name(self.device)}, {torch.get_num_threads()} threads"
-        tied = isinstance(choices, Made) and choices.ties
+        runtime = self.config.runtime
+        return place if runtime == EAGER else f"{place}, {runtime} {engine(runtime)}"
 
-        def measure() -> Speed:
-            made = choices.model if isinstance(choices, Made) else self.maker.assembled(choices)
-            pair = (subject.model, made)
-            if runtime == EAGER:
-                return time_in_place(*pair, subject.layers, subject.example)
-            return time_elsewhere(runtime, *pair, subject.layers, subject.example)
+    def watch(self) -> Watch:
+        """For the choice of one network."""
+        return Watch(self.timed, self.anew)
 
-        if tied:
-            return measure()
-        place = place if runtime == EAGER else f"{place}, {runtime} {engine(runtime)}"
-        parts = choices.choices if isinstance(choices, Made) else choices
-        return self.maker.table.timed(parts, place, measure)
+    def timed(self, choices: Choices) -> Speed:
+        """How fast the network of some choices is here: measured once."""
+        return self.maker.table.timed(choices, self.place, lambda: self._measured(choices))
+
+    def anew(self, choices: Choices) -> Speed:
+        """The same measured once more, after it was chosen by the first."""
+        place = f"{self.place}, {ANEW}"
+        return self.maker.table.timed(choices, place, lambda: self._measured(choices))
+
+    def told(self, made: Made) -> Speed:
+        """How fast a network is, as the report has it."""
+        if made.ties:
+            return self._speed(made.model)
+        known = self.maker.table.speed(made.choices, f"{self.place}, {ANEW}")
+        return known or self.timed(made.choices)
+
+    def _measured(self, choices: Choices) -> Speed:
+        return self._speed(self.maker.assembled(choices))
+
+    def _speed(self, made: nn.Module) -> Speed:
+        subject, runtime = self.subject, self.config.runtime
+        pair = (subject.model, made)
+        if runtime == EAGER:
+            return time_in_place(*pair, subject.layers, subject.example, self.original)
+        return time_elsewhere(runtime, *pair, subject.layers, subject.example)
 
     def lay_out(self, found: Outcome) -> Outcome:
         """Give a network the memory format in which it was measured to be faster."""
         format_ = format_of(layer.config.order for layer in self.subject.layers)
-        if format_ is None or self.config.runtime != EAGER or not self.timed(found.made).last:
+        if format_ is None or self.config.runtime != EAGER or not self.told(found.made).last:
             return found
         return found._replace(last=lay_last(found.made.model, self.subject.example, format_))
 
@@ -89,7 +122,7 @@ class Account:
     def report(self, found: Outcome, curve: Sequence[Point]) -> Report:
         """What was done, and what came of it."""
         made = found.made
-        speed = self.timed(made)
+        speed = self.told(made)
         models = (self.subject.model, made.model)
         before, after = (sum(p.numel() for p in model.parameters()) for model in models)
         return summarise(

@@ -11,7 +11,7 @@ from torch import nn
 
 from .account import Account, Outcome
 from .candidates import Table
-from .choice import CLEAR, Choices, Quick, fast, quick, refined, smallest, unchanged
+from .choice import CLEAR, Choices, Quick, fast, quick, refined, smallest, told
 from .correction import Finisher, Made
 from .groundwork import lay
 from .measurement import Evaluate, settle
@@ -154,9 +154,9 @@ class _Recipe:
         """Why layers are better left apart, if they are."""
         if tied.loss >= apart.loss:
             return "corrected and refined, apart they are nearer to the original"
-        speed = self.account.timed(tied)
+        speed = self.account.told(tied)
         if self.config.never_slower and speed.after > CLEAR * max(
-            speed.before, self.account.timed(apart).after
+            speed.before, self.account.told(apart).after
         ):
             return "tied they are slower"
         return None
@@ -169,19 +169,19 @@ class _Recipe:
         if config.min_score is not None:
             return self.scoring(config.min_score), None
         assert budget is not None
-        choices = self.plan.choose(budget)
+        choices, timed = self.plan.choose(budget), self.account.watch()
         if config.objective == "measured":
             choices = refined(self.plan, self.maker.trial(self.maker.judges.whole), budget)
         if config.metric == "latency":
-            choices = fast(self.plan, choices, budget, self.account.timed)
+            choices = fast(self.plan, choices, budget, timed)
         found = Quick(choices)
         if config.never_slower:
-            found = quick(self.plan, choices, budget, self.account.timed)
+            found = quick(self.plan, choices, budget, timed)
         made = self.maker.finished(found.choices, config.correct)
         if found.choices != choices:
             before = self.nearer(choices, made)
             if before is not None:
-                made, found = before, unchanged(self.plan, choices, self.account.timed)
+                made, found = before, told(self.plan, choices, timed)
         return made, None if found.slow is None else Slower(layers=found.slow, budget=found.budget)
 
     def nearer(self, choices: Choices, quicker: Made) -> Made | None:

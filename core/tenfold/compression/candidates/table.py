@@ -107,15 +107,21 @@ class Table:
         self, choices: Mapping[str, Candidate], place: str, time: Callable[[], Speed]
     ) -> Speed:
         """How fast the network of some choices is in some place: measured where it is not known."""
-        parts = sorted(
-            (name, one.implementation, one.rank, one.key) for name, one in choices.items()
-        )
-        key = hashlib.sha256(repr((place, parts)).encode()).hexdigest()[:16]
+        key = _key(choices, place)
         if key not in self.speeds:
             self.speeds[key] = time()
             if self.directory is not None:
                 write_speeds(self.directory / SPEEDS, self.speeds)
         return self.speeds[key]
+
+    def speed(self, choices: Mapping[str, Candidate], place: str) -> Speed | None:
+        """The same where it is known."""
+        return self.speeds.get(_key(choices, place))
+
+
+def _key(choices: Mapping[str, Candidate], place: str) -> str:
+    parts = sorted((name, one.implementation, one.rank, one.key) for name, one in choices.items())
+    return hashlib.sha256(repr((place, parts)).encode()).hexdigest()[:16]
 
 
 def _agree(found: str, wanted: str, what: str) -> None:

@@ -5,7 +5,7 @@ Imports `candidates` and `measurement`. Used by the engine.
 
 from .plan import FLOAT, Choices, Plan, applied, assemble, unreachable
 from .refinement import Trial, refined, smallest
-from .speed import CLEAR, Quick, fast, quick, unchanged
+from .speed import CLEAR, Quick, Watch, fast, quick, told
 
 __all__ = [
     "CLEAR",
@@ -14,12 +14,13 @@ __all__ = [
     "Plan",
     "Quick",
     "Trial",
+    "Watch",
     "applied",
     "assemble",
     "fast",
     "quick",
     "refined",
     "smallest",
-    "unchanged",
+    "told",
     "unreachable",
 ]

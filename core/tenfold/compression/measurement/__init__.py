@@ -4,7 +4,7 @@ Imports `candidates` and what is before it. Used by `choice` and `correction`.
 """
 
 from .elsewhere import time_elsewhere
-from .in_place import lay_last, time_in_place
+from .in_place import Side, better, lay_last, time_in_place
 from .judges import Judges
 from .latency import EAGER, settle, time_networks
 from .measuring import measured
@@ -18,7 +18,9 @@ __all__ = [
     "Judge",
     "Judges",
     "Replay",
+    "Side",
     "Task",
+    "better",
     "calibrated",
     "interpolated",
     "lay_last",

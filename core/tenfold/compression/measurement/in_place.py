@@ -25,12 +25,17 @@ WARMING = 4  # one of so many rounds does not count: the first of them
 LAST = 1.03  # times as fast, at least, is what channels are laid out last for
 TRIED = 6, 0.15  # runs at most, and seconds after which none begins, to choose a memory format
 Times = dict[str, list[float]]
+Side = tuple[nn.Module, Batch]  # a network and its input, as they are run
 
 
 def time_in_place(
-    original: nn.Module, compressed: nn.Module, layers: Sequence[Layer], example: Batch
+    original: nn.Module,
+    compressed: nn.Module,
+    layers: Sequence[Layer],
+    example: Batch,
+    side: Side | None = None,
 ) -> Speed:
-    """Run both in turn, each in its better memory format.
+    """Run both in turn, each in its better memory format: of the original `side`, where known.
 
     Their times are the least of some rounds: what others do on the machine only adds to them; on
     one thread the processor's time counts, and theirs does not. The time is bounded: of a network
@@ -38,17 +43,16 @@ def time_in_place(
     count, in which weights are prepared and caches are cold.
     """
     names = [layer.name for layer in layers]
-    with counted(), _together(), evaluating(nn.ModuleList([original, compressed])):
-        last = format_of(layer.config.order for layer in layers)
-        sides = [_better(model, example, last) for model in (original, compressed)]
+    sides = [side or better(original, layers, example), better(compressed, layers, example)]
+    with counted(), _together(), evaluating(nn.ModuleList([model for model, _ in sides])):
         found: list[Times] = [{}, {}]
         begun = time.perf_counter()
         for turn in range(LONGER * ROUNDS[1]):
             if _enough(turn, time.perf_counter() - begun, found):
                 break
-            for side in (turn % 2, 1 - turn % 2):
-                for name, seconds in _run(*sides[side], names).items():
-                    found[side].setdefault(name, []).append(1000 * seconds)
+            for which in (turn % 2, 1 - turn % 2):
+                for name, seconds in _run(*sides[which], names).items():
+                    found[which].setdefault(name, []).append(1000 * seconds)
     before, after = ({name: _counting(times) for name, times in one.items()} for one in found)
     return Speed(
         before=min(before.pop("")),
@@ -83,8 +87,21 @@ def lay_last(model: nn.Module, example: Batch, format_: torch.memory_format) -> 
     It runs so on images as they come, too: what is next to its layers follows their weights. What
     it returns is whether that was done.
     """
+    if not _alike(model, _packed(model, format_), example):
+        return False
+    made: Any = model
+    made.to(memory_format=format_)
+    return True
+
+
+def _packed(model: nn.Module, format_: torch.memory_format) -> nn.Module:
     packed: Any = copied(model)
     packed.to(memory_format=format_)
+    return packed  # type: ignore[no-any-return]
+
+
+def _alike(model: nn.Module, packed: nn.Module, example: Batch) -> bool:
+    """Whether a network with its channels last gives the same, laid out as before."""
     with counted():
         try:
             (wanted,), (given,) = (outputs(one, [example]) for one in (model, packed))
@@ -93,30 +110,30 @@ def lay_last(model: nn.Module, example: Batch, format_: torch.memory_format) -> 
     found = Difference()
     found.add(wanted, given)
     laid = [[y.is_contiguous() for y in one] for one in (wanted, given)]
-    if found.relative > SAME or laid[0] != laid[1]:
-        return False
-    made: Any = model
-    made.to(memory_format=format_)
-    return True
+    return found.relative <= SAME and laid[0] == laid[1]
 
 
 def _least_and_usual(times: Sequence[float]) -> tuple[float, float]:
     return min(times), median(times)
 
 
-def _better(
-    model: nn.Module, example: Batch, format_: torch.memory_format | None
-) -> tuple[nn.Module, Batch]:
-    """The network and the batch as they are, or with channels last, whichever runs faster."""
+def better(model: nn.Module, layers: Sequence[Layer], example: Batch) -> Side:
+    """The network and the batch as they are, or with channels last, whichever runs faster.
+
+    But for a network whose outputs would be laid out otherwise so: it is left as it is, too.
+    """
+    format_ = format_of(layer.config.order for layer in layers)
     if format_ is None:
         return model, example
+    packed = _packed(model, format_)
     try:
-        packed: Any = copied(model)
-        packed.to(memory_format=format_)
-        times = [_least(*one) for one in ((model, example), (packed, maps_last(example)))]
+        with counted(), _together(), evaluating(nn.ModuleList([model, packed])):
+            times = [_least(*one) for one in ((model, example), (packed, maps_last(example)))]
     except (RuntimeError, ValueError):  # it takes views that this format does not have
         return model, example
-    return (model, example) if times[0] <= LAST * times[1] else (packed, maps_last(example))
+    if times[0] <= LAST * times[1] or not _alike(model, packed, example):
+        return model, example
+    return packed, maps_last(example)
 
 
 def _least(model: nn.Module, batch: Batch) -> float:

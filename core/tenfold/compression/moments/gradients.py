@@ -90,7 +90,7 @@ def _gradients(
     except RuntimeError:  # a step of the network has no derivative
         return None
     pairs = zip(reached, found, strict=True)
-    return [(one, zero if its is None else its) for (one, zero), its in pairs]
+    return [(one, zero.detach() if its is None else its) for (one, zero), its in pairs]
 
 
 def _signs(output: Tensor, generator: torch.Generator) -> Tensor:

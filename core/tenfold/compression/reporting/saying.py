@@ -19,9 +19,11 @@ def in_words(report: Findings) -> str | None:
     remedy = "no budget was found at which it is faster"
     if report.slower.budget is not None:
         remedy = f"budget={report.slower.budget:.3g} is the smallest found at which it is faster"
+    maps = report.runtime == "eager" and any(len(one.shape) > 3 for one in report.layers)
+    format_ = ", each in its better memory format" if maps else ""
     return (
         f"the compressed network takes {after:.3g} ms and the original {before:.3g} ms on "
-        f"{report.device}, {report.threads} threads: {cost}; {remedy}"
+        f"{report.device}, {report.threads} threads{format_}: {cost}; {remedy}"
     )
 
 

@@ -125,7 +125,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     What the network draws at random is the same each time.
     """
     modes = {module: module.training for module in model.modules()}
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    cuda = torch.cuda.is_initialized()  # else no parameter can be there, and many need no look
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"} if cuda else set()
     try:
         if any(modes.values()):  # else layers would forget what they keep for eval
             model.eval()

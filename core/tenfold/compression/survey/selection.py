@@ -55,7 +55,8 @@ def chosen(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
     """Those that may be replaced; `ValueError`, saying why, where there is none."""
     found = [layer for layer in layers if layer.reason is None]
     if not found:
-        reasons = "; ".join(f"{layer.name}: {layer.reason}" for layer in layers[:8])
+        kept = list(_kept(layers).items())[:8]
+        reasons = "; ".join(f"{several(same)}: {why}" for why, same in kept)
         others = elsewhere(model, layers)
         where = (
             f"; there are weights in {others}: let nn.Linear or convolutions that are called have "
@@ -70,10 +71,7 @@ def chosen(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
 def staying(model: nn.Module, layers: Sequence[Layer], outside: int) -> str:
     """What of a network costs most and stays as it is, with the reasons; nothing where all may
     change."""
-    kept: dict[str, list[Layer]] = {}
-    for layer in layers:
-        if layer.reason is not None and layer.macs:
-            kept.setdefault(layer.reason, []).append(layer)
+    kept = _kept([layer for layer in layers if layer.macs])
     total = sum(layer.macs for layer in layers) + outside
     shares = {why: sum(one.macs for one in found) / total for why, found in kept.items()}
     costly = sorted(kept, key=lambda why: -shares[why])[:3]
@@ -83,6 +81,15 @@ def staying(model: nn.Module, layers: Sequence[Layer], outside: int) -> str:
         whose = f", as with the weights of {others}" if others else ""
         words.append(f"{outside / total:.0%} outside of layers, in calls of functions{whose}")
     return "; ".join(words)
+
+
+def _kept(layers: Sequence[Layer]) -> dict[str, list[Layer]]:
+    """Those that stay, by their reasons."""
+    kept: dict[str, list[Layer]] = {}
+    for layer in layers:
+        if layer.reason is not None:
+            kept.setdefault(layer.reason, []).append(layer)
+    return kept
 
 
 def several(layers: Sequence[Layer]) -> str:
