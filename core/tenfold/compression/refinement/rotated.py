@@ -76,7 +76,8 @@ def _times(matrix: Tensor, value: Tensor, axis: int) -> Tensor:
         return (value.reshape(-1, shape[axis]) @ matrix.mT).reshape(shape)
     if axis == 0 or after >= LONG:
         return (matrix @ value.reshape(-1, shape[axis], after)).reshape(shape)
-    return torch.tensordot(matrix, value, ([1], [axis])).movedim(0, axis)
+    made: Tensor = torch.tensordot(matrix, value, ([1], [axis]))
+    return made.movedim(0, axis)
 
 
 class Rotated:
