@@ -21,7 +21,8 @@ from .reporting import Compression, Slower, say
 from .request import CompressionConfig, check_asked
 from .running import Batch, Part, check_part, counted, shown, undisturbed
 
-WORTH = 1.5  # times another's error, at most, is what a quicker network may have
+WORTH = 1.5  # times another's error, at most, is what a quicker network may have,
+LITTLE = 1.2  # and where that other is faster than the original already
 TELLS = 0.5  # what an error before the correction is to be told by: beyond it all are as bad
 
 
@@ -191,10 +192,12 @@ class _Recipe:
         where the quicker one is farther off before both are corrected, or that does not tell.
         """
         trial = self.maker.trial(self.maker.judges.final.change)
-        if trial(quicker.choices) <= min(TELLS, WORTH * trial(choices)):
+        speed = self.account.timed(choices)
+        worth = LITTLE if speed.after < speed.before else WORTH
+        if trial(quicker.choices) <= min(TELLS, worth * trial(choices)):
             return None
         made = self.maker.finished(choices, self.config.correct)
-        return made if quicker.error > WORTH * made.error else None
+        return made if quicker.error > worth * made.error else None
 
     def within(self, limit: float) -> Made:
         """The smallest network whose output changes by at most `limit`.
