@@ -20,6 +20,8 @@ import tenfold
 from tenfold import Cuttlefish, parameter_groups
 from tenfold.demo.data import accuracy, channels_last
 
+CALIBRATION = 512  # training images that a network is compressed by
+
 
 def dense(network: str, data: Data, epochs: int, path: Path) -> dict[str, Any]:
     """The states after each epoch are kept at `path`, and gone on from where some are there.
@@ -125,12 +127,14 @@ def most(network: str, budget: float, metric: str) -> float:
     return macs(low_rank(network, budget, "variance", FORMAT)) / macs(NETWORKS[network]())
 
 
-def compressed(network: str, data: Data, epochs: int, budget: float, metric: str) -> dict[str, Any]:
-    """The trained dense network compressed without fine-tuning, to the size of low-rank ones."""
+def compressed(
+    network: str, data: Data, epochs: int, budget: float, metric: str, images: int = CALIBRATION
+) -> dict[str, Any]:
+    """The trained dense network compressed without labels, to the size of low-rank ones."""
     model = NETWORKS[network]()
     model.load_state_dict(data["kept"][epochs - 1]["model"])
     started = time.process_time()
-    made = shrunk(model.eval(), data, most(network, budget, metric), metric=metric)
+    made = shrunk(model.eval(), data, most(network, budget, metric), images, metric=metric)
     return {
         "scores": [accuracy(made.eval(), *data["test"])],
         "seconds": [time.process_time() - started],
@@ -139,14 +143,16 @@ def compressed(network: str, data: Data, epochs: int, budget: float, metric: str
     }
 
 
-def shrunk(model: nn.Module, data: Data, budget: float, **options: Any) -> nn.Module:
-    """A network compressed to a part of its MACs or parameters, by 512 training images."""
+def shrunk(
+    model: nn.Module, data: Data, budget: float, count: int = CALIBRATION, **options: Any
+) -> nn.Module:
+    """A network compressed to a part of its MACs or parameters, by some training images."""
     images, _ = data["train"]
     return tenfold.compress(
         model,
         budget=budget,
         example_inputs=images[:32],
-        calibration=list(images[:512].split(64)),
+        calibration=list(images[:count].split(64)),
         never_slower=False,
         progress=False,
         **options,
@@ -168,5 +174,8 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "dense, compressed at 3/4 to equal MACs": partial(measured, at=3 / 4, metric="macs"),
     "dense, then compressed": partial(compressed, metric="macs"),
     "dense, then compressed to the parameters": partial(compressed, metric="parameters"),
+    "dense, then compressed to the parameters by 4,096 images": partial(
+        compressed, metric="parameters", images=4096
+    ),
 }
 DENSE = "dense"
