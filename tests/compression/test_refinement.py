@@ -12,7 +12,7 @@ from tenfold import FactorizedConv, compress
 from tenfold.compression import Report
 from tenfold.compression.correction.finishing import Made
 from tenfold.compression.measurement.task import Judge
-from tenfold.compression.refinement import ends as room
+from tenfold.compression.refinement import ends as room, rotated
 from tenfold.compression.refinement import refining, training
 from tenfold.compression.refinement.blocks import Block, blocks
 from tenfold.compression.refinement.ends import Kept, ends, gaps, stored
@@ -371,6 +371,15 @@ class Twofold(nn.Module):
 
     def forward(self, x):
         return self.net(x), x * 1000
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 5, 3, 3), (3, 5, 40), (6, 4, 7, 8), (2, 3, 1, 1)])
+def test_a_matrix_times_any_axis_is_the_contraction(shape):
+    value = torch.randn(shape, dtype=torch.float64)
+    for axis, size in enumerate(shape):
+        matrix = torch.randn(size, size, dtype=torch.float64)
+        wanted = torch.tensordot(matrix, value, ([1], [axis])).movedim(0, axis)
+        torch.testing.assert_close(rotated._times(matrix, value, axis), wanted)
 
 
 def test_of_several_outputs_it_says_the_change_that_the_report_does():
