@@ -12,8 +12,8 @@ from tenfold import FactorizedConv, compress
 from tenfold.compression import Report
 from tenfold.compression.correction.finishing import Made
 from tenfold.compression.measurement.task import Judge
-from tenfold.compression.refinement import ends as room, rotated
-from tenfold.compression.refinement import refining, training
+from tenfold.compression.refinement import ends as room
+from tenfold.compression.refinement import refining, rotated, training
 from tenfold.compression.refinement.blocks import Block, blocks
 from tenfold.compression.refinement.ends import Kept, ends, gaps, stored
 from tenfold.compression.refinement.refining import refine
