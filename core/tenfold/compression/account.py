@@ -95,10 +95,10 @@ class Account:
 
     def _speed(self, made: nn.Module) -> Speed:
         subject, runtime = self.subject, self.config.runtime
-        pair = (subject.model, made)
+        seen = (made, subject.layers, subject.example)
         if runtime == EAGER:
-            return time_in_place(*pair, subject.layers, subject.example, self.original)
-        return time_elsewhere(runtime, *pair, subject.layers, subject.example)
+            return time_in_place(self.original, *seen)
+        return time_elsewhere(runtime, subject.model, *seen)
 
     def lay_out(self, found: Outcome) -> Outcome:
         """Give a network the memory format in which it was measured to be faster."""

@@ -29,13 +29,9 @@ Side = tuple[nn.Module, Batch]  # a network and its input, as they are run
 
 
 def time_in_place(
-    original: nn.Module,
-    compressed: nn.Module,
-    layers: Sequence[Layer],
-    example: Batch,
-    side: Side | None = None,
+    original: Side, compressed: nn.Module, layers: Sequence[Layer], example: Batch
 ) -> Speed:
-    """Run both in turn, each in its better memory format: of the original `side`, where known.
+    """Run both in turn, the compressed one in its better memory format as the original is.
 
     Their times are the least of some rounds: what others do on the machine only adds to them; on
     one thread the processor's time counts, and theirs does not. The time is bounded: of a network
@@ -43,7 +39,7 @@ def time_in_place(
     count, in which weights are prepared and caches are cold.
     """
     names = [layer.name for layer in layers]
-    sides = [side or better(original, layers, example), better(compressed, layers, example)]
+    sides = [original, better(compressed, layers, example)]
     with counted(), _together(), evaluating(nn.ModuleList([model for model, _ in sides])):
         found: list[Times] = [{}, {}]
         begun = time.perf_counter()

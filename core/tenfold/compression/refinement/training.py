@@ -50,12 +50,7 @@ class Towards:
 
     def loss(self, model: nn.Module, index: int) -> Tensor | None:
         """Of one batch; None where nothing that is wanted depends on what is trained."""
-        parts = self.parts(model, index)
-        return torch.stack([*parts.values()]).sum() if parts else None
-
-    def parts(self, model: nn.Module, index: int) -> dict[Place, Tensor]:
-        """The same of each end of a block."""
-        parts: dict[Place, Tensor] = {}
+        parts: list[Tensor] = []
 
         def compare(place: Place, x: Tensor) -> None:
             wanted = self.wanted[index].get(place)
@@ -65,12 +60,12 @@ class Towards:
                 gap = F.mse_loss(x, wanted, reduction="sum")
             else:
                 gap, _ = squares(wanted, x)
-            parts[place] = self.gains[place] * gap
+            parts.append(self.gains[place] * gap)
 
         with watched(model, self.found, compare):
             for number, output in enumerate(tensors(call(model, self.batches[index]))):
                 compare((number, 0), output)
-        return parts
+        return torch.stack(parts).sum() if parts else None
 
     def epochs(
         self,
