@@ -333,6 +333,7 @@ class TestRefusals:
 
 
 SCRIPT = """
+import os
 import sys
 import torch
 sys.path.insert(0, {here!r})
@@ -342,7 +343,8 @@ from tenfold.compression.distillation.training import distill
 student, teacher = pair()
 loss = torch.nn.functional.mse_loss
 distill(student, teacher, inputs({count}, {size}), lr=1e-3, loss=loss, checkpoint={place!r})
-torch.save(state(student), sys.argv[1] + "." + __import__("os").environ.get("RANK", "alone"))
+torch.save(state(student), sys.argv[1] + "." + os.environ.get("RANK", "alone"))
+os._exit(0)  # a thread of gloo that frees a gradient while Python ends aborts it
 """
 
 
