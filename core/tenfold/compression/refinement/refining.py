@@ -20,8 +20,8 @@ from .ends import Kept, ends, gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 6
-FIRST = 2  # epochs, after which a network that is not nearer by
-PAYS = 0.02  # of its error, at any share of the way, goes no further
+FIRST = 1  # epochs, after whose mean a network that is not nearer by
+PAYS = 0.005  # of its error, at any share of the way, goes no further
 RATE = 0.02, 0.4  # of the highest step, of each parameter's size: at most, and of the error
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
@@ -57,8 +57,8 @@ def refine(
             losses = towards.losses(made.model)
             rate = min(RATE[0], RATE[1] * made.error)
             way = towards.epochs(made.model, parameters, EPOCHS, rate, config.seed, losses)
-            for times in progress.over(way, "refinement", EPOCHS):
-                if times == FIRST and not pays(made, parameters, start, judge):
+            for times, mean in progress.over(way, "refinement", EPOCHS):
+                if times == FIRST and not pays(made, parameters, (start, mean), judge):
                     break
     except FAULTS as fault:
         place(parameters, start, start, 0.0)
@@ -91,13 +91,20 @@ def _gained(
 
 
 def pays(
-    made: Made, parameters: Sequence[nn.Parameter], start: Sequence[Tensor], judge: Judge
+    made: Made,
+    parameters: Sequence[nn.Parameter],
+    ends: tuple[Sequence[Tensor], Sequence[Tensor]],
+    judge: Judge,
 ) -> bool:
-    """Whether some share of the way so far brings a network nearer to the original; it goes on."""
+    """Whether some share of the way between two ends brings a network nearer to the original.
+
+    Its parameters are as before afterwards. Large steps miss what smaller ones will find: the mean
+    of where they lead is near that.
+    """
     here = [one.detach().clone() for one in parameters]
     limit = (1 - PAYS) * made.error
-    found = any(_at(made, parameters, (start, here), share, judge) < limit for share in SHARES)
-    place(parameters, start, here, 1.0)
+    found = any(_at(made, parameters, ends, share, judge) < limit for share in SHARES)
+    place(parameters, here, here, 0.0)
     return found
 
 

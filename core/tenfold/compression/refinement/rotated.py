@@ -52,14 +52,15 @@ class _State:
             self.bases = {axis: _basis(moment) for axis, moment in self.moments.items()}
             mean = self.turned(mean)
         given = self.turned(gradient)
-        self.mean = mean.lerp(given, 1 - MEAN)
-        self.square.lerp_(given.square(), 1 - SQUARE)
+        self.mean = mean.lerp_(given, 1 - MEAN)
+        self.square.mul_(SQUARE).addcmul_(given, given, value=1 - SQUARE)
 
     def direction(self, steps: int) -> Tensor:
         """Where to go, of size about 1."""
-        root = (self.square / (1 - SQUARE**steps)).sqrt()
-        floor = DAMPING * root.square().mean().sqrt() + 1e-30
-        return self.turned(self.mean / (root + floor) / (1 - MEAN**steps), back=True)
+        root = (self.square / (1 - SQUARE**steps)).sqrt_()
+        floor = DAMPING * float(root.norm()) / math.sqrt(root.numel()) + 1e-30
+        root.add_(floor).mul_(1 - MEAN**steps)
+        return self.turned(torch.div(self.mean, root, out=root), back=True)
 
     def turned(self, value: Tensor, back: bool = False) -> Tensor:
         """In the eigenbasis, or back from it."""
@@ -88,7 +89,8 @@ class Rotated:
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], total: int, rate: float) -> None:
-        self.parameters, self.total, self.rate, self.steps = parameters, total, rate, 0
+        self.parameters, self.total, self.rate = parameters, total, rate
+        self.steps, self.gain = 0, 0.0  # how many, and how large the last one was
         self.states = [_State.of(one.detach()) for one in parameters]
         self.sizes = [max(LEAST, float(one.detach().square().mean().sqrt())) for one in parameters]
 
@@ -97,13 +99,13 @@ class Rotated:
         """One step, and the gradients are gone. Steps rise, then fall to zero by half a cosine."""
         self.steps += 1
         part = self.steps / self.total
-        gain = self.rate * min(1.0, part / WARM_UP) * (1 + math.cos(math.pi * part)) / 2
+        self.gain = self.rate * min(1.0, part / WARM_UP) * (1 + math.cos(math.pi * part)) / 2
         for one, state, size in zip(self.parameters, self.states, self.sizes, strict=True):
             if one.grad is None:
                 continue
             with on_one_thread(one.numel()):
                 state.take(one.grad, self.steps)
-                one.sub_(gain * size * state.direction(self.steps))
+                one.sub_(state.direction(self.steps), alpha=self.gain * size)
             one.grad = None
 
 

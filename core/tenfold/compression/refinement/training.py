@@ -19,7 +19,7 @@ from .rotated import Rotated
 INNER = 3.0  # what the ends of blocks count together, beside the output
 LOOKED = 4  # times an epoch, whether losses have risen
 RISEN = 1.1  # times what they were before any step
-SLOWER, TIMES = 4, 2  # steps are so many times smaller where they have, at most so often
+SLOWER, TIMES = 4, 2  # the highest step is a part of where they had risen, at most so often
 LARGE = 2**22  # numbers of a dense weight, above which it stays
 
 
@@ -75,16 +75,18 @@ class Towards:
         rate: float,
         seed: int,
         before: Sequence[float],
-    ) -> Iterator[int]:
+    ) -> Iterator[tuple[int, list[Tensor]]]:
         """Go through the batches so many times, in another order each; yield after each time.
 
         Where the losses rise above those `before`, steps are smaller from there on, or it ends.
-        What is given is how many times it went through with steps as they are now. Raises
-        `ValueError` where no gradient reaches the parameters.
+        What is given is how many times it went through with steps as they are now, and what
+        parameters were in the last of them on average. Raises `ValueError` where no gradient
+        reaches the parameters.
         """
         way = _Way(parameters, count * len(self.batches), rate)
         generator = torch.Generator().manual_seed(seed)
         for _ in range(count):
+            way.begin()
             with evaluating(model), torch.enable_grad():
                 for index in torch.randperm(len(self.batches), generator=generator).tolist():
                     loss = self.loss(model, index)
@@ -92,9 +94,9 @@ class Towards:
                         way.step(loss, before[index])
                     if len(way.losses) * LOOKED >= len(self.batches) and not way.goes_on():
                         return
-            if not way.moved:
+            if not way.count:
                 raise ValueError("no gradient reaches them")
-            yield way.steps.steps // len(self.batches)
+            yield way.steps.steps // len(self.batches), way.mean()
 
     def losses(self, model: nn.Module) -> list[float]:
         """Of all batches, as the network is; zeros where nothing depends on what is trained."""
@@ -110,22 +112,35 @@ class _Way:
     """Steps from some parameters; where losses rise, smaller ones from where they had not."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], total: int, rate: float) -> None:
-        self.left, self.rate, self.slower = total, rate, 0
+        self.left, self.slower = total, 0
         self.steps = Rotated(parameters, total, rate)
         self.known = self.last = self._here()  # where losses had not risen, and where to find out
         self.losses: list[tuple[float, float]] = []  # and what they were before any step
-        self.moved = False
+        self.begin()
 
     def _here(self) -> list[Tensor]:
         return [one.detach().clone() for one in self.steps.parameters]
+
+    def begin(self) -> None:
+        """Take the mean of the parameters from here on."""
+        self.sums: list[Tensor] | None = None
+        self.count = 0
+
+    def mean(self) -> list[Tensor]:
+        """What parameters were after the steps, on average."""
+        return [] if self.sums is None else [one / self.count for one in self.sums]
 
     def step(self, loss: Tensor, before: float) -> None:
         """One step down a loss, which was so much before any step."""
         loss.backward()
         self.steps.step()
         self.left -= 1
-        self.moved = True
         self.losses.append((float(loss.detach()), before))
+        self.count += 1
+        if self.sums is None:
+            self.sums = self._here()
+        else:
+            torch._foreach_add_(self.sums, [one.detach() for one in self.steps.parameters])
 
     @torch.no_grad()
     def goes_on(self) -> bool:
@@ -139,8 +154,8 @@ class _Way:
             one.copy_(value)
         self.last = self.known
         self.slower += 1
-        self.rate /= SLOWER
-        self.steps = Rotated(self.steps.parameters, max(1, self.left), self.rate)
+        rate = self.steps.gain / SLOWER
+        self.steps = Rotated(self.steps.parameters, max(1, self.left), rate)
         return self.slower <= TIMES
 
 
