@@ -19,7 +19,7 @@ from .rotated import Rotated
 INNER = 3.0  # what the ends of blocks count together, beside the output
 LOOKED = 4  # times an epoch, whether losses have risen
 RISEN = 1.1  # times what they were before any step
-SLOWER, TIMES = 4, 2  # the highest step is a part of where they had risen, at most so often
+SLOWER, TIMES = 8, 2  # the highest step is a part of where they had risen, at most so often
 LARGE = 2**22  # numbers of a dense weight, above which it stays
 
 
