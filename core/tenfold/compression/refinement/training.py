@@ -19,7 +19,7 @@ from .rotated import Rotated
 INNER = 3.0  # what the ends of blocks count together, beside the output
 LOOKED = 4  # times an epoch, whether losses have risen
 RISEN = 1.1  # times what they were before any step
-SLOWER, TIMES = 8, 2  # the highest step is a part of where they had risen, at most so often
+SLOWER = 8  # where they have, the highest step is such a part of what it was there; once
 LARGE = 2**22  # numbers of a dense weight, above which it stays
 
 
@@ -112,7 +112,7 @@ class _Way:
     """Steps from some parameters; where losses rise, smaller ones from where they had not."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], total: int, rate: float) -> None:
-        self.left, self.slower = total, 0
+        self.left, self.smaller = total, False
         self.steps = Rotated(parameters, total, rate)
         self.known = self.last = self._here()  # where losses had not risen, and where to find out
         self.losses: list[tuple[float, float]] = []  # and what they were before any step
@@ -152,11 +152,12 @@ class _Way:
             return True
         for one, value in zip(self.steps.parameters, self.known, strict=True):
             one.copy_(value)
-        self.last = self.known
-        self.slower += 1
+        if self.smaller:
+            return False
+        self.last, self.smaller = self.known, True
         rate = self.steps.gain / SLOWER
         self.steps = Rotated(self.steps.parameters, max(1, self.left), rate)
-        return self.slower <= TIMES
+        return True
 
 
 def trained(model: nn.Module, subject: Subject, found: Sequence[Block]) -> list[nn.Parameter]:
