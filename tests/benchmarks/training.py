@@ -137,7 +137,10 @@ def draw(rows: Rows, path: Path) -> None:
     colors = {how: f"C{index}" for index, how in enumerate(dict.fromkeys(key[3] for key in keys))}
     lowest = min(100 * score for row in rows.values() for score in row["scores"])
     panels = sorted({(name, part) for name, _, part, _ in keys if part != "1"}, reverse=True)
-    _, axes = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3.4), squeeze=False)
+    size = (4 * len(panels), 3.8)
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=size, squeeze=False, layout="constrained"
+    )
     for axis, (name, part) in zip(axes[0], panels, strict=True):
         curves, begun = defaultdict(list), {}
         for key, row in rows.items():
@@ -157,8 +160,8 @@ def draw(rows: Rows, path: Path) -> None:
         axis.set_xlabel("epoch")
         axis.set_ylim(bottom=max(60, lowest - 1))
     axes[0][0].set_ylabel("test accuracy, %")
-    axes[0][0].legend(fontsize=7)
-    pyplot.tight_layout()
+    named = axes[0][0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=len(panels), fontsize=7)
     pyplot.savefig(path, metadata={"Date": None})
 
 
