@@ -58,7 +58,7 @@ class _State:
     def direction(self, steps: int) -> Tensor:
         """Where to go, of size about 1."""
         root = (self.square / (1 - SQUARE**steps)).sqrt_()
-        floor = DAMPING * float(root.norm()) / math.sqrt(root.numel()) + 1e-30
+        floor = DAMPING * root.norm() / math.sqrt(root.numel()) + 1e-30
         root.add_(floor).mul_(1 - MEAN**steps)
         return self.turned(torch.div(self.mean, root, out=root), back=True)
 
