@@ -127,7 +127,8 @@ def spread(values: list[float]) -> str:
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """Accuracy by epoch, from a switch on; a panel for each network and budget, means of seeds."""
+    """Accuracy by epoch, from a switch on; a panel for each network and budget. Means of seeds,
+    of the recipes that all of them were trained by."""
     import matplotlib
     from matplotlib import pyplot
 
@@ -149,6 +150,8 @@ def draw(rows: Rows, path: Path) -> None:
                 curves[how].append([100 * score for score in row["scores"]])
                 begun[how] = min(begun.get(how, len(row["scores"])), row.get("switched", 1))
         for how, found in curves.items():
+            if len(found) < len(curves[DENSE]):
+                continue  # not of the same seeds
             means = [statistics.mean(scores) for scores in zip(*found, strict=True)]
             if len(means) == 1:
                 axis.axhline(means[0], linestyle=":", color=colors[how], label=how)

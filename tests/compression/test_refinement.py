@@ -191,6 +191,30 @@ def test_what_pays_is_asked_of_the_mean_of_an_epoch():
     assert not refining.pays(made, parameters, (start, far), judge)
 
 
+def test_an_epoch_is_judged_by_its_mean_and_not_by_where_it_ends(monkeypatch):
+    subject, made, judge, config = prepared()
+    parameters = trained(made.model, subject, blocks(subject.every, ["3"]))
+    start = [one.detach().clone() for one in parameters]
+    steps, judged = [], []
+    step, pays = training._Way.step, refining.pays
+
+    def stepping(way, *given):
+        step(way, *given)
+        steps.append([one.detach().clone() for one in way.steps.parameters])
+
+    def asked(made, parameters, ends, judge):
+        judged.append((ends, len(steps)))
+        return pays(made, parameters, ends, judge)
+
+    monkeypatch.setattr(training._Way, "step", stepping)
+    monkeypatch.setattr(refining, "pays", asked)
+    refined_of(made, subject, judge, config)
+    [((first, mean), count)] = judged
+    assert count == len(subject.batches) - len(subject.held)
+    torch.testing.assert_close(first, start)
+    torch.testing.assert_close(mean, [sum(one) / count for one in zip(*steps[:count], strict=True)])
+
+
 def test_the_mean_is_of_the_steps_since_it_was_begun():
     one = nn.Parameter(torch.ones(2, 3))
     way = training._Way([one], 100, 1.0)

@@ -123,12 +123,12 @@ class _Way:
 
     def begin(self) -> None:
         """Take the mean of the parameters from here on."""
-        self.sums: list[Tensor] | None = None
+        self.sums = [torch.zeros_like(one.detach()) for one in self.steps.parameters]
         self.count = 0
 
     def mean(self) -> list[Tensor]:
         """What parameters were after the steps, on average."""
-        return [] if self.sums is None else [one / self.count for one in self.sums]
+        return [one / self.count for one in self.sums]
 
     def step(self, loss: Tensor, before: float) -> None:
         """One step down a loss, which was so much before any step."""
@@ -137,10 +137,8 @@ class _Way:
         self.left -= 1
         self.losses.append((float(loss.detach()), before))
         self.count += 1
-        if self.sums is None:
-            self.sums = self._here()
-        else:
-            torch._foreach_add_(self.sums, [one.detach() for one in self.steps.parameters])
+        for whole, one in zip(self.sums, self.steps.parameters, strict=True):
+            whole.add_(one.detach())
 
     @torch.no_grad()
     def goes_on(self) -> bool:
