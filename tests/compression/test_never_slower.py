@@ -289,6 +289,25 @@ def test_a_slow_network_that_was_asked_for_is_said_to_be_slow(monkeypatch, capsy
     assert capsys.readouterr().err == ""
 
 
+def test_a_slow_layer_that_stays_in_a_fast_network_is_told_of(monkeypatch, capsys):
+    slow = as_slow({"2"})
+    monkeypatch.setattr(
+        account, "time_in_place", lambda *given: slow(*given).model_copy(update={"before": 9.0})
+    )
+    monkeypatch.setattr(engine, "LITTLE", 0.0)  # nothing is given for speed
+    monkeypatch.setattr(engine, "TELLS", 0.0)
+    made = compress(net(), budget=0.85, **OPTIONS)
+    rows = {row.name: row for row in made.report.layers if row.factorization}
+    assert made.report.slower is None
+    assert made.report.lagging == ("2",)
+    assert "Slower than dense in their place, kept for the budget or the error: 2." in str(made)
+    assert (rows["2"].milliseconds.before, rows["2"].milliseconds.after) == (1.0, 3.0)
+    assert "0.33×" in str(made)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(engine, "LITTLE", float("inf"))
+    assert compress(net(), budget=0.85, **OPTIONS).report.lagging == ()
+
+
 def test_layers_in_eval_mode_keep_what_they_prepared_from_run_to_run():
     layer = FactorizedConv(8, 8, 3, rank=0.5, order=2)
     model, x = nn.Sequential(layer).eval(), torch.randn(1, 8, 5, 5)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..tuning import device_name, engine
 from .candidates import Speed, kernel_error
-from .choice import Choices, Plan, Watch
+from .choice import Choices, Plan, Watch, slower
 from .correction import Finisher, Made
 from .measurement import (
     EAGER,
@@ -134,7 +134,8 @@ class Account:
             outside=self.subject.outside,
             uncounted=self.subject.uncounted,
             parameters=Change(before=before, after=after),
-            milliseconds=Change(before=speed.before, after=speed.after),
+            speed=speed,
+            lagging=() if found.slow else tuple(slower(made.became, speed)),
             error=made.error,
             score=self.scored(made),
             curve=curve,

@@ -5,7 +5,7 @@ Imports `candidates` and `measurement`. Used by the engine.
 
 from .plan import FLOAT, Choices, Plan, applied, assemble, unreachable
 from .refinement import Trial, refined, smallest
-from .speed import CLEAR, Quick, Watch, fast, quick, told
+from .speed import CLEAR, Quick, Watch, fast, quick, slower, told
 
 __all__ = [
     "CLEAR",
@@ -20,6 +20,7 @@ __all__ = [
     "fast",
     "quick",
     "refined",
+    "slower",
     "smallest",
     "told",
     "unreachable",

@@ -47,7 +47,7 @@ class LayerReport(BaseModel):
     rank: int | tuple[int, ...] | None
     parameters: Change
     macs: Change
-    milliseconds: Change | None  # None where latency was not measured
+    milliseconds: Change | None  # None where it was not measured
     kernel_error: Number
     output_error: Number
     error: Number
@@ -137,7 +137,8 @@ class Findings(BaseModel):
     says how often the network was run on the whole calibration, in all; `device` is what was timed,
     in `runtime`. `bytes` are what a network that is to be stored in eight bits takes, before in
     float32; its layers' errors are then those of rounded weights, `error` is that of the network as
-    it is. `stages` are the layers that `joint` asked to tie, tied or not.
+    it is. `stages` are the layers that `joint` asked to tie, tied or not; `lagging` those that are
+    slower than dense in their place all the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -158,6 +159,7 @@ class Findings(BaseModel):
     refinement: Refinement | None = None  # None where it was not asked for
     stages: tuple[Stage, ...] = ()
     slower: Slower | None = None  # None where the network is faster, or need not be
+    lagging: tuple[str, ...] = ()  # of a network that is faster
     inputs: tuple[tuple[int, ...], ...]  # the shapes of what one run takes
     device: str
     runtime: str = "eager"

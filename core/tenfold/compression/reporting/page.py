@@ -77,7 +77,8 @@ def fragment(report: Findings) -> str:
 <p>{escape(" · ".join(words.changes(report)))} · {escape(words.place(report))}</p>
 <p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.
 {escape(" ".join(words.stages(report)))}
-{escape(words.refinement(report) or "")} {escape(advice or "")}</p>
+{escape(words.lagging(report) or "")} {escape(words.refinement(report) or "")}
+{escape(advice or "")}</p>
 <div class=cards>{_cards(report)}</div>
 <h2>Where the budget went</h2>
 <div class=charts>{"".join(map(_chart, svg.charts(report)))}</div>

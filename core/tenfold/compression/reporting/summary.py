@@ -8,7 +8,7 @@ from importlib.metadata import version
 import torch
 
 from ...tuning import device_name
-from ..candidates import Candidate
+from ..candidates import Candidate, Speed
 from ..choice import FLOAT, Choices, Plan
 from ..request import CompressionConfig
 from ..survey import Layer
@@ -27,7 +27,7 @@ def summarise(
     outside: int,
     uncounted: Sequence[str],
     parameters: Change,
-    milliseconds: Change,
+    speed: Speed,
     error: float,
     score: Change | None,
     curve: Sequence[Point],
@@ -36,12 +36,15 @@ def summarise(
     refinement: Refinement | None,
     stages: tuple[Stage, ...],
     slower: Slower | None,
+    lagging: tuple[str, ...],
     inputs: tuple[tuple[int, ...], ...],
     device: torch.device,
     last: bool,
 ) -> Report:
     """Gather what every layer became, and the totals of one run on `inputs`, their shapes."""
-    rows = [_row(layer, plan, choices, kernel_errors.get(layer.name, 0.0)) for layer in layers]
+    rows = [
+        _row(layer, plan, choices, kernel_errors.get(layer.name, 0.0), speed) for layer in layers
+    ]
     if outside or uncounted:
         rows.append(_outside(outside, uncounted))
     return Report(
@@ -54,7 +57,7 @@ def summarise(
             before=sum(row.macs.before for row in rows), after=sum(row.macs.after for row in rows)
         ),
         bytes=_bytes(plan, choices, parameters.before),
-        milliseconds=milliseconds,
+        milliseconds=Change(before=speed.before, after=speed.after),
         error=error,
         score=score,
         curve=tuple(curve),
@@ -63,6 +66,7 @@ def summarise(
         refinement=refinement,
         stages=stages,
         slower=slower,
+        lagging=lagging,
         inputs=inputs,
         device=device_name(device),
         runtime=config.runtime,
@@ -101,12 +105,8 @@ def _outside(macs: int, uncounted: Sequence[str]) -> LayerReport:
     )
 
 
-def _row(layer: Layer, plan: Plan, choices: Choices, lost: float) -> LayerReport:
+def _row(layer: Layer, plan: Plan, choices: Choices, lost: float, speed: Speed) -> LayerReport:
     chosen = choices.get(layer.name)
-    dense = plan.dense(layer.name) if chosen is not None else None
-    time = None
-    if chosen is not None and dense is not None and dense.milliseconds is not None:
-        time = Change(before=dense.milliseconds, after=chosen.milliseconds or 0.0)
     return LayerReport(
         name=layer.name,
         kind=layer.kind,
@@ -119,7 +119,7 @@ def _row(layer: Layer, plan: Plan, choices: Choices, lost: float) -> LayerReport
             before=layer.parameters, after=chosen.parameters if chosen else layer.parameters
         ),
         macs=Change(before=layer.macs, after=chosen.macs if chosen else layer.macs),
-        milliseconds=time,
+        milliseconds=_time(layer, plan, chosen, speed),
         kernel_error=lost,
         output_error=chosen.output_error if chosen else 0.0,
         error=_error(layer, plan, chosen),
@@ -127,6 +127,16 @@ def _row(layer: Layer, plan: Plan, choices: Choices, lost: float) -> LayerReport
         already=layer.factorized,
         joint=chosen.joint if chosen else None,
     )
+
+
+def _time(layer: Layer, plan: Plan, chosen: Candidate | None, speed: Speed) -> Change | None:
+    """What the budget counted, where it is one of time; else what was measured in its place."""
+    if chosen is None:
+        return None
+    before, after = plan.dense(layer.name).milliseconds, chosen.milliseconds
+    if before is None and chosen.factorization is not None and layer.name in speed.layers:
+        (_, before), (_, after) = speed.layers[layer.name]
+    return None if before is None else Change(before=before, after=after or 0.0)
 
 
 def _error(layer: Layer, plan: Plan, chosen: Candidate | None) -> float:

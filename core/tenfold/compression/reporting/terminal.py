@@ -89,7 +89,7 @@ def _caption(report: Findings, usual: str | None) -> Text:
     if usual is not None:
         lines.append(f"Run by {usual!r} where nothing else is said.")
     lines += [*_unchanged(report), *words.stages(report)]
-    lines += filter(None, [words.refinement(report)])
+    lines += filter(None, [words.lagging(report), words.refinement(report)])
     advice = words.advice(report)
     if advice is not None:
         lines.append(advice)

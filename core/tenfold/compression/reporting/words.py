@@ -12,6 +12,7 @@ from .findings import Change, Findings, LayerReport
 
 METRICS = {"parameters": "parameters", "macs": "MACs", "latency": "milliseconds"}
 LONGEST = 28  # characters of a layer's name
+SLOW = 8  # layers that are named, of those that are slower than dense
 
 
 def short(number: float) -> str:
@@ -150,6 +151,15 @@ def stages(report: Findings) -> list[str]:
         else:
             said.append(f"Not tied, as {stage.reason}: {names}{more} ({errors}).")
     return said
+
+
+def lagging(report: Findings) -> str | None:
+    """Which layers are slower than dense though the network is not, if any are."""
+    if not report.lagging:
+        return None
+    more = f" and {len(report.lagging) - SLOW} more" if len(report.lagging) > SLOW else ""
+    names = ", ".join(map(name, report.lagging[:SLOW]))
+    return f"Slower than dense in their place, kept for the budget or the error: {names}{more}."
 
 
 def refinement(report: Findings) -> str | None:
