@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tenfold import Factorization, FactorizedConv, FactorizedKernel, relative_error
+from tenfold.algebra import leading_basis
 from tenfold.algebra.gauge import least_norm
 from tenfold.solve.decomposition import with_group
 from tenfold.testing import requests
@@ -178,3 +179,15 @@ def test_a_change_of_basis_keeps_the_kernel_and_lowers_the_norms(asked, name):
     assert relative_error(network.to_tensor(factors), network.to_tensor(found)) < 1e-10
     before, after = (sum(float(f.square().sum()) for f in some) for some in (factors, found))
     assert after <= before * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-9, 1.0, 1e9, 1e200])
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_few_vectors_of_a_large_matrix_are_found_at_any_scale(scale, flat):
+    matrix = normal((520, 560), torch.float64) * (1.0 if flat else 1e-6)
+    matrix += 30 * normal((520, 4), torch.float64) @ normal((560, 4), torch.float64).mT
+    found = leading_basis(scale * matrix, rank=4)
+    left = relative_error(matrix, found @ (found.mT @ matrix))
+    values = torch.linalg.svdvals(matrix)
+    assert left <= 1.001 * float(values[4:].norm() / values.norm()) + 1e-12
+    torch.testing.assert_close(found, leading_basis(matrix, rank=4), atol=1e-4, rtol=0)

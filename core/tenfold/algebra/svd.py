@@ -15,6 +15,7 @@ LARGE = 2**16  # elements from which only the Gram matrix is made; its rounding,
 WIDE = 512  # the shorter side from which a basis of few vectors is sought among a few products
 STEPS = 3  # of the block Krylov iteration for it
 SPARE = 16  # vectors more than are wanted
+SAFE = 1e9  # its squares, of many elements, are finite in float32
 FAR = 1e-4  # of the energy: what is left out beyond it, rounding in float32 does not change
 CLEAR = 1e-8  # of the largest: kept eigenvalues above it give a basis that costs 1e-12 at most
 
@@ -64,7 +65,9 @@ def _sought(matrix: Tensor, rank: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(0)
     largest = torch.linalg.vector_norm(matrix, torch.inf)
-    short = (matrix / largest.clamp_min(torch.finfo(matrix.dtype).tiny)).float()
+    if not 1 / SAFE < float(largest) < SAFE:
+        matrix = matrix / largest.clamp_min(torch.finfo(matrix.dtype).tiny)
+    short = matrix.float()
     drawn = torch.randn(short.shape[-1], rank + SPARE, generator=generator).to(short)
     found = [_orthogonal(short @ drawn)[0]]
     seen = [found[0].mT @ short]

@@ -162,9 +162,9 @@ class Factorization(Options, Format):
         sizes = self._opens(inner)
         check_opens(self, factors, sizes)
         if kernel is not None:
-            kernel = kernel.reshape(len(kernel), *sizes.values()).clone()  # it may be a view
+            kernel = kernel.reshape(len(kernel), *sizes.values())
             if type(self).ranks is not Factorization.ranks:
-                kernel = in_real(kernel)
+                kernel = in_real(kernel.clone())  # a view of what others need
         ranks = checked_ranks(self, bonds, ask(self.ranks, inner, rank, kernel))
         sizes |= zip(bonds, ranks, strict=True)
         constants = self._fixed(factors, sizes)
