@@ -120,6 +120,21 @@ def measured(
     return {**found, "switched": len(since["scores"])}
 
 
+def distilled(
+    network: str, data: Data, epochs: int, budget: float, at: float, speed: float
+) -> dict[str, Any]:
+    """Dense in a cycle of its own, compressed, and trained towards that for the last epochs."""
+    before = int(at * epochs)
+    dense(network, data, before, data["places"][before])
+    since = torch.load(data["places"][before])[-1]
+    teacher = channels_last(NETWORKS[network]())
+    teacher.load_state_dict(since["model"])
+    small = shrunk(teacher.eval(), data, budget, metric="parameters")
+    course = cycle(parameter_groups(small, DECAY), data, epochs - before, speed)
+    found = fit(small, data, epochs, course, decayed, since, teacher=teacher)
+    return {**found, "switched": before}
+
+
 def most(network: str, budget: float, metric: str) -> float:
     """A part of the parameters, or of the MACs, what one fraction everywhere leaves of them."""
     if metric == "parameters":
@@ -172,6 +187,7 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "dense, compressed at 1/2, trained on": partial(measured, at=1 / 2, metric="parameters"),
     "dense, compressed at 3/4, trained on": partial(measured, at=3 / 4, metric="parameters"),
     "dense, compressed at 3/4 to equal MACs": partial(measured, at=3 / 4, metric="macs"),
+    "dense for 4/5, compressed, distilled": partial(distilled, at=4 / 5, speed=1 / 4),
     "dense, then compressed": partial(compressed, metric="macs"),
     "dense, then compressed to the parameters": partial(compressed, metric="parameters"),
     "dense, then compressed to the parameters by 4,096 images": partial(

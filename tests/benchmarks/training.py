@@ -8,8 +8,8 @@ installs them in `/usr/share/datasets/fashion-mnist`. All recipes of a network h
 epochs, batches and learning rates; accuracies are those on all 10,000 test images. Parameters are
 those of the whole network. CPU seconds are those of training alone, after the switch where there is
 one. Recipes that begin dense go on from what the dense network of their seed was after some epoch,
-which is kept with its optimizer. Rows are kept in `--out` and those that are there are not made
-again.
+or after all of fewer epochs; its states are kept with its optimizer's. Rows are kept in `--out` and
+those that are there are not made again.
 """
 
 from __future__ import annotations
@@ -61,8 +61,11 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    name_of = f"{images}-{epochs}-{batch}{'-amp' if amp else ''}"
-    path = out / f"rows-{name_of}.json"
+
+    def named(epochs: int) -> str:
+        return f"{images}-{epochs}-{batch}{'-amp' if amp else ''}"
+
+    path = out / f"rows-{named(epochs)}.json"
     rows: Rows = json.loads(path.read_text()) if path.exists() else {}
     given = load(data, images, batch, amp)
 
@@ -75,15 +78,16 @@ def main(
 
     for one in seed:
         for name in network:
-            kept = out / f"{name}-{name_of}-{one}.pt"
+            places = {n: out / f"{name}-{named(n)}-{one}.pt" for n in range(1, epochs + 1)}
+            kept = places[epochs]
             row(f"{name}|{one}|1|{DENSE}", partial(dense, name, given, epochs, kept), one)
-            given["kept"] = torch.load(kept)
+            given |= {"kept": torch.load(kept), "places": places}
             for part in budget:
                 for how in recipe:
                     make = partial(RECIPES[how], name, given, epochs, part)
                     row(f"{name}|{one}|{part:g}|{how}", make, one)
     Console(width=170).print(table(rows))
-    draw(rows, out / f"curves-{name_of}.svg")
+    draw(rows, out / f"curves-{named(epochs)}.svg")
 
 
 def table(rows: Rows) -> Table:
