@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,7 +17,6 @@ from tenfold.demo.data import accuracy, channels_last
 from tenfold.demo.train import augmented
 
 DECAY, RATE = 5e-4, 0.2 / 128  # the rate is that of one image of a batch
-TAUGHT, TEMPERATURE = 0.9, 2.0  # of the loss, where there is a teacher; of both softmaxes
 WATCHED = 2000  # test images that the curve is of; its end is of all
 # `train` and `test` images and labels, `batch`, `amp`; the dense states `kept`, and the `places`
 # where those of trainings of fewer epochs are
@@ -26,11 +25,11 @@ State = dict[str, Any]
 Course = tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]
 
 
-def cycle(groups: Any, data: Data, epochs: int, speed: float = 1.0) -> Course:
-    """SGD, and one cycle of its learning rate, the highest `speed` times the usual one."""
+def cycle(groups: Any, data: Data, epochs: int) -> Course:
+    """SGD, and one cycle of its learning rate."""
     batch = data["batch"]
     optimizer = torch.optim.SGD(groups, lr=RATE * batch / 25, momentum=0.9, nesterov=True)
-    rates = [RATE * batch * group.pop("speed", speed) for group in groups]
+    rates = [RATE * batch * group.pop("speed", 1.0) for group in groups]
     steps = epochs * (len(data["train"][0]) // batch)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps)
 
@@ -43,7 +42,6 @@ def fit(
     penalty: Callable[[nn.Module], Tensor] | None = None,
     since: State | None = None,
     keep: Callable[[State], None] | None = None,
-    teacher: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Train, from the start or `since` a state given to `keep`; the accuracy after each epoch."""
     channels_last(model)
@@ -52,7 +50,7 @@ def fit(
         torch.set_rng_state(since["rng"])
     for epoch in range(len(scores), epochs):
         started = time.process_time()
-        learn(model, data, course, penalty, teacher)
+        learn(model, data, course, penalty)
         seconds.append(time.process_time() - started)
         part = None if epoch == epochs - 1 else WATCHED
         scores.append(accuracy(model.eval(), *(one[:part] for one in data["test"])))
@@ -78,39 +76,39 @@ def restore(since: State, model: nn.Module, course: Course) -> None:
         part.load_state_dict(copy.deepcopy(since[one]))
 
 
+class Batches:
+    """Training images, augmented, with their labels, in another order each time through."""
+
+    def __init__(self, data: Data) -> None:
+        self.images, self.labels = data["train"]
+        self.batch = data["batch"]
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rows = torch.randperm(len(self.images))[: len(self) * self.batch]
+        for some in rows.split(self.batch):
+            given = augmented(self.images[some])
+            yield given.contiguous(memory_format=torch.channels_last), self.labels[some]
+
+
 def learn(
-    model: nn.Module,
-    data: Data,
-    course: Course,
-    penalty: Callable[[nn.Module], Tensor] | None,
-    teacher: nn.Module | None,
+    model: nn.Module, data: Data, course: Course, penalty: Callable[[nn.Module], Tensor] | None
 ) -> None:
     """One epoch; with `amp` layers compute in bfloat16, loss and penalty in float32."""
     model.train()
     optimizer, schedule = course
-    images, labels = data["train"]
-    batch = data["batch"]
-    for rows in torch.randperm(len(images))[: len(images) // batch * batch].split(batch):
-        given = augmented(images[rows]).contiguous(memory_format=torch.channels_last)
+    for given, wanted in Batches(data):
         with torch.autocast("cpu", torch.bfloat16, enabled=data["amp"]):
             made = model(given)
-            with torch.no_grad():
-                shown = None if teacher is None else teacher(given).float()
-        loss = F.cross_entropy(made.float(), labels[rows])
-        if shown is not None:
-            loss = (1 - TAUGHT) * loss + TAUGHT * divergence(made.float(), shown)
+        loss = F.cross_entropy(made.float(), wanted)
         if penalty is not None:
             loss = loss + penalty(model)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-
-
-def divergence(made: Tensor, shown: Tensor) -> Tensor:
-    """From a teacher's softened classes (Hinton et al. 2015, arXiv 1503.02531)."""
-    own, theirs = ((one / TEMPERATURE).log_softmax(1) for one in (made, shown))
-    return TEMPERATURE**2 * F.kl_div(own, theirs, reduction="batchmean", log_target=True)
 
 
 def plain(model: nn.Module) -> Any:

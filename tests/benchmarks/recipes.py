@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fitting import DECAY, Data, State, cycle, decayed, fit, plain, restore
+from fitting import DECAY, Batches, Data, State, cycle, decayed, fit, plain, restore
 from torch import nn
 from trained_networks import ENDS, FORMAT, NETWORKS, low_rank, macs, numel, within
 
@@ -121,18 +121,37 @@ def measured(
 
 
 def distilled(
-    network: str, data: Data, epochs: int, budget: float, at: float, speed: float
+    network: str, data: Data, epochs: int, budget: float, at: float, lr: float
 ) -> dict[str, Any]:
-    """Dense in a cycle of its own, compressed, and trained towards that for the last epochs."""
+    """Dense in a cycle of its own, compressed, and distilled from that for the last epochs.
+
+    What scores them is the number of the epoch, so that none is kept for its accuracy.
+    """
     before = int(at * epochs)
     dense(network, data, before, data["places"][before])
     since = torch.load(data["places"][before])[-1]
     teacher = channels_last(NETWORKS[network]())
     teacher.load_state_dict(since["model"])
-    small = shrunk(teacher.eval(), data, budget, metric="parameters")
-    course = cycle(parameter_groups(small, DECAY), data, epochs - before, speed)
-    found = fit(small, data, epochs, course, decayed, since, teacher=teacher)
-    return {**found, "switched": before}
+    small = channels_last(shrunk(teacher.eval(), data, budget, metric="parameters"))
+    scores, left = [*since["scores"]], epochs - before
+
+    def score(model: nn.Module) -> float:
+        scores.append(accuracy(model, *data["test"]))
+        return len(scores)
+
+    torch.set_rng_state(since["rng"])
+    started = time.process_time()
+    amp = torch.bfloat16 if data["amp"] else None
+    options: dict[str, Any] = {"loss": "kd", "train": True, "amp": amp, "progress": False}
+    tenfold.distill(small, teacher, Batches(data), epochs=left, lr=lr, score=score, **options)
+    each = (time.process_time() - started) / left
+    return {
+        "scores": scores,
+        "seconds": [*since["seconds"], *[each] * left],
+        "parameters": numel(small),
+        "macs": macs(small),
+        "switched": before,
+    }
 
 
 def most(network: str, budget: float, metric: str) -> float:
@@ -187,7 +206,7 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "dense, compressed at 1/2, trained on": partial(measured, at=1 / 2, metric="parameters"),
     "dense, compressed at 3/4, trained on": partial(measured, at=3 / 4, metric="parameters"),
     "dense, compressed at 3/4 to equal MACs": partial(measured, at=3 / 4, metric="macs"),
-    "dense for 4/5, compressed, distilled": partial(distilled, at=4 / 5, speed=1 / 4),
+    "dense for 4/5, compressed, distilled": partial(distilled, at=4 / 5, lr=3e-3),
     "dense, then compressed": partial(compressed, metric="macs"),
     "dense, then compressed to the parameters": partial(compressed, metric="parameters"),
     "dense, then compressed to the parameters by 4,096 images": partial(

@@ -88,6 +88,24 @@ class TestTraining:
         assert all(parameter.grad is None for parameter in student.parameters())
         assert not any(module._forward_hooks for module in (*student.modules(), *teacher.modules()))
 
+    def test_in_training_mode_statistics_follow_and_something_is_dropped(self):
+        student, teacher = pair()
+        seen, batches, scored = [], inputs(6, size=16), []
+        student[3].register_forward_hook(lambda _, given, made: seen.append((given[0], made)))
+        flags = [module.training for module in student.modules()]
+        before = student[1].running_mean.clone()
+
+        def score(model):
+            scored.append(model.training or teacher.training)
+            return len(scored)
+
+        distill(student, teacher, batches, epochs=2, lr=1e-3, train=True, score=score, **QUIET)
+        assert not torch.equal(before, student[1].running_mean)
+        assert all(not torch.equal(given, made) for given, made in seen)
+        assert scored == [False, False]
+        assert [module.training for module in student.modules()] == flags
+        assert int(student[1].num_batches_tracked) == 12
+
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_in_a_narrow_dtype(self, dtype):
         student, teacher = pair()

@@ -28,18 +28,20 @@ class Epochs:
     best: dict[str, Tensor] = field(default_factory=dict)
 
     def judge(self, student: nn.Module) -> str | None:
-        """Take the score of one more epoch; what to tell of it.
+        """Take the score of one more epoch, in eval mode; what to tell of it.
 
         Raises `TypeError` where it is no number.
         """
         if self.score is None:
             return None
+        mode = student.training
+        student.eval()
         try:
             with torch.no_grad():
                 found = self.processes.first(float(self.score(student)))
         except (TypeError, ValueError) as fault:
             raise TypeError(f"score must take a model and return a number: {fault}") from fault
-        student.eval()
+        student.train(mode)
         best = not self.scores or found > max(self.scores)
         self.scores.append(found)
         if best:

@@ -41,6 +41,7 @@ def distill(
     score: Score | None = None,
     patience: int | None = None,
     features: Sequence[str] = (),
+    train: bool = False,
     amp: torch.dtype | None = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
@@ -48,8 +49,9 @@ def distill(
     """Train `student`, in place, to give what `teacher` gives; it is returned.
 
     Adam, whose rate rises to `lr` and falls to zero by half a cosine. Both run in eval mode: the
-    running statistics of normalisations stay, and nothing is dropped. Parameters that do not
-    require a gradient stay, and so do the training flags. The teacher is not changed.
+    running statistics of normalisations stay, and nothing is dropped; with `train` the student runs
+    in training mode. Parameters that do not require a gradient stay, and so do the training flags.
+    The teacher is not changed.
 
     Under `torchrun`, or in a process group, each process takes its share of `batches`, and
     gradients are averaged (`DistributedDataParallel`): the script needs no change.
@@ -69,6 +71,9 @@ def distill(
             test set's, which would be none any more.
         patience: after so many epochs without a better score it ends.
         features: names of layers, in both, whose outputs are matched as well.
+        train: run the student in training mode: normalisations take each batch's statistics and
+            keep running ones, and dropouts drop. It is for many batches of some size, at an `lr` of
+            1e-3 or more, at which a network whose statistics stay may go astray.
         amp: a dtype to run in where that is safe, as `torch.bfloat16`.
         checkpoint: a file that is written every 100 steps and at the end, and from which the same
             call goes on after an interruption; give the student as it was at first.
@@ -89,12 +94,13 @@ def distill(
     check_score(score, patience)
     measure = read_loss(loss)
     check_names("features", features)
+    check_flag("train", train)
     check_flag("progress", progress)
     place = None if checkpoint is None else check_path("checkpoint", checkpoint)
     device = trained[0].device
     matching = Matching(student, teacher, features, measure)
     try:
-        with joined(device) as processes, _inference(student, teacher):
+        with joined(device) as processes, _modes(student, teacher, train):
             judged = Epochs(score, patience, processes)
             training = Training(student, trained, matching, lr, amp, processes, judged, inputs)
             if place is not None and place.exists():
@@ -227,11 +233,11 @@ def rate(step: int, total: int | None) -> float:
 
 
 @contextmanager
-def _inference(student: nn.Module, teacher: nn.Module) -> Iterator[None]:
-    """Both in eval mode, their training flags as before afterwards."""
+def _modes(student: nn.Module, teacher: nn.Module, train: bool) -> Iterator[None]:
+    """Both in eval mode, or the student training; their flags as before afterwards."""
     modes = {module: module.training for model in (student, teacher) for module in model.modules()}
     try:
-        student.eval()
+        student.train(train)
         teacher.eval()
         yield
     finally:
