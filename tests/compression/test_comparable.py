@@ -72,6 +72,14 @@ class Selected(Around):
         return torch.masked_select(y, y > 0)
 
 
+class Limited(Around):
+    """More are picked than it gives, as detectors give the best 100."""
+
+    def forward(self, x):
+        y = self.net(x).flatten()
+        return y[y > 0].sort().values[-5:]
+
+
 class Routed(Around):
     """Picks by values, and puts back: the size is the same whatever they are."""
 
@@ -130,7 +138,7 @@ def test_state_between_calls_is_refused(kind):
         small(kind(), **SCORED)
 
 
-@pytest.mark.parametrize("kind", [Boxes, Nonzero, Selected])
+@pytest.mark.parametrize("kind", [Boxes, Nonzero, Selected, Limited])
 def test_an_output_whose_size_depends_on_its_values_is_refused_unless_scored(kind):
     with pytest.raises(ValueError, match=r"size of the model's output.*picked from, or give eval"):
         small(kind())
