@@ -72,6 +72,22 @@ class Selected(Around):
         return torch.masked_select(y, y > 0)
 
 
+class Limited(Around):
+    """More are picked than it gives, as detectors give the best 100."""
+
+    def forward(self, x):
+        y = self.net(x).flatten()
+        return y[y > 0].sort().values[-5:]
+
+
+class Nothing(Around):
+    """None is picked, as by a detector on what has nothing in it."""
+
+    def forward(self, x):
+        y = self.net(x)
+        return y, y[y > 1e6]
+
+
 class Routed(Around):
     """Picks by values, and puts back: the size is the same whatever they are."""
 
@@ -81,6 +97,11 @@ class Routed(Around):
         found = torch.zeros_like(y)
         found[picked] = y[picked] * 2
         return found
+
+
+class Spare(Routed):
+    def forward(self, x):
+        return super().forward(x), x.new_zeros(0)
 
 
 class Windowed(Around):
@@ -130,7 +151,7 @@ def test_state_between_calls_is_refused(kind):
         small(kind(), **SCORED)
 
 
-@pytest.mark.parametrize("kind", [Boxes, Nonzero, Selected])
+@pytest.mark.parametrize("kind", [Boxes, Nonzero, Selected, Limited, Nothing])
 def test_an_output_whose_size_depends_on_its_values_is_refused_unless_scored(kind):
     with pytest.raises(ValueError, match=r"size of the model's output.*picked from, or give eval"):
         small(kind())
@@ -138,7 +159,7 @@ def test_an_output_whose_size_depends_on_its_values_is_refused_unless_scored(kin
     observe(kind().eval(), X, layers, scored=True)
 
 
-@pytest.mark.parametrize("kind", [Routed, Windowed])
+@pytest.mark.parametrize("kind", [Routed, Spare, Windowed])
 def test_picking_that_leaves_the_size_alone_is_no_matter(kind):
     model = kind().eval()
     assert observe(model, X, survey(model, X)) == (0, ())

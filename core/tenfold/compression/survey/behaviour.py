@@ -41,7 +41,8 @@ def observe(
             "between its calls, so that no change can be measured; give one that starts anew in "
             "each call, as by a wrapper whose forward resets it first"
         )
-    if seen.sized and not scored and _picks(model, example_inputs, layers, first):
+    none = any(not one.numel() and one in seen.computed for one in second)
+    if seen.sized and not scored and (none or _picks(model, example_inputs, layers, first)):
         raise ValueError(
             "the size of the model's output depends on its values, as where boxes are picked, so "
             "that outputs cannot be compared: compress the network that gives what they are picked "

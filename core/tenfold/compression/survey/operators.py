@@ -15,6 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 OUTSIDE = None  # in the place of a layer's name: what is in none
 OWN = ("aten", "prim", "prims")  # of PyTorch, where nothing else multiplies much
+FEW = 2  # items: fewer than most limits on how many are given; one alone would fit in any place
 aten = torch.ops.aten
 
 
@@ -59,9 +60,9 @@ class Operators(TorchDispatchMode):
 
     `at` has the names of the layers that are being called, the innermost last. `sized` is whether
     an operator outside of them gave a tensor whose size depends on what layers computed, as where
-    boxes are picked; with `fewer` such tensors get one item less. PyTorch's operators are counted
-    by `torch.utils.flop_counter`, whose `register_flop_formula` adds others; `uncounted` are the
-    names of those of other libraries that neither knows.
+    boxes are picked; with `fewer` such tensors get `FEW` items, at least one less. PyTorch's
+    operators are counted by `torch.utils.flop_counter`, whose `register_flop_formula` adds others;
+    `uncounted` are the names of those of other libraries that neither knows.
     """
 
     def __init__(self, fewer: bool = False) -> None:
@@ -108,7 +109,7 @@ class Operators(TorchDispatchMode):
         if any(one in self.computed for one in by):
             self.sized = True
             if self.fewer:
-                found = _without_last(found, axis)
+                found = _without_most(found, axis)
         for one in _tensors((found,)):
             self.computed[one] = True
         return found
@@ -125,10 +126,10 @@ def _picking(func: Any, args: tuple[Any, ...]) -> tuple[list[Tensor], int]:
     return (list(_tensors(args)) if sized else []), 0
 
 
-def _without_last(found: Any, axis: int) -> Any:
+def _without_most(found: Any, axis: int) -> Any:
     first, *rest = found if isinstance(found, tuple) else (found,)
     if first.dim() > axis and first.shape[axis]:
-        first = first.narrow(axis, 0, first.shape[axis] - 1)
+        first = first.narrow(axis, 0, min(FEW, first.shape[axis] - 1))
     return (first, *rest) if isinstance(found, tuple) else first
 
 
