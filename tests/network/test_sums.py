@@ -27,6 +27,7 @@ from tenfold import (
     save,
     to_plain,
 )
+from tenfold.compression.moments import norm
 from tenfold.network import KernelSum
 from tenfold.plugin import Sum
 from tenfold.testing import conformance, fractions, requests
@@ -250,3 +251,17 @@ def test_compress_finds_that_a_kernel_is_a_sum():
         errors[formats] = relative_error(net(batch), made.model(batch))
     assert errors[SUMS[0]] < 0.8 * min(errors["tucker"], errors["depthwise_separable"])
     assert errors["tucker", SUMS[0]] <= 1.05 * errors[SUMS[0]]
+
+
+def test_compress_measures_sums_of_wide_layers(monkeypatch):
+    monkeypatch.setattr(norm, "LARGE", 64)  # rows from which a moment is in float32
+    torch.manual_seed(0)
+    net, batch = nn.Sequential(nn.Conv2d(16, 16, 3)), torch.randn(32, 16, 9, 9)
+    made = compress(
+        net, example_inputs=batch[:2], calibration=[batch], budget=0.45, metric="parameters",
+        factorizations=SUMS[0], multiple=1, never_slower=False, progress=False,
+    )  # fmt: skip
+    assert made.report.layers[0].factorization == SUMS[0]
+    assert made.report.error == pytest.approx(
+        relative_error(net(batch), made.model(batch)), rel=0.2
+    )

@@ -61,7 +61,8 @@ class Seen:
     def times(self, kernel: Tensor) -> Tensor:
         """A kernel `(groups, out, in, *k)` times the moment."""
         if self.whole is not None:
-            return (kernel.flatten(2) @ self.whole).reshape(kernel.shape)
+            seen = kernel.flatten(2).to(self.whole) @ self.whole  # which may be in float32
+            return seen.to(kernel).reshape(kernel.shape)
         for axis, marginal in enumerate(self.marginals, start=2):
             moved = kernel.movedim(axis, 1)
             kernel = (marginal @ moved.flatten(2)).reshape(moved.shape).movedim(1, axis)
