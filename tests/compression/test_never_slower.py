@@ -408,19 +408,38 @@ def test_a_network_is_timed_with_its_channels_last_only_where_it_is_given_them(m
     model, seen = maps(2, flat=flat), []
     x, run = X[:, :, :7, :7].contiguous(), in_place._run
 
-    def least(model, batch):
-        return 1.0 if formats(model) == {True} else 2.0
+    def leasts(sides):
+        return [1.0 if formats(model) == {True} else 2.0 for model, _ in sides]
 
     def look(model, batch, names):
         seen.append((formats(model), batch.is_contiguous(), model.training))
         return run(model, batch, names)
 
-    monkeypatch.setattr(in_place, "_least", least)
+    monkeypatch.setattr(in_place, "_leasts", leasts)
     monkeypatch.setattr(in_place, "_run", look)
     speed = in_turn(model.train(), model, survey(model, x), x)
     assert model.training
     assert speed.last == flat == in_place.lay_last(model, x, torch.channels_last)
     assert all(one == ({flat}, not flat, False) for one in seen)
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.01, 6), (0.1, 3), (9.0, 2)])
+def test_a_format_is_chosen_by_runs_in_turn_of_which_the_first_does_not_count(
+    monkeypatch, seconds, rounds
+):
+    runs, x = [], X[:, :, :7, :7]
+
+    def run(model, *_):
+        last = formats(model) == {True}
+        cold = 0.05 * (len(runs) == 1)  # what the first of the better format has to make
+        runs.append(last)
+        return {"": seconds * (1.0 if last else 1.1) + cold}
+
+    monkeypatch.setattr(in_place, "_run", run)
+    model, given = better(maps(2), survey(maps(2), x), x)
+    assert formats(model) == {True}
+    assert given.is_contiguous(memory_format=torch.channels_last)
+    assert runs == [False, True] * rounds
 
 
 def test_the_original_s_format_is_found_once_for_all_that_are_timed(monkeypatch):

@@ -23,7 +23,8 @@ CALM = 1.1  # times its least, at most, is a time's median where nothing else di
 LONGER = 4  # times as long, and as many rounds, where something does
 WARMING = 4  # one of so many rounds does not count: the first of them
 LAST = 1.03  # times as fast, at least, is what channels are laid out last for
-TRIED = 6, 0.15  # runs at most, and seconds after which none begins, to choose a memory format
+TRIED = 2, 6  # rounds at least, at most, to choose a memory format,
+TRIED_SECONDS = 0.6  # and after which none begins
 Times = dict[str, list[float]]
 Side = tuple[nn.Module, Batch]  # a network and its input, as they are run
 
@@ -124,7 +125,7 @@ def better(model: nn.Module, layers: Sequence[Layer], example: Batch) -> Side:
     packed = _packed(model, format_)
     try:
         with counted(), _together(), evaluating(nn.ModuleList([model, packed])):
-            times = [_least(*one) for one in ((model, example), (packed, maps_last(example)))]
+            times = _leasts([(model, example), (packed, maps_last(example))])
     except (RuntimeError, ValueError):  # it takes views that this format does not have
         return model, example
     if times[0] <= LAST * times[1] or not _alike(model, packed, example):
@@ -132,12 +133,15 @@ def better(model: nn.Module, layers: Sequence[Layer], example: Batch) -> Side:
     return packed, maps_last(example)
 
 
-def _least(model: nn.Module, batch: Batch) -> float:
-    """Of some runs; what the first has to make first is little of one that takes long."""
-    times: list[float] = []
-    while len(times) < TRIED[0] and sum(times) < TRIED[1]:
-        times.append(_run(model, batch, ())[""])
-    return min(times)
+def _leasts(sides: Sequence[Side]) -> list[float]:
+    """Of some runs in turn; what the first has to make first does not count."""
+    times: list[list[float]] = [[] for _ in sides]
+    while len(times[0]) < TRIED[1] and (
+        len(times[0]) < TRIED[0] or sum(map(sum, times)) < TRIED_SECONDS
+    ):
+        for side, found in zip(sides, times, strict=True):
+            found.append(_run(*side, ())[""])
+    return [min(found) for found in times]
 
 
 def _run(model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, float]:
