@@ -9,7 +9,7 @@ from torch import nn
 from tenfold import FactorizedConv, Moment, compress
 from tenfold.compression.candidates import turned
 from tenfold.compression.candidates.candidate import Candidate
-from tenfold.compression.candidates.fitting import fits
+from tenfold.compression.candidates.fitting import distinct, fits
 from tenfold.compression.candidates.meter import Meter
 from tenfold.compression.candidates.table import LayerTable
 from tenfold.compression.correction import regression
@@ -350,3 +350,21 @@ def test_the_calibration_is_parted_in_two_that_share_nothing():
     assert [list(one) for one in named] == [["x", "kind"]] * len(named)
     for alone in ([("text",)], ["text"]):
         assert divide(alone, 0.25) == (alone, alone)
+
+
+ALL = ["spatial_svd", "tucker", "tt", "cp", "channel_svd", "block_term", "hadamard"]
+
+
+@pytest.mark.parametrize(
+    ("conv", "formats"),
+    [
+        (nn.Conv1d(8, 12, 1), ["spatial_svd", "hadamard"]),
+        (nn.Conv2d(8, 12, 1), ["spatial_svd", "hadamard"]),
+        (nn.Conv1d(8, 12, 3), ["spatial_svd", "tucker", "cp", "block_term", "hadamard"]),
+        (nn.Conv2d(8, 12, 3), ALL),
+    ],
+)
+def test_formats_that_differ_on_a_layer_are_all_tried(conv, formats):
+    x = torch.randn(1, 8, *[5] * (conv.weight.dim() - 2))
+    (layer,) = survey(nn.Sequential(conv), x)
+    assert [one.name for one in distinct(layer, ALL)] == formats

@@ -158,13 +158,18 @@ def distinct(layer: Layer, formats: Sequence[str]) -> list[Choice[Factorization]
     found: dict[Any, Choice[Factorization]] = {}
     for name in formats:
         choice = factorizations.choose(name)
-        terms = {opens_of(term) for term in terms_of(choice.plugin.network(shape, 2, groups))}
+        terms = {graph_of(term) for term in terms_of(choice.plugin.network(shape, 2, groups))}
         found.setdefault(tuple(sorted(terms)), choice)
-    whole = {terms: one for terms, one in found.items() if all(map(all, terms))}
+    whole = {terms: one for terms, one in found.items() if all(all(opens) for opens, _ in terms)}
     return list((whole or found).values())
 
 
-def opens_of(network: KernelNetwork) -> tuple[Modes, ...]:
-    """The open modes of more than one element that each factor has."""
+def graph_of(network: KernelNetwork) -> tuple[tuple[Modes, ...], tuple[tuple[Modes, ...], ...]]:
+    """The open modes of more than one element that each factor has, and what each bond joins."""
     large = [mode for mode in network.open_modes if network.sizes[mode] > 1]
-    return tuple(sorted(tuple(m for m in large if m in factor) for factor in network.factors))
+    opens = [tuple(sorted(mode for mode in large if mode in one)) for one in network.factors]
+    joined = [
+        tuple(sorted(own for own, one in zip(opens, network.factors, strict=True) if bond in one))
+        for bond in network.bonds
+    ]
+    return tuple(sorted(opens)), tuple(sorted(joined))
