@@ -26,7 +26,7 @@ from tenfold.compression.moments.gathering import measure
 from tenfold.compression.moments.gradients import importances
 from tenfold.compression.moments.importance import Importance, scaling
 from tenfold.compression.moments.norm import SKETCH, Norm, Seen
-from tenfold.compression.running.difference import Difference, change
+from tenfold.compression.running.difference import Difference, change, of_their_mean
 from tenfold.compression.running.inference import outputs
 from tenfold.compression.survey.calibration import divide
 from tenfold.compression.survey.layers import survey
@@ -81,6 +81,31 @@ def test_a_replay_gives_what_running_everything_gives(name):
 
 
 CONV = ("in_channels", "out_channels", "kernel_size")
+
+
+def test_the_mean_of_all_items_in_the_place_of_each_is_as_far_off_as_they_vary():
+    torch.manual_seed(0)
+    first = [3 + 4 * torch.randn(size, 50) for size in (300, 200)]
+    found = of_their_mean([[one] for one in first])
+    assert found == pytest.approx(4 / 5, rel=0.02)
+    fewer = of_their_mean([[one[:2]] for one in first])
+    assert fewer == pytest.approx(4 / 5, rel=0.3)  # though the mean is of four
+    both = of_their_mean([[one, torch.ones(len(one), 3)] for one in first])
+    assert both == pytest.approx(found / 2**0.5)
+    assert of_their_mean([[torch.ones(3, 2)], [torch.ones(1, 2)]]) == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [[torch.randn(1, 4)]],
+        [[torch.randn(())], [torch.randn(())]],
+        [[torch.randn(3, 4)], [torch.randn(3, 5)]],
+        [[torch.ones(3, 4, dtype=torch.long)]],
+    ],
+)
+def test_where_nothing_is_given_for_each_of_several_items_there_is_no_mean(given):
+    assert of_their_mean(given) is None
 
 
 def test_a_replay_keeps_no_more_than_its_memory():

@@ -175,6 +175,12 @@ class TestTable:
         for text in (" ".join(printed(made.table()).split()), made.to_html()):
             assert ("No faster on this machine" in text) == told
 
+    @pytest.mark.parametrize(("constant", "told"), [(None, False), (0.0, False), (0.2, False), (0.065, True)])
+    def test_that_little_is_left_of_a_network_is_said(self, constant, told):
+        made = report(error=0.0625, constant=constant)
+        for text in (" ".join(printed(made.table()).split()), made.to_html()):
+            assert ("Hardly nearer to the original" in text) == told
+
 
 class TestPage:
     def test_it_has_all_numbers_of_a_layer_and_of_the_whole(self, tmp_path):

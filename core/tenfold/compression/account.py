@@ -26,7 +26,7 @@ from .measurement import (
 from .measurement import score as measure_score
 from .reporting import Change, Point, Refinement, Report, Slower, Stage, summarise
 from .request import CompressionConfig
-from .running import Runs, shapes
+from .running import Runs, of_their_mean, shapes
 from .survey import Subject, format_of
 
 ANEW = "once more"  # of a place where a network is timed that was chosen by its time
@@ -137,6 +137,7 @@ class Account:
             speed=speed,
             lagging=() if found.slow else tuple(slower(made.became, speed)),
             error=made.error,
+            constant=of_their_mean(self.maker.judges.final.references),
             score=self.scored(made),
             curve=curve,
             warnings=self.subject.doubts,

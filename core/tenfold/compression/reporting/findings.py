@@ -133,12 +133,13 @@ class Findings(BaseModel):
     given that of images.
     `error` is the relative change of the network's output on held-out inputs; `score` what the
     user's `score` or `evaluate` gave. `curve` has a point for each budget that was asked for, and
-    `warnings` say why these numbers are to be doubted, if they are. `passes`
-    says how often the network was run on the whole calibration, in all; `device` is what was timed,
-    in `runtime`. `bytes` are what a network that is to be stored in eight bits takes, before in
-    float32; its layers' errors are then those of rounded weights, `error` is that of the network as
-    it is. `stages` are the layers that `joint` asked to tie, tied or not; `lagging` those that are
-    slower than dense in their place all the same.
+    `warnings` say why these numbers are to be doubted, if they are. `passes` says how often the
+    network was run on the whole calibration, in all; `device` is what was timed, in `runtime`.
+    `bytes` are what a network that is to be stored in eight bits takes, before in float32; its
+    layers' errors are then those of rounded weights, `error` is that of the network as it is.
+    `constant` is the error were the mean of the outputs given for each input. `stages` are the
+    layers that `joint` asked to tie, tied or not; `lagging` those that are slower than dense in
+    their place all the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -152,6 +153,7 @@ class Findings(BaseModel):
     bytes: Change | None = None
     milliseconds: Change | None
     error: Number
+    constant: Number | None = None
     score: Change | None
     curve: tuple[Point, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -75,6 +75,7 @@ def fragment(report: Findings) -> str:
 <h1>{escape(_headline(report))}</h1>
 <p><b>{escape(words.doubt(report.warnings) or "")}</b></p>
 <p>{escape(" · ".join(words.changes(report)))} · {escape(words.place(report))}</p>
+<p><b>{escape(words.hollow(report) or "")}</b></p>
 <p>Asked for: {escape(words.aim(report))}; {escape(words.WEIGHED[report.objective])}.
 {escape(" ".join(words.stages(report)))}
 {escape(words.lagging(report) or "")} {escape(words.refinement(report) or "")}

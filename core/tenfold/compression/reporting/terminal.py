@@ -80,6 +80,7 @@ def _title(report: Findings) -> Text:
     lines = [" · ".join(words.changes(report)), words.place(report)]
     if report.score is not None:
         lines.append(f"score {report.score.before:.4f} → {report.score.after:.4f}")
+    lines += filter(None, [words.hollow(report)])
     doubt = words.doubt(report.warnings)
     return Text("\n".join(lines if doubt is None else [doubt, *lines]))
 

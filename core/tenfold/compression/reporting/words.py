@@ -12,6 +12,7 @@ from .findings import Change, Findings, LayerReport
 
 METRICS = {"parameters": "parameters", "macs": "MACs", "latency": "milliseconds"}
 LONGEST = 28  # characters of a layer's name
+HARDLY = 0.9  # of the error of a constant output, from which little is left
 SLOW = 8  # layers that are named, of those that are slower than dense
 
 
@@ -135,6 +136,16 @@ def doubt(warnings: Sequence[str]) -> str | None:
     """Why numbers are to be doubted, if they are."""
     return (
         f"Take care: {'; '.join(warnings)}. Give a few hundred real inputs." if warnings else None
+    )
+
+
+def hollow(report: Findings) -> str | None:
+    """That little is left of what the network does, where that is so."""
+    if not report.constant or report.error < HARDLY * report.constant:
+        return None
+    return (
+        "Hardly nearer to the original than the same output for every input, the mean of its own "
+        f"(error {error(report.constant)}): a larger budget or fine-tuning is wanted."
     )
 
 

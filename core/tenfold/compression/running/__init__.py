@@ -5,7 +5,7 @@ Imports `plugin` and `tuning`. Used by every stage of a compression.
 
 from .batches import Part, check_call, check_part, check_runs, parted
 from .counting import Runs, counted, size
-from .difference import Difference, change
+from .difference import Difference, change, of_their_mean
 from .inference import (
     Batch,
     arguments_of,
@@ -48,6 +48,7 @@ __all__ = [
     "hooked",
     "inputs_of",
     "members",
+    "of_their_mean",
     "outputs",
     "parted",
     "placed",

@@ -62,3 +62,24 @@ def change(
         for batch, reference in zip(batches, references, strict=True):
             found.add(reference, tensors(call(model, batch)))
     return found.relative
+
+
+def of_their_mean(references: Sequence[Sequence[Tensor]]) -> float | None:
+    """The relative change were the mean over all items given for each of them.
+
+    As other items would show it: the mean of few is nearer to themselves. None of fewer than two
+    items, and where what is given is not one number or more for each.
+    """
+    wholes = []
+    for parts in zip(*references, strict=True):
+        kinds = {(one.shape[1:], one.dtype) for one in parts if one.dim()}
+        if len(kinds) > 1 or not all(one.dim() and one.is_floating_point() for one in parts):
+            return None
+        wholes.append(torch.cat(list(parts)).double())
+    count = min(map(len, wholes), default=0)
+    if count < 2:
+        return None
+    found = Difference()
+    found.add(wholes, [one.mean(0, keepdim=True).expand_as(one) for one in wholes])
+    change = found.relative * (count / (count - 1)) ** 0.5
+    return change if change < float("inf") else None
