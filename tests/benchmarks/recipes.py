@@ -21,6 +21,7 @@ from tenfold import Cuttlefish, parameter_groups
 from tenfold.demo.data import accuracy, channels_last
 
 CALIBRATION = 512  # training images that a network is compressed by
+SMALLEST = ["spatial_svd", "tucker", "tt"]  # formats, where parameters are few
 
 
 def dense(network: str, data: Data, epochs: int, path: Path) -> dict[str, Any]:
@@ -132,7 +133,8 @@ def distilled(
     since = torch.load(data["places"][before])[-1]
     teacher = channels_last(NETWORKS[network]())
     teacher.load_state_dict(since["model"])
-    small = channels_last(shrunk(teacher.eval(), data, budget, metric="parameters"))
+    options: dict[str, Any] = {"metric": "parameters", "factorizations": SMALLEST}
+    small = channels_last(shrunk(teacher.eval(), data, budget, **options))
     scores, left = [*since["scores"]], epochs - before
 
     def score(model: nn.Module) -> float:
@@ -142,7 +144,7 @@ def distilled(
     torch.set_rng_state(since["rng"])
     started = time.process_time()
     amp = torch.bfloat16 if data["amp"] else None
-    options: dict[str, Any] = {"loss": "kd", "train": True, "amp": amp, "progress": False}
+    options = {"loss": "kd", "train": True, "amp": amp, "progress": False}
     tenfold.distill(small, teacher, Batches(data), epochs=left, lr=lr, score=score, **options)
     each = (time.process_time() - started) / left
     return {

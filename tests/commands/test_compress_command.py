@@ -54,6 +54,10 @@ nothing, none = 3, []
 numbers = itertools.count()
 
 
+def untimed(report):
+    return [layer.model_dump(exclude={"milliseconds"}) for layer in report.layers]
+
+
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     """A module of the folder at hand, with a network and its data."""
@@ -161,10 +165,10 @@ class TestCompress:
         assert plain.score is not None
         done = compress(module, "--budget", 0.5, "--data", f"{module}:labelled")
         assert done.exit_code == 0, done.output
-        assert load_report("small").layers == plain.layers
+        assert untimed(load_report("small")) == untimed(plain)
         swapped = ("--data", f"{module}:swapped", "--inputs", "1")
         assert compress(module, "--budget", 0.5, *swapped).exit_code == 0
-        assert load_report("small").layers == plain.layers
+        assert untimed(load_report("small")) == untimed(plain)
 
     @pytest.mark.parametrize("wrap", ["state_dict", "model"])
     def test_checkpoints_as_people_have_them(self, module, wrap):

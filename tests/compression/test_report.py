@@ -175,7 +175,9 @@ class TestTable:
         for text in (" ".join(printed(made.table()).split()), made.to_html()):
             assert ("No faster on this machine" in text) == told
 
-    @pytest.mark.parametrize(("constant", "told"), [(None, False), (0.0, False), (0.2, False), (0.065, True)])
+    @pytest.mark.parametrize(
+        ("constant", "told"), [(None, False), (0.0, False), (0.2, False), (0.065, True)]
+    )
     def test_that_little_is_left_of_a_network_is_said(self, constant, told):
         made = report(error=0.0625, constant=constant)
         for text in (" ".join(printed(made.table()).split()), made.to_html()):
