@@ -63,6 +63,11 @@ class Account:
         """The original and the example in the memory format in which it runs faster."""
         return better(self.subject.model, self.subject.layers, self.subject.example)
 
+    @cached_property
+    def constant(self) -> float | None:
+        """The error were one output given for every input."""
+        return of_their_mean(self.maker.judges.final.references)
+
     @property
     def place(self) -> str:
         """Where networks are timed."""
@@ -137,7 +142,7 @@ class Account:
             speed=speed,
             lagging=() if found.slow else tuple(slower(made.became, speed)),
             error=made.error,
-            constant=of_their_mean(self.maker.judges.final.references),
+            constant=self.constant,
             score=self.scored(made),
             curve=curve,
             warnings=self.subject.doubts,

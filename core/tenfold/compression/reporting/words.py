@@ -170,7 +170,7 @@ def lagging(report: Findings) -> str | None:
         return None
     more = f" and {len(report.lagging) - SLOW} more" if len(report.lagging) > SLOW else ""
     names = ", ".join(map(name, report.lagging[:SLOW]))
-    return f"Slower than dense in their place, kept for the budget or the error: {names}{more}."
+    return f"Slower than dense in their place: {names}{more}."
 
 
 def refinement(report: Findings) -> str | None:

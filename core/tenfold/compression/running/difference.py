@@ -70,16 +70,19 @@ def of_their_mean(references: Sequence[Sequence[Tensor]]) -> float | None:
     As other items would show it: the mean of few is nearer to themselves. None of fewer than two
     items, and where what is given is not one number or more for each.
     """
-    wholes = []
+    means = []
     for parts in zip(*references, strict=True):
         kinds = {(one.shape[1:], one.dtype) for one in parts if one.dim()}
         if len(kinds) > 1 or not all(one.dim() and one.is_floating_point() for one in parts):
             return None
-        wholes.append(torch.cat(list(parts)).double())
-    count = min(map(len, wholes), default=0)
-    if count < 2:
+        count = sum(map(len, parts))
+        if count < 2:
+            return None
+        means.append(torch.stack([one.double().sum(0) for one in parts]).sum(0) / count)
+    if not means:
         return None
     found = Difference()
-    found.add(wholes, [one.mean(0, keepdim=True).expand_as(one) for one in wholes])
+    for batch in references:
+        found.add(batch, [mean.expand_as(one) for mean, one in zip(means, batch, strict=True)])
     change = found.relative * (count / (count - 1)) ** 0.5
     return change if change < float("inf") else None
