@@ -431,6 +431,29 @@ def test_a_matrix_times_any_axis_is_the_contraction(shape):
         torch.testing.assert_close(rotated._times(matrix, value, axis), wanted)
 
 
+def test_threads_share_the_parameters_and_take_the_same_steps(monkeypatch):
+    threads, found = torch.get_num_threads(), []
+    for shared in (1, 10**9):
+        monkeypatch.setattr(rotated, "SHARED", shared)
+        seed = torch.Generator().manual_seed(0)
+        sizes = [(6, 5, 3), (4,), (7, 2), (3, 3)]
+        parameters = [nn.Parameter(torch.randn(size, generator=seed)) for size in sizes]
+        try:
+            torch.set_num_threads(2)
+            steps = rotated.Rotated(parameters, 12, 0.1)
+            assert (steps.pool is None) == (shared > 1)
+            for _ in range(12):
+                for one in parameters[:-1]:
+                    one.grad = torch.randn(one.shape, generator=seed)
+                steps.step()
+                assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(threads)
+        assert all(one.grad is None for one in parameters)
+        found.append([one.detach() for one in parameters])
+    assert all(map(torch.equal, *found))
+
+
 def test_of_several_outputs_it_says_the_change_that_the_report_does():
     asked = {"budget": 0.6, "example_inputs": X[:4], "calibration": X.split(4)}
     report = compress(Twofold(), progress=False, never_slower=False, **asked).report

@@ -17,7 +17,7 @@ from .measurement import EAGER, Evaluate, Judges, measured, time_networks
 from .moments import Importance, Moments, groups_within, weighed
 from .refinement import Kept
 from .request import CompressionConfig
-from .running import Batch, Part, Progress, Runs, prepared
+from .running import Batch, Part, Progress, Runs, prepared, turn_columns
 from .survey import Subject, staying, surveyed
 
 
@@ -52,6 +52,8 @@ def lay(
     argument, before anything is measured.
     """
     subject = surveyed(model, config, given, evaluate is not None)
+    if any(layer.has_columns for layer in subject.every):
+        turn_columns()
     if config.runtime != EAGER:
         prepared(config.runtime, subject.model, subject.example)
     reject(subject.model, subject.layers, subject.example, config)

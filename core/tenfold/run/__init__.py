@@ -14,6 +14,7 @@ from .convolve import (
     channels_last,
     in_format,
     is_channels_last,
+    is_column,
     prepare,
     tap,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "in_eight_bits",
     "in_format",
     "is_channels_last",
+    "is_column",
     "is_transformed",
     "lay_out",
     "lower",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..network import Geometry
-from .convolve import channels_last, convolver, is_channels_last
+from .convolve import SWAPPED, channels_last, convolver, is_channels_last, is_column
 
 Way = Callable[[Tensor], Tensor]
 
@@ -52,6 +52,7 @@ class FixedConvolution:
         self.groups = groups
         self._packs = packed and can_pack(weight, geometry)
         self._linear = groups == 1 and geometry.is_pointwise
+        self._row: FixedConvolution | None = None  # for columns
         self._kept: dict[str, Tensor] = {}  # the weight in other orders, each made once
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -69,6 +70,13 @@ class FixedConvolution:
         return lambda x: way(torch.cat([x] * copies, 1))
 
     def _way(self, x: Tensor) -> Way:
+        if is_column(x, self.geometry):
+            if self._row is None:
+                swapped = self.geometry.of(SWAPPED)
+                weight = self.weight.mT
+                self._row = FixedConvolution(weight, self.bias, swapped, self.groups, self._packs)
+            way = self._row.way(x.mT)
+            return lambda x: way(x.mT).mT
         together = is_channels_last(x)
         if self._packs and onednn_takes(x):
             macs = x.numel() * self.weight.numel() // self.weight.shape[1]  # at stride 1

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
-from torch.backends import mha
 
 from ...tuning import clock
 from ..candidates import Speed
-from ..running import Batch, Difference, call, copied, counted, evaluating, hooked, outputs
+from ..running import (
+    Batch,
+    Difference,
+    as_users_run,
+    call,
+    copied,
+    counted,
+    evaluating,
+    hooked,
+    outputs,
+)
 from ..survey import SAME, Layer, format_of, maps_last
 
 SECONDS = 0.5  # after which no more rounds begin
@@ -41,7 +49,7 @@ def time_in_place(
     """
     names = [layer.name for layer in layers]
     sides = [original, better(compressed, layers, example)]
-    with counted(), _together(), evaluating(nn.ModuleList([model for model, _ in sides])):
+    with counted(), as_users_run(), evaluating(nn.ModuleList([model for model, _ in sides])):
         found: list[Times] = [{}, {}]
         begun = time.perf_counter()
         for turn in range(LONGER * ROUNDS[1]):
@@ -124,7 +132,7 @@ def better(model: nn.Module, layers: Sequence[Layer], example: Batch) -> Side:
         return model, example
     packed = _packed(model, format_)
     try:
-        with counted(), _together(), evaluating(nn.ModuleList([model, packed])):
+        with counted(), as_users_run(), evaluating(nn.ModuleList([model, packed])):
             times = _leasts([(model, example), (packed, maps_last(example))])
     except (RuntimeError, ValueError):  # it takes views that this format does not have
         return model, example
@@ -178,14 +186,3 @@ def _run(model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, floa
         call(model, batch)
         found[""] = now() - started
     return found
-
-
-@contextmanager
-def _together() -> Iterator[None]:
-    """As the user runs them: `nn.TransformerEncoderLayer` may do its steps at once."""
-    before = mha.get_fastpath_enabled()
-    try:
-        mha.set_fastpath_enabled(True)
-        yield
-    finally:
-        mha.set_fastpath_enabled(before)

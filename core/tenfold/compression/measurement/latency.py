@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.backends import mha
 
 from ...layer import FactorizedConv, kernel_of
 from ...run import channels_last, is_channels_last
 from ...tuning import Timing, in_turn, worker
 from ..candidates import LayerTable, build
-from ..running import Batch, counted, evaluating, placed
+from ..running import Batch, as_users_run, counted, evaluating, placed
 from ..survey import Layer
 
 EAGER = "eager"  # the runtime that PyTorch itself is
@@ -66,14 +65,9 @@ def time_networks(models: Sequence[nn.Module], batch: Batch, runtime: str = EAGE
     `ValueError` for what the runtime cannot run.
     """
     device = next((p.device for p in models[0].parameters()), torch.device("cpu"))
-    together = mha.get_fastpath_enabled()
-    try:
-        mha.set_fastpath_enabled(True)
-        with counted(), evaluating(nn.ModuleList(models)):  # no runs over the calibration
-            runs = [placed(runtime, model, batch) for model in models]
-            found = in_turn(runs, device, hopeless=inf, by=worker(runtime))
-    finally:
-        mha.set_fastpath_enabled(together)
+    with counted(), as_users_run(), evaluating(nn.ModuleList(models)):  # no runs over calibration
+        runs = [placed(runtime, model, batch) for model in models]
+        found = in_turn(runs, device, hopeless=inf, by=worker(runtime))
     return [one.milliseconds for one in found]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import prod
 
@@ -18,6 +19,7 @@ WARM_UP = 0.15  # of all steps
 TURNED = 10  # steps after which the basis is taken anew
 LONGEST = 128  # of a mode that is turned
 LONG = 32  # rows of what stands behind a mode, from which no copy pays
+SHARED = 2**20  # numbers of all parameters, from which threads share them
 LEAST = 1e-3  # of the size that steps are relative to: an offset of zero moves too
 
 
@@ -92,6 +94,7 @@ class Rotated:
         self.parameters, self.total, self.rate = parameters, total, rate
         self.steps, self.gain = 0, 0.0  # how many, and how large the last one was
         self.states = [_State.of(one.detach()) for one in parameters]
+        self.pool = _pool(parameters)
         self.sizes = [max(LEAST, float(one.detach().square().mean().sqrt())) for one in parameters]
 
     @torch.no_grad()
@@ -100,13 +103,25 @@ class Rotated:
         self.steps += 1
         part = self.steps / self.total
         self.gain = self.rate * min(1.0, part / WARM_UP) * (1 + math.cos(math.pi * part)) / 2
-        for one, state, size in zip(self.parameters, self.states, self.sizes, strict=True):
-            if one.grad is None:
-                continue
-            with on_one_thread(one.numel()):
-                state.take(one.grad, self.steps)
-                one.sub_(state.direction(self.steps), alpha=self.gain * size)
-            one.grad = None
+        moved = [index for index, one in enumerate(self.parameters) if one.grad is not None]
+        moved.sort(key=lambda index: -self.parameters[index].numel())
+        for _ in map(self._move, moved) if self.pool is None else self.pool.map(self._move, moved):
+            pass
+
+    @torch.no_grad()
+    def _move(self, index: int) -> None:
+        one, state = self.parameters[index], self.states[index]
+        with on_one_thread(0):
+            state.take(torch.as_tensor(one.grad), self.steps)
+            one.sub_(state.direction(self.steps), alpha=self.gain * self.sizes[index])
+        one.grad = None
+
+
+def _pool(parameters: Sequence[nn.Parameter]) -> ThreadPoolExecutor | None:
+    """Threads to share the parameters, where there is work for them; they end with it."""
+    threads = torch.get_num_threads()
+    large = sum(one.numel() for one in parameters) >= SHARED
+    return ThreadPoolExecutor(threads) if threads > 1 and large else None
 
 
 def _basis(moment: Tensor) -> Tensor:

@@ -4,11 +4,13 @@ Imports `plugin` and `tuning`. Used by every stage of a compression.
 """
 
 from .batches import Part, check_call, check_part, check_runs, parted
+from .columns import turn_columns
 from .counting import Runs, counted, size
 from .difference import Difference, change, of_their_mean
 from .inference import (
     Batch,
     arguments_of,
+    as_users_run,
     batched,
     call,
     check_finite,
@@ -34,6 +36,7 @@ __all__ = [
     "Progress",
     "Runs",
     "arguments_of",
+    "as_users_run",
     "batched",
     "call",
     "change",
@@ -58,5 +61,6 @@ __all__ = [
     "shown",
     "size",
     "tensors",
+    "turn_columns",
     "undisturbed",
 ]

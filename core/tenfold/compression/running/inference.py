@@ -14,6 +14,7 @@ from torch.backends import mha
 from torch.nn.parameter import is_lazy
 from torch.utils import checkpoint
 
+from .columns import as_rows, turned
 from .counting import count
 
 Batch = Any  # a tensor, a tuple or list of arguments, or a mapping of keywords
@@ -26,7 +27,8 @@ def call(model: nn.Module, batch: Batch) -> Any:
     """
     count(batch)
     arguments, keywords = arguments_of(fresh(batch))
-    return model(*arguments, **keywords)
+    with turned():
+        return model(*arguments, **keywords)
 
 
 def arguments_of(batch: Batch) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -103,11 +105,23 @@ def undisturbed() -> Iterator[None]:
     try:
         mha.set_fastpath_enabled(False)
         checkpoint.CheckpointFunction = _Direct  # type: ignore[misc, assignment]
-        with torch.inference_mode(False), torch.random.fork_rng():
+        with torch.inference_mode(False), torch.random.fork_rng(), as_rows(False):
             yield
     finally:
         mha.set_fastpath_enabled(together)
         checkpoint.CheckpointFunction = reentrant  # type: ignore[misc]
+
+
+@contextmanager
+def as_users_run() -> Iterator[None]:
+    """Inside `undisturbed`, as the user's own calls run: to be timed."""
+    together = mha.get_fastpath_enabled()
+    try:
+        mha.set_fastpath_enabled(True)
+        with as_rows(False):
+            yield
+    finally:
+        mha.set_fastpath_enabled(together)
 
 
 class _Direct:

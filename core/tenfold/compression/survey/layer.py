@@ -49,6 +49,12 @@ class Layer:
     def calls(self) -> int:
         return len(self.shapes)
 
+    @property
+    def has_columns(self) -> bool:
+        """Whether it convolves images of one column."""
+        size = self.config.geometry.kernel_size
+        return len(size) == 2 and size[1] == 1 < size[0] and any(x[-1] == 1 for x in self.shapes)
+
     def positions(self, shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
         """How many inputs of what spatial size one call's input is."""
         order = self.config.order
