@@ -100,4 +100,4 @@ def matrix_svd(kernel: Tensor, rank: int) -> list[Tensor]:
     matrix = kernel.flatten(2)
     basis = leading_basis(matrix, rank)
     taps = [kernel.new_ones(len(kernel), 1, rank) for _ in kernel.shape[3:]]
-    return [basis, matrix.mT @ basis, *taps]
+    return [basis, (basis.mT @ matrix).mT, *taps]
