@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..network import Geometry
 from .convolve import SWAPPED, channels_last, convolver, is_channels_last, is_column
+from .windows import as_matrix, by_windows, can_be_a_product, is_few
 
 Way = Callable[[Tensor], Tensor]
 
@@ -51,6 +52,7 @@ class FixedConvolution:
         self.geometry = geometry
         self.groups = groups
         self._packs = packed and can_pack(weight, geometry)
+        self._is_of_lines = packed and groups == 1 and can_be_a_product(weight, geometry)
         self._linear = groups == 1 and geometry.is_pointwise
         self._row: FixedConvolution | None = None  # for columns
         self._kept: dict[str, Tensor] = {}  # the weight in other orders, each made once
@@ -77,6 +79,9 @@ class FixedConvolution:
                 self._row = FixedConvolution(weight, self.bias, swapped, self.groups, self._packs)
             way = self._row.way(x.mT)
             return lambda x: way(x.mT).mT
+        if self._is_of_lines and is_few(x, self.weight, self.geometry):
+            matrix = self._keep("windows", lambda: as_matrix(self.weight))
+            return by_windows(x, matrix, self.bias, self.geometry)
         together = is_channels_last(x)
         if self._packs and onednn_takes(x):
             macs = x.numel() * self.weight.numel() // self.weight.shape[1]  # at stride 1
