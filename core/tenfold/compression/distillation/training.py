@@ -72,8 +72,7 @@ def distill(
         patience: after so many epochs without a better score it ends.
         features: names of layers, in both, whose outputs are matched as well.
         train: run the student in training mode: normalisations take each batch's statistics and
-            keep running ones, and dropouts drop. It is for many batches of some size, at an `lr` of
-            1e-3 or more, at which a network whose statistics stay may go astray.
+            keep running ones, and dropouts drop. It is for many batches of some size.
         amp: a dtype to run in where that is safe, as `torch.bfloat16`.
         checkpoint: a file that is written every 100 steps and at the end, and from which the same
             call goes on after an interruption; give the student as it was at first.
