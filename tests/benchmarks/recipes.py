@@ -20,7 +20,7 @@ import tenfold
 from tenfold import Cuttlefish, parameter_groups
 from tenfold.demo.data import accuracy, channels_last
 
-CALIBRATION = 512  # training images that a network is compressed by
+CALIBRATION, MORE = 512, 4096  # training images that a network is compressed by
 SMALLEST = ["spatial_svd", "tucker", "tt"]  # formats, where parameters are few
 
 
@@ -134,7 +134,7 @@ def distilled(
     teacher = channels_last(NETWORKS[network]())
     teacher.load_state_dict(since["model"])
     options: dict[str, Any] = {"metric": "parameters", "factorizations": SMALLEST}
-    small = channels_last(shrunk(teacher.eval(), data, budget, **options))
+    small = channels_last(shrunk(teacher.eval(), data, budget, MORE, **options))
     scores, left = [*since["scores"]], epochs - before
 
     def score(model: nn.Module) -> float:
@@ -144,7 +144,7 @@ def distilled(
     torch.set_rng_state(since["rng"])
     started = time.process_time()
     amp = torch.bfloat16 if data["amp"] else None
-    options = {"loss": "kd", "train": True, "amp": amp, "progress": False}
+    options = {"loss": "kd", "amp": amp, "progress": False}
     tenfold.distill(small, teacher, Batches(data), epochs=left, lr=lr, score=score, **options)
     each = (time.process_time() - started) / left
     return {
@@ -212,7 +212,7 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "dense, then compressed": partial(compressed, metric="macs"),
     "dense, then compressed to the parameters": partial(compressed, metric="parameters"),
     "dense, then compressed to the parameters by 4,096 images": partial(
-        compressed, metric="parameters", images=4096
+        compressed, metric="parameters", images=MORE
     ),
 }
 DENSE = "dense"
