@@ -440,6 +440,7 @@ def test_threads_share_the_parameters_and_take_the_same_steps(monkeypatch):
         parameters = [nn.Parameter(torch.randn(size, generator=seed)) for size in sizes]
         try:
             torch.set_num_threads(2)
+            assert rotated._pool([one.to("meta") for one in parameters]) is None
             steps = rotated.Rotated(parameters, 12, 0.1)
             assert (steps.pool is None) == (shared > 1)
             for _ in range(12):

@@ -118,9 +118,9 @@ class Rotated:
 
 
 def _pool(parameters: Sequence[nn.Parameter]) -> ThreadPoolExecutor | None:
-    """Threads to share the parameters, where there is work for them; they end with it."""
+    """Threads to share parameters on the CPU, where there is work for them; they end with it."""
     threads = torch.get_num_threads()
-    large = sum(one.numel() for one in parameters) >= SHARED
+    large = sum(one.numel() for one in parameters if one.is_cpu) >= SHARED
     return ThreadPoolExecutor(threads) if threads > 1 and large else None
 
 
