@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tenfold import factorizations, implementations, runtimes
 from tenfold.plugin.hooks import forget_plugins
@@ -104,3 +106,24 @@ def stranger(install: Install) -> None:
     project = tomllib.loads((STRANGER / "pyproject.toml").read_text())["project"]
     sources = {path.stem: path.read_text() for path in STRANGER.glob("*.py")}
     install(project["name"], project["entry-points"], project["version"], **sources)
+
+
+class Kernels(TorchDispatchMode):
+    """The spatial sizes of the weights that PyTorch convolves by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function is torch.ops.aten.convolution.default:
+            self.seen.append(tuple(args[1].shape[2:]))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="session")
+def kernels() -> type[Kernels]:
+    """What watches by which kernels PyTorch convolves."""
+    return Kernels

@@ -3,24 +3,10 @@
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import tenfold
 from tenfold.compression import groundwork
 from tenfold.compression.running import as_users_run, call, turn_columns, undisturbed
-
-
-class Kernels(TorchDispatchMode):
-    """The spatial sizes of the weights that PyTorch convolves by."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.convolution.default:
-            self.seen.append(tuple(args[1].shape[2:]))
-        return function(*args, **(kwargs or {}))
 
 
 def network(width=16):
@@ -29,13 +15,12 @@ def network(width=16):
     return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.BatchNorm2d(width)).eval()
 
 
-def seen(model, x):
-    with Kernels() as watch:
-        y = call(model, x)
-    return y, watch.seen
+def test_they_are_turned_until_the_end_but_where_they_are_timed(kernels):
+    def seen(model, x):
+        with kernels() as watch:
+            y = call(model, x)
+        return y, watch.seen
 
-
-def test_they_are_turned_until_the_end_but_where_they_are_timed():
     model, x = network(), torch.randn(4, 3, 40, 1)
     wanted, standing = seen(model, x)
     assert standing == [(9, 1), (9, 1)]

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import tenfold
 from tenfold.network import Geometry
@@ -14,19 +13,6 @@ from tenfold.run.convolve import convolve, convolver
 from tenfold.run.fixed import FixedConvolution
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
-
-
-class Kernels(TorchDispatchMode):
-    """The spatial sizes of the weights that PyTorch convolves by."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.convolution.default:
-            self.seen.append(tuple(args[1].shape[2:]))
-        return function(*args, **(kwargs or {}))
 
 
 @st.composite
@@ -93,11 +79,11 @@ def test_packed_weights_are_those_of_rows_too(format_):
     assert fixed(x[:, :, :40]).shape == (4, 48, 20, 1)
 
 
-def test_a_layer_convolves_columns_as_rows_and_wider_images_as_they_are():
+def test_a_layer_convolves_columns_as_rows_and_wider_images_as_they_are(kernels):
     torch.manual_seed(0)
     layer = tenfold.FactorizedConv.from_conv(nn.Conv2d(8, 16, (5, 1)), rank=0.5).train()
     for width, kernel in ((1, (1, 5)), (2, (5, 1))):
-        with Kernels() as watch:
+        with kernels() as watch:
             layer(torch.randn(2, 8, 12, width))
         assert kernel in watch.seen
         assert kernel[::-1] not in watch.seen
