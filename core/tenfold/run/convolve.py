@@ -79,8 +79,8 @@ def is_a_product(x: Tensor, geometry: Geometry, groups: int) -> bool:
 def is_column(x: Tensor, geometry: Geometry) -> bool:
     """Whether an image is one column, on the CPU in eager mode, and so best convolved as one row.
 
-    oneDNN takes up to twice as long for a column of 64 taps, and a step of training by 512 taps five
-    times as long. What is turned is a view.
+    oneDNN takes up to twice as long for a column of 64 taps, and a step of training by 512 taps
+    five times as long. What is turned is a view.
     """
     return (
         not is_traced()
