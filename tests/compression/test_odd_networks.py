@@ -119,6 +119,17 @@ class Asking(Around):
         return self.inner(x)[:, : last.out_channels]
 
 
+class Empty(Around):
+    """Keeps a tensor of nothing, as a converter from ONNX leaves it, which has no steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("roi", torch.empty_strided((0,), (0,)))
+
+    def forward(self, x):
+        return self.inner(x)
+
+
 @dataclass
 class Answer:
     scores: torch.Tensor
@@ -131,7 +142,7 @@ class Structured(Around):
 
 
 @pytest.mark.parametrize(
-    "kind", [Noisy, Masked, Opaque, Again, InPlace, Autocast, Asking, Structured]
+    "kind", [Noisy, Masked, Opaque, Again, InPlace, Autocast, Asking, Structured, Empty]
 )
 def test_networks_that_do_odd_things_are_compressed(kind):
     model, given = kind(), X.clone()

@@ -205,8 +205,11 @@ def fingerprint(
 def _bytes(tensor: Any) -> bytes:
     if not isinstance(tensor, Tensor):
         return repr(tensor).encode()
+    said = repr((tensor.dtype, tuple(tensor.shape))).encode()
+    if not tensor.numel():  # it may have any strides, and no view as bytes then
+        return said
     raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return repr((tensor.dtype, tuple(tensor.shape))).encode() + bytes(raw.numpy())
+    return said + bytes(raw.numpy())
 
 
 def _tensors(value: Any) -> Iterator[Any]:
