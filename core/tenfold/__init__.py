@@ -36,6 +36,7 @@ from .layer import (
 )
 from .model import measure_moments, to_onnx, to_plain, tune
 from .network import Energy, Error, Multiple
+from .optim import SOAP
 from .plugin import (
     Factorization,
     Fixed,
@@ -63,6 +64,7 @@ from .tuning import Decision
 __version__ = version("tenfold")
 
 __all__ = [
+    "SOAP",
     "Compression",
     "CompressionConfig",
     "Cuttlefish",

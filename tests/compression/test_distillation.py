@@ -46,6 +46,10 @@ def gap(student, teacher, batches, part=None):
     return float(relative(found, wanted))
 
 
+def by_groups(parameters, lr):
+    return torch.optim.Adam([{"params": [one]} for one in parameters], lr=lr)
+
+
 def state(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -105,6 +109,30 @@ class TestTraining:
         assert scored == [False, False]
         assert [module.training for module in student.modules()] == flags
         assert int(student[1].num_batches_tracked) == 12
+
+    @pytest.mark.parametrize("optimizer", ["soap", torch.optim.AdamW, by_groups])
+    def test_by_another_optimizer(self, optimizer):
+        student, teacher = pair()
+        before = gap(student, teacher, inputs(4, seed=2))
+        distill(student, teacher, inputs(), lr=3e-3, epochs=8, optimizer=optimizer, **QUIET)
+        assert gap(student, teacher, inputs(4, seed=2)) < 0.6 * before
+
+    def test_the_groups_of_an_optimizer_keep_their_rates_to_each_other(self):
+        student, teacher, seen = *pair(), []
+
+        class Watched(torch.optim.SGD):
+            def step(self, closure=None):
+                seen.append([group["lr"] for group in self.param_groups])
+                return super().step(closure)
+
+        def make(parameters, lr):
+            first, *others = parameters
+            return Watched([{"params": [first], "lr": lr / 4}, {"params": others}], lr=lr)
+
+        distill(student, teacher, inputs(10), lr=1e-3, optimizer=make, **QUIET)
+        assert all(4 * low == pytest.approx(high) for low, high in seen)
+        assert max(high for _, high in seen) == pytest.approx(1e-3)
+        assert seen[-1][1] < 1e-4
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_in_a_narrow_dtype(self, dtype):
@@ -281,6 +309,10 @@ class TestCheckpoint:
         distill(copy.deepcopy(student), teacher, inputs(2), checkpoint=place, **QUIET)
         with pytest.raises(ValueError, match=r"written with lr=0\.0001, not lr=0\.1"):
             distill(student, teacher, inputs(2), lr=0.1, checkpoint=place, **QUIET)
+        with pytest.raises(ValueError, match="written with train=False, not train=True"):
+            distill(student, teacher, inputs(2), train=True, checkpoint=place, **QUIET)
+        with pytest.raises(ValueError, match="written with optimizer='adam', not optimizer='soap'"):
+            distill(student, teacher, inputs(2), optimizer="soap", checkpoint=place, **QUIET)
         with pytest.raises(ValueError, match="is of another student"):
             distill(copy.deepcopy(teacher), teacher, inputs(2), checkpoint=place, **QUIET)
 
@@ -307,6 +339,10 @@ class TestRefusals:
             ({"batches": []}, "batches has none"),
             ({"lr": 0}, "lr=0 must be above 0"),
             ({"loss": "ce"}, "loss='ce' must be one of 'relative', 'kd'"),
+            (
+                {"optimizer": "lion"},
+                "optimizer='lion' must be one of 'adam', 'soap', or a function",
+            ),
             ({"patience": 2}, "patience=2 needs score="),
             ({"amp": torch.int8}, "amp=torch.int8 must be"),
             ({"features": ["4", "nine"]}, "features has 'nine', which the student has not"),
@@ -329,6 +365,8 @@ class TestRefusals:
             distill(student.requires_grad_(False), teacher, inputs(2), **QUIET)
         with pytest.raises(TypeError, match="teacher=int must be"):
             distill(student, 3, inputs(2), **QUIET)
+        with pytest.raises(TypeError, match="optimizer= gave NoneType"):
+            distill(pair()[0], teacher, inputs(2), optimizer=lambda *given: None, **QUIET)
 
     def test_an_output_without_gradients(self):
         class Opaque(nn.Sequential):
@@ -356,7 +394,7 @@ import sys
 import torch
 sys.path.insert(0, {here!r})
 from test_distillation import inputs, pair, state
-from tenfold.compression.distillation.training import distill
+from tenfold.compression.distillation import distill
 
 student, teacher = pair()
 loss = torch.nn.functional.mse_loss

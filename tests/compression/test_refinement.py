@@ -4,8 +4,6 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from tenfold import FactorizedConv, compress
@@ -13,11 +11,11 @@ from tenfold.compression import Report
 from tenfold.compression.correction.finishing import Made
 from tenfold.compression.measurement.task import Judge
 from tenfold.compression.refinement import ends as room
-from tenfold.compression.refinement import refining, rotated, training
+from tenfold.compression.refinement import refining, training
 from tenfold.compression.refinement.blocks import Block, blocks
 from tenfold.compression.refinement.ends import Kept, ends, gaps, stored
 from tenfold.compression.refinement.refining import refine
-from tenfold.compression.refinement.rotated import Rotated
+from tenfold.compression.refinement.steps import Steps
 from tenfold.compression.refinement.training import trained
 from tenfold.compression.request.config import CompressionConfig
 from tenfold.compression.running.progress import Progress
@@ -155,10 +153,7 @@ def test_where_losses_rise_it_goes_on_in_smaller_steps_from_where_they_had_not(m
     monkeypatch.setattr(training, "SLOWER", 1e4)
     done = counted(monkeypatch)
     rates = []
-    rotated = training.Rotated
-    monkeypatch.setattr(
-        training, "Rotated", lambda *given: rates.append(given[1:]) or rotated(*given)
-    )
+    monkeypatch.setattr(training, "Steps", lambda *given: rates.append(given[1:]) or Steps(*given))
     _, error, made, gained = refined()
     (total, rate), (left, slower), *more = rates
     assert not more or len(more) == 1
@@ -392,23 +387,20 @@ def test_large_dense_weights_stay(monkeypatch):
     assert {"6.bias", "3.bias", "3.weight.factors.0"} <= kept
 
 
-@settings(deadline=None, max_examples=20)
-@given(
-    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
-    scale=st.sampled_from([1e-3, 1.0, 1e3]),
-    seed=st.integers(0, 99),
-)
-def test_steps_go_down_a_quadratic_whatever_its_scale(sizes, scale, seed):
-    generator = torch.Generator().manual_seed(seed)
-    goal = scale * torch.randn(sizes, generator=generator)
-    one = nn.Parameter(goal + 0.1 * scale * torch.randn(sizes, generator=generator).sign())
-    start, steps = float((one - goal).detach().norm()), Rotated([one], 100, 0.02)
-    steps.sizes = [scale]
-    for _ in range(100):
-        (one - goal).square().sum().backward()
+def test_steps_rise_then_fall_to_nothing_and_take_the_gradients():
+    one, moved = nn.Parameter(torch.full((4,), 2.0)), []
+    steps = Steps([one], 40, 0.02)
+    for _ in range(40):
+        before = one.detach().clone()
+        one.grad = torch.ones(4)
         steps.step()
-    assert one.grad is None
-    assert float((one - goal).detach().norm()) < 0.2 * start
+        assert one.grad is None
+        moved.append(float((before - one.detach()).mean()))
+    highest = max(moved)
+    assert 0.9 * 2 * 0.02 < highest <= 1.01 * 2 * 0.02
+    assert moved[:6] == sorted(moved[:6])
+    assert moved[7:] == sorted(moved[7:], reverse=True)
+    assert abs(moved[-1]) < 0.01 * highest
 
 
 class Twofold(nn.Module):
@@ -420,39 +412,6 @@ class Twofold(nn.Module):
 
     def forward(self, x):
         return self.net(x), x * 1000
-
-
-@pytest.mark.parametrize("shape", [(3, 4), (4, 5, 3, 3), (3, 5, 40), (6, 4, 7, 8), (2, 3, 1, 1)])
-def test_a_matrix_times_any_axis_is_the_contraction(shape):
-    value = torch.randn(shape, dtype=torch.float64)
-    for axis, size in enumerate(shape):
-        matrix = torch.randn(size, size, dtype=torch.float64)
-        wanted = torch.tensordot(matrix, value, ([1], [axis])).movedim(0, axis)
-        torch.testing.assert_close(rotated._times(matrix, value, axis), wanted)
-
-
-def test_threads_share_the_parameters_and_take_the_same_steps(monkeypatch):
-    threads, found = torch.get_num_threads(), []
-    for shared in (1, 10**9):
-        monkeypatch.setattr(rotated, "SHARED", shared)
-        seed = torch.Generator().manual_seed(0)
-        sizes = [(6, 5, 3), (4,), (7, 2), (3, 3)]
-        parameters = [nn.Parameter(torch.randn(size, generator=seed)) for size in sizes]
-        try:
-            torch.set_num_threads(2)
-            assert rotated._pool([one.to("meta") for one in parameters]) is None
-            steps = rotated.Rotated(parameters, 12, 0.1)
-            assert (steps.pool is None) == (shared > 1)
-            for _ in range(12):
-                for one in parameters[:-1]:
-                    one.grad = torch.randn(one.shape, generator=seed)
-                steps.step()
-                assert torch.get_num_threads() == 2
-        finally:
-            torch.set_num_threads(threads)
-        assert all(one.grad is None for one in parameters)
-        found.append([one.detach() for one in parameters])
-    assert all(map(torch.equal, *found))
 
 
 def test_of_several_outputs_it_says_the_change_that_the_report_does():

@@ -11,6 +11,7 @@ ROOMS = (  # each may import those before it
     "arguments",
     "network",
     "algebra",
+    "optim",
     "plugin",
     "run",
     "solve",

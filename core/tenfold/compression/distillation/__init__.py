@@ -3,7 +3,7 @@
 Imports `running`. Used by the public `distill`.
 """
 
-from .training import distill
+from .distilling import distill
 
 __all__ = [
     "distill",

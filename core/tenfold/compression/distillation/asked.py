@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Adam, Optimizer
 
 from ...arguments import check_batches, check_count, check_model, check_number
 from ...layer import factorized_layers
+from ...optim import SOAP
 from .matching import Loss, kd, relative
 
+Make = Callable[[list[nn.Parameter], float], Optimizer]
 LOSSES: dict[str, Loss] = {"relative": relative, "kd": kd}
+OPTIMIZERS: dict[str, Make] = {"adam": Adam, "soap": SOAP}
 
 
 def check_training(
@@ -62,6 +66,23 @@ def read_loss(loss: Loss | str) -> Loss:
             "tensors"
         )
     return loss
+
+
+def read_optimizer(optimizer: Make | str) -> Make:
+    """What makes the optimizer of a name; refuses what is neither a name nor a function."""
+    if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
+        return OPTIMIZERS[optimizer]
+    if not callable(optimizer):
+        raise ValueError(
+            f"optimizer={optimizer!r} must be one of {', '.join(map(repr, OPTIMIZERS))}, or a "
+            "function of the parameters and lr that gives an optimizer"
+        )
+    return optimizer
+
+
+def named(optimizer: Make | str) -> str:
+    """What a checkpoint calls it."""
+    return optimizer if isinstance(optimizer, str) else getattr(optimizer, "__name__", "")
 
 
 def check_score(score: Any, patience: Any) -> None:

@@ -14,7 +14,7 @@ from ..running import Batch, call, evaluating, tensors
 from ..survey import Subject
 from .blocks import Block, Place, watched
 from .ends import Ends, squares
-from .rotated import Rotated
+from .steps import Steps
 
 INNER = 3.0  # what the ends of blocks count together, beside the output
 LOOKED = 4  # times an epoch, whether losses have risen
@@ -113,7 +113,7 @@ class _Way:
 
     def __init__(self, parameters: Sequence[nn.Parameter], total: int, rate: float) -> None:
         self.left, self.smaller = total, False
-        self.steps = Rotated(parameters, total, rate)
+        self.steps = Steps(parameters, total, rate)
         self.known = self.last = self._here()  # where losses had not risen, and where to find out
         self.losses: list[tuple[float, float]] = []  # and what they were before any step
         self.begin()
@@ -154,7 +154,7 @@ class _Way:
             return False
         self.last, self.smaller = self.known, True
         rate = self.steps.gain / SLOWER
-        self.steps = Rotated(self.steps.parameters, max(1, self.left), rate)
+        self.steps = Steps(self.steps.parameters, max(1, self.left), rate)
         return True
 
 
