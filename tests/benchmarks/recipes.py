@@ -122,7 +122,14 @@ def measured(
 
 
 def distilled(
-    network: str, data: Data, epochs: int, budget: float, at: float, lr: float
+    network: str,
+    data: Data,
+    epochs: int,
+    budget: float,
+    at: float,
+    lr: float,
+    metric: str = "parameters",
+    optimizer: str = "soap",
 ) -> dict[str, Any]:
     """Dense in a cycle of its own, compressed, and distilled from that for the last epochs.
 
@@ -133,8 +140,10 @@ def distilled(
     since = torch.load(data["places"][before])[-1]
     teacher = channels_last(NETWORKS[network]())
     teacher.load_state_dict(since["model"])
-    options: dict[str, Any] = {"metric": "parameters", "factorizations": SMALLEST}
-    small = channels_last(shrunk(teacher.eval(), data, budget, MORE, **options))
+    options: dict[str, Any] = {"factorizations": SMALLEST} if metric == "parameters" else {}
+    options |= {"metric": metric}
+    part = most(network, budget, metric)
+    small = channels_last(shrunk(teacher.eval(), data, part, MORE, **options))
     scores, left = [*since["scores"]], epochs - before
 
     def score(model: nn.Module) -> float:
@@ -144,7 +153,7 @@ def distilled(
     torch.set_rng_state(since["rng"])
     started = time.process_time()
     amp = torch.bfloat16 if data["amp"] else None
-    options = {"loss": "kd", "amp": amp, "progress": False}
+    options = {"loss": "kd", "optimizer": optimizer, "amp": amp, "progress": False}
     tenfold.distill(small, teacher, Batches(data), epochs=left, lr=lr, score=score, **options)
     each = (time.process_time() - started) / left
     return {
@@ -209,6 +218,13 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "dense, compressed at 3/4, trained on": partial(measured, at=3 / 4, metric="parameters"),
     "dense, compressed at 3/4 to equal MACs": partial(measured, at=3 / 4, metric="macs"),
     "dense for 4/5, compressed, distilled": partial(distilled, at=4 / 5, lr=3e-3),
+    "dense for 9/10, compressed, distilled": partial(distilled, at=9 / 10, lr=3e-3),
+    "dense for 4/5, compressed to equal MACs, distilled": partial(
+        distilled, at=4 / 5, lr=3e-3, metric="macs"
+    ),
+    "dense for 4/5, compressed, distilled by Adam": partial(
+        distilled, at=4 / 5, lr=3e-3, optimizer="adam"
+    ),
     "dense, then compressed": partial(compressed, metric="macs"),
     "dense, then compressed to the parameters": partial(compressed, metric="parameters"),
     "dense, then compressed to the parameters by 4,096 images": partial(
