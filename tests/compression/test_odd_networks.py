@@ -453,6 +453,15 @@ def test_a_scripted_network_is_refused():
         compressed(scripted)
 
 
+def test_an_exported_network_is_refused_and_a_traced_one_is_not():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = torch.export.export(plain(), (X,)).module()
+    with pytest.raises(TypeError, match="exported, .* give what it was made from"):
+        compressed(exported)
+    assert compressed(torch.fx.symbolic_trace(plain())).report.macs.after > 0
+
+
 def test_a_network_that_is_spread_over_processes_is_refused_and_its_inner_one_is_saved(tmp_path):
     distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.fx import GraphModule
 
 from .config import CompressionConfig
 
@@ -21,6 +22,8 @@ def check_asked(
         raise TypeError(f"model={type(model).__name__} must be an nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError("model is scripted: give the one that it was made from")
+    if isinstance(model, GraphModule) and _is_exported(model):
+        raise TypeError("model is exported, and has no layers any more: give what it was made from")
     for name, module in model.named_modules():
         if hasattr(module, "_orig_mod"):
             there = f"model.{name}" if name else "model"
@@ -41,3 +44,11 @@ def check_asked(
             f"executor={type(executor).__name__} must be a concurrent.futures.Executor: of a Dask "
             "client, client.get_executor()"
         )
+
+
+def _is_exported(model: GraphModule) -> bool:
+    """Whether it calls PyTorch's operators with weights of its own, and no layer has one."""
+    if any(isinstance(one, nn.modules.conv._ConvNd | nn.Linear) for one in model.modules()):
+        return False
+    called = [one for one in model.graph.nodes if isinstance(one.target, torch._ops.OpOverload)]
+    return any(given.op == "get_attr" for one in called for given in one.all_input_nodes)
