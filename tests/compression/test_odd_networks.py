@@ -457,7 +457,7 @@ def test_an_exported_network_is_refused_and_a_traced_one_is_not():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exported = torch.export.export(plain(), (X,)).module()
-    with pytest.raises(TypeError, match="exported, .* give what it was made from"):
+    with pytest.raises(TypeError, match=r"exported, .* give what it was made from"):
         compressed(exported)
     assert compressed(torch.fx.symbolic_trace(plain())).report.macs.after > 0
 
