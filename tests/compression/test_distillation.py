@@ -285,15 +285,17 @@ class Stopping:
 
 
 class TestCheckpoint:
+    @pytest.mark.parametrize("optimizer", ["adam", "soap"])
     @pytest.mark.parametrize("after", [1, 5, 8])
     def test_an_interrupted_training_ends_as_an_uninterrupted_one(
-        self, after, tmp_path, monkeypatch
+        self, after, optimizer, tmp_path, monkeypatch
     ):
         monkeypatch.setattr("tenfold.compression.distillation.training.SAVED_EVERY", 2)
         student, teacher = pair()
-        whole = distill(copy.deepcopy(student), teacher, inputs(6), epochs=2, **QUIET)
+        request = {"epochs": 2, "optimizer": optimizer, **QUIET}
+        whole = distill(copy.deepcopy(student), teacher, inputs(6), **request)
         place = tmp_path / "new" / "distill.pt"
-        request = {"epochs": 2, "checkpoint": place, **QUIET}
+        request |= {"checkpoint": place}
         with pytest.raises(InterruptionError):
             distill(copy.deepcopy(student), teacher, Stopping(inputs(6), after), **request)
         assert place.exists() is (after >= 2)

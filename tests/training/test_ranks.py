@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tenfold import (
+    SOAP,
     Error,
     FactorizedConv,
     Fixed,
@@ -229,6 +230,19 @@ def test_a_bad_argument_is_refused(make, call, said):
     one = make()
     with pytest.raises((ValueError, TypeError), match=said):
         set_rank(one, **call)
+
+
+def test_by_soap_new_factors_start_anew_and_others_go_on():
+    model = nn.Sequential(layer(rank=0.9), nn.Conv2d(6, 2, 1))
+    optimizer = SOAP(model.parameters(), lr=1e-3)
+    train(model, optimizer)
+    set_rank(model[0], 0.3, optimizer)
+    factors = set(model[0].weight.parameters())
+    assert set(optimizer.state) == set(model.parameters()) - factors
+    train(model, optimizer, 2)
+    assert {one: state["step"] for one, state in optimizer.state.items()} == {
+        one: 2 if one in factors else 5 for one in model.parameters()
+    }
 
 
 def test_an_unknown_optimizer_is_refused_and_nothing_is_changed():

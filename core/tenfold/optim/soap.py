@@ -30,7 +30,8 @@ class SOAP(Optimizer):
     is taken anew every ten steps, and Adam runs there (Vyas et al. 2025, arXiv 2409.11321). Columns
     of a factor stand for each other, so that their gradients are correlated, and factors are small,
     so that turning them costs little. It comes nearer than Adam in the same number of steps, by
-    rates as Adam's or somewhat higher. Threads share large models on the CPU.
+    rates as Adam's or somewhat higher. Threads share large models on the CPU. Factors whose ranks
+    move (`set_rank`, `Cuttlefish`) start anew.
 
     Args:
         params: parameters, or groups of them with options of their own, as of any optimizer.

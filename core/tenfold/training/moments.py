@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..arguments import check_kind
+from ..optim import SOAP
 
 FIRST = ("momentum_buffer", "exp_avg")  # averages of gradients
 SECOND = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")  # averages of their squares
@@ -25,6 +26,8 @@ def check_optimizer(optimizer: Any, parameters: Sequence[nn.Parameter]) -> None:
     if optimizer is None:
         return
     check_kind("optimizer", optimizer, Optimizer)
+    if isinstance(optimizer, SOAP):
+        return
     for parameter in parameters:
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None and key not in (*FIRST, *SECOND, *COUNTS):
@@ -44,12 +47,13 @@ def carry(
     """Have `optimizer` train `new` in the place of `old`, with what it remembers of these.
 
     `carried` turns what is kept of the old parameters under a key into what the new ones keep.
-    Where some of the old are not trained, or have no state yet, the new start with none.
+    Where some of the old are not trained, or have no state yet, the new start with none; and so by
+    SOAP, whose basis is of the old.
     """
     if optimizer is None:
         return
     states = [optimizer.state.pop(parameter, {}) for parameter in old]
-    made = _carried(states, new, carried)
+    made = _carried([] if isinstance(optimizer, SOAP) else states, new, carried)
     if not _replace(optimizer, old, new):
         return
     for parameter, state in zip(new, made, strict=True):
