@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from ...layer import factorized_layers
 from ...optim import SOAP
 from .matching import Loss, kd, relative
 
+T = TypeVar("T", bound=Callable[..., Any])
 Make = Callable[[list[nn.Parameter], float], Optimizer]
 LOSSES: dict[str, Loss] = {"relative": relative, "kd": kd}
 OPTIMIZERS: dict[str, Make] = {"adam": Adam, "soap": SOAP}
@@ -58,26 +59,22 @@ def _factorized(model: nn.Module) -> bool:
 
 def read_loss(loss: Loss | str) -> Loss:
     """The loss of a name; refuses, with a `ValueError`, what is neither a name nor a function."""
-    if isinstance(loss, str) and loss in LOSSES:
-        return LOSSES[loss]
-    if not callable(loss):
-        raise ValueError(
-            f"loss={loss!r} must be one of {', '.join(map(repr, LOSSES))}, or a function of two "
-            "tensors"
-        )
-    return loss
+    return _chosen("loss", loss, LOSSES, "a function of two tensors")
 
 
 def read_optimizer(optimizer: Make | str) -> Make:
     """What makes the optimizer of a name; refuses what is neither a name nor a function."""
-    if isinstance(optimizer, str) and optimizer in OPTIMIZERS:
-        return OPTIMIZERS[optimizer]
-    if not callable(optimizer):
-        raise ValueError(
-            f"optimizer={optimizer!r} must be one of {', '.join(map(repr, OPTIMIZERS))}, or a "
-            "function of the parameters and lr that gives an optimizer"
-        )
-    return optimizer
+    kind = "a function of the parameters and lr that gives an optimizer"
+    return _chosen("optimizer", optimizer, OPTIMIZERS, kind)
+
+
+def _chosen(name: str, value: T | str, known: Mapping[str, T], kind: str) -> T:
+    if isinstance(value, str) and value in known:
+        return known[value]
+    if isinstance(value, str) or not callable(value):
+        names = ", ".join(map(repr, known))
+        raise ValueError(f"{name}={value!r} must be one of {names}, or {kind}")
+    return value
 
 
 def named(optimizer: Make | str) -> str:
