@@ -198,12 +198,16 @@ class TestLabels:
         with pytest.raises(ValueError, match="needs logits"):
             kd(found[0], wanted[0])
 
-    @pytest.mark.parametrize("layout", ["rule", "index"])
-    def test_labels_count_a_tenth_beside_it(self, layout):
+    @pytest.mark.parametrize(
+        ("layout", "asked", "part"),
+        [("rule", {}, 0.1), ("index", {}, 0.1), ("rule", {"labels": 0.7}, 0.7)],
+    )
+    def test_labels_count_a_part_beside_it(self, layout, asked, part):
         student, teacher = pair()
         batch = classes(1)[0]
         given = [batch] if layout == "rule" else [[batch[1], batch[0]]]
         request = {"lr": 1e-12, "loss": "kd", "inputs": None if layout == "rule" else 1, **QUIET}
+        request |= asked
         seen = []
         matching = Matching.__call__
 
@@ -217,7 +221,7 @@ class TestLabels:
             distill(student, teacher, [batch[0]], loss="kd", lr=1e-12, **QUIET)
         logits = student.eval()(batch[0])
         hard = nn.functional.cross_entropy(logits, batch[1])
-        torch.testing.assert_close(seen[0], 0.9 * seen[1] + 0.1 * hard)
+        torch.testing.assert_close(seen[0], (1 - part) * seen[1] + part * hard)
 
     def test_swapped_models_are_noticed(self):
         student, teacher = pair()
@@ -345,6 +349,7 @@ class TestRefusals:
                 {"optimizer": "lion"},
                 "optimizer='lion' must be one of 'adam', 'soap', or a function",
             ),
+            ({"labels": 1.1}, "labels=1.1 must be at least 0 and at most 1"),
             ({"patience": 2}, "patience=2 needs score="),
             ({"amp": torch.int8}, "amp=torch.int8 must be"),
             ({"features": ["4", "nine"]}, "features has 'nine', which the student has not"),

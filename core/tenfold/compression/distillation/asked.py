@@ -82,6 +82,13 @@ def named(optimizer: Make | str) -> str:
     return optimizer if isinstance(optimizer, str) else getattr(optimizer, "__name__", "")
 
 
+def check_labels(labels: Any) -> None:
+    """Refuse what is no part of a whole; `TypeError` or `ValueError`."""
+    check_number("labels", labels)
+    if not 0 <= labels <= 1:
+        raise ValueError(f"labels={labels!r} must be at least 0 and at most 1, a part of the loss")
+
+
 def check_score(score: Any, patience: Any) -> None:
     """Refuse what is no function, and patience without one; `TypeError` or `ValueError`."""
     if score is not None and not callable(score):

@@ -16,7 +16,7 @@ from ...arguments import (
     check_path,
 )
 from ..running import Batch, Part, check_part
-from .asked import Make, check_score, check_training, named, read_loss, read_optimizer
+from .asked import Make, check_labels, check_score, check_training, named, read_loss, read_optimizer
 from .epochs import Epochs, Score
 from .matching import Loss, Matching, relative
 from .processes import joined
@@ -34,6 +34,7 @@ def distill(
     lr: float = 1e-4,
     inputs: Part = None,
     loss: Loss | str = relative,
+    labels: float = 0.1,
     score: Score | None = None,
     patience: int | None = None,
     features: Sequence[str] = (),
@@ -61,8 +62,9 @@ def distill(
             or a function of the batch.
         loss: of two tensors, the student's and the teacher's; by default `‖s − t‖² / ‖t‖²`. With
             several outputs or features it is the mean over them. `"kd"` is the divergence of
-            softened classes, `(batch, classes, …)`, with a tenth of the cross-entropy beside it
-            where batches have labels; other losses leave labels out.
+            softened classes, `(batch, classes, …)`; other losses leave labels out.
+        labels: what the cross-entropy with the labels counts of the whole under `"kd"`, where
+            batches have labels. The nearer the student is to the teacher, the more they bring.
         score: a function of the student, higher being better, taken after each epoch and shown with
             the progress; the student ends as it was after the best. Give it other samples than a
             test set's, which would be none any more.
@@ -90,14 +92,15 @@ def distill(
     trained = check_training(student, teacher, batches, epochs, lr, amp)
     check_part("inputs", inputs)
     check_score(score, patience)
+    check_labels(labels)
     measure, make = read_loss(loss), read_optimizer(optimizer)
     check_names("features", features)
     check_flag("train", train)
     check_flag("progress", progress)
     place = None if checkpoint is None else check_path("checkpoint", checkpoint)
     device = trained[0].device
-    course = {"lr": lr, "train": train, "optimizer": named(optimizer)}
-    matching = Matching(student, teacher, features, measure)
+    course = {"lr": lr, "labels": labels, "train": train, "optimizer": named(optimizer)}
+    matching = Matching(student, teacher, features, measure, labels)
     try:
         with joined(device) as processes, _modes(student, teacher, train):
             judged = Epochs(score, patience, processes)

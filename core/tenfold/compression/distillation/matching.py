@@ -22,7 +22,7 @@ def relative(found: Tensor, wanted: Tensor) -> Tensor:
     return ratio
 
 
-TEMPERATURE, HARD = 4.0, 0.1  # of both softmaxes; the weight of labels
+TEMPERATURE = 4.0  # of both softmaxes
 
 
 def kd(found: Tensor, wanted: Tensor) -> Tensor:
@@ -46,9 +46,14 @@ class Matching:
     """
 
     def __init__(
-        self, student: nn.Module, teacher: nn.Module, features: Sequence[str], loss: Loss
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        features: Sequence[str],
+        loss: Loss,
+        labels: float,
     ) -> None:
-        self.teacher, self.loss = teacher, loss
+        self.teacher, self.loss, self.labels = teacher, loss, labels
         self._hooks = ExitStack()
         self._found: dict[str, Any] = {}
         self._wanted: dict[str, Any] = {}
@@ -63,7 +68,7 @@ class Matching:
         """Run both on a batch; `student` may be a wrapper around the one that was given.
 
         Under `kd` features are matched by `relative`, and labels, where there are some, count
-        beside the teacher by the cross-entropy.
+        beside the teacher by the cross-entropy, `self.labels` of the whole.
         """
         with torch.no_grad():
             wanted = tensors(call(self.teacher, batch))
@@ -92,7 +97,8 @@ class Matching:
         if not soft or labels is None:
             return mean
         known = torch.as_tensor(labels).to(logits.device)
-        return (1 - HARD) * mean + HARD * nn.functional.cross_entropy(logits.float(), known)
+        own = nn.functional.cross_entropy(logits.float(), known)
+        return (1 - self.labels) * mean + self.labels * own
 
     def close(self) -> None:
         """Take the hooks away."""
