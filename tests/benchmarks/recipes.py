@@ -130,6 +130,7 @@ def distilled(
     lr: float,
     metric: str = "parameters",
     optimizer: str = "soap",
+    labels: float = 0.7,
 ) -> dict[str, Any]:
     """Dense in a cycle of its own, compressed, and distilled from that for the last epochs.
 
@@ -153,7 +154,8 @@ def distilled(
     torch.set_rng_state(since["rng"])
     started = time.process_time()
     amp = torch.bfloat16 if data["amp"] else None
-    options = {"loss": "kd", "optimizer": optimizer, "amp": amp, "progress": False}
+    options = {"loss": "kd", "labels": labels, "optimizer": optimizer, "amp": amp}
+    options |= {"progress": False}
     tenfold.distill(small, teacher, Batches(data), epochs=left, lr=lr, score=score, **options)
     each = (time.process_time() - started) / left
     return {
@@ -217,13 +219,12 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "dense, compressed at 1/2, trained on": partial(measured, at=1 / 2, metric="parameters"),
     "dense, compressed at 3/4, trained on": partial(measured, at=3 / 4, metric="parameters"),
     "dense, compressed at 3/4 to equal MACs": partial(measured, at=3 / 4, metric="macs"),
-    "dense for 4/5, compressed, distilled": partial(distilled, at=4 / 5, lr=3e-3),
-    "dense for 9/10, compressed, distilled": partial(distilled, at=9 / 10, lr=3e-3),
+    "dense for 4/5, compressed, distilled": partial(distilled, at=4 / 5, lr=4e-3),
     "dense for 4/5, compressed to equal MACs, distilled": partial(
-        distilled, at=4 / 5, lr=3e-3, metric="macs"
+        distilled, at=4 / 5, lr=4e-3, metric="macs"
     ),
-    "dense for 4/5, compressed, distilled by Adam": partial(
-        distilled, at=4 / 5, lr=3e-3, optimizer="adam"
+    "dense for 4/5, compressed, distilled by Adam, few labels": partial(
+        distilled, at=4 / 5, lr=3e-3, optimizer="adam", labels=0.1
     ),
     "dense, then compressed": partial(compressed, metric="macs"),
     "dense, then compressed to the parameters": partial(compressed, metric="parameters"),
