@@ -35,6 +35,7 @@ from tenfold.demo.data import scaled
 from tenfold.demo.train import read_idx
 
 Rows = dict[str, dict[str, Any]]
+BELOW = 5  # points of accuracy that are drawn below the lowest end
 
 
 def load(folder: Path, count: int, batch: int, amp: bool) -> Data:
@@ -140,14 +141,13 @@ def draw(rows: Rows, path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "tenfold"
     keys = [key.split("|") for key in rows]
     colors = {how: f"C{index}" for index, how in enumerate(dict.fromkeys(key[3] for key in keys))}
-    lowest = min(100 * score for row in rows.values() for score in row["scores"])
     panels = sorted({(name, part) for name, _, part, _ in keys if part != "1"}, reverse=True)
     size = (4 * len(panels), 3.8)
     figure, axes = pyplot.subplots(
         1, len(panels), figsize=size, squeeze=False, layout="constrained"
     )
     for axis, (name, part) in zip(axes[0], panels, strict=True):
-        curves, begun = defaultdict(list), {}
+        curves, begun, ends = defaultdict(list), {}, []
         for key, row in rows.items():
             mine, _, theirs, how = key.split("|")
             if mine == name and theirs in (part, "1"):
@@ -157,6 +157,7 @@ def draw(rows: Rows, path: Path) -> None:
             if len(found) < len(curves[DENSE]):
                 continue  # not of the same seeds
             means = [statistics.mean(scores) for scores in zip(*found, strict=True)]
+            ends.append(means[-1])
             if len(means) == 1:
                 axis.axhline(means[0], linestyle=":", color=colors[how], label=how)
             else:
@@ -165,7 +166,7 @@ def draw(rows: Rows, path: Path) -> None:
                 axis.plot(since, means, marker=".", color=colors[how], label=how)
         axis.set_title(f"{name}, {part} of the parameters")
         axis.set_xlabel("epoch")
-        axis.set_ylim(bottom=max(60, lowest - 1))
+        axis.set_ylim(bottom=min(ends) - BELOW)
     axes[0][0].set_ylabel("test accuracy, %")
     named = axes[0][0].get_legend_handles_labels()
     figure.legend(*named, loc="outside lower center", ncols=len(panels), fontsize=7)
