@@ -128,7 +128,6 @@ def distilled(
     budget: float,
     at: float,
     lr: float,
-    metric: str = "parameters",
     optimizer: str = "soap",
     labels: float = 0.7,
 ) -> dict[str, Any]:
@@ -141,10 +140,8 @@ def distilled(
     since = torch.load(data["places"][before])[-1]
     teacher = channels_last(NETWORKS[network]())
     teacher.load_state_dict(since["model"])
-    options: dict[str, Any] = {"factorizations": SMALLEST} if metric == "parameters" else {}
-    options |= {"metric": metric}
-    part = most(network, budget, metric)
-    small = channels_last(shrunk(teacher.eval(), data, part, MORE, **options))
+    options: dict[str, Any] = {"metric": "parameters", "factorizations": SMALLEST}
+    small = channels_last(shrunk(teacher.eval(), data, budget, MORE, **options))
     scores, left = [*since["scores"]], epochs - before
 
     def score(model: nn.Module) -> float:
@@ -154,9 +151,8 @@ def distilled(
     torch.set_rng_state(since["rng"])
     started = time.process_time()
     amp = torch.bfloat16 if data["amp"] else None
-    options = {"loss": "kd", "labels": labels, "optimizer": optimizer, "amp": amp}
-    options |= {"progress": False}
-    tenfold.distill(small, teacher, Batches(data), epochs=left, lr=lr, score=score, **options)
+    options = {"loss": "kd", "labels": labels, "optimizer": optimizer, "amp": amp, "score": score}
+    tenfold.distill(small, teacher, Batches(data), epochs=left, lr=lr, progress=False, **options)
     each = (time.process_time() - started) / left
     return {
         "scores": scores,
@@ -220,9 +216,6 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {
     "dense, compressed at 3/4, trained on": partial(measured, at=3 / 4, metric="parameters"),
     "dense, compressed at 3/4 to equal MACs": partial(measured, at=3 / 4, metric="macs"),
     "dense for 4/5, compressed, distilled": partial(distilled, at=4 / 5, lr=4e-3),
-    "dense for 4/5, compressed to equal MACs, distilled": partial(
-        distilled, at=4 / 5, lr=4e-3, metric="macs"
-    ),
     "dense for 4/5, compressed, distilled by Adam, few labels": partial(
         distilled, at=4 / 5, lr=3e-3, optimizer="adam", labels=0.1
     ),

@@ -130,6 +130,14 @@ class Empty(Around):
         return self.inner(x)
 
 
+class Rooted(Around):
+    """Has outputs, and no gradients: those of a root at zero are not finite."""
+
+    def forward(self, x):
+        y = self.inner(x)
+        return y + (y - y).abs().sqrt()
+
+
 @dataclass
 class Answer:
     scores: torch.Tensor
@@ -153,6 +161,13 @@ def test_networks_that_do_odd_things_are_compressed(kind):
     assert found.report.macs.after <= 0.5 * found.report.macs.before
     assert 0 < found.report.error < 1
     found.model(X)
+
+
+def test_where_gradients_are_not_finite_it_is_compressed_and_not_refined():
+    report = compressed(Rooted()).report
+    assert 0 < report.error < 1
+    assert report.refinement.share == 0
+    assert "gradients are not finite" in report.refinement.reason
 
 
 def test_a_reentrant_checkpoint_changes_nothing():

@@ -180,12 +180,22 @@ def test_threads_share_the_parameters_and_take_the_same_steps(monkeypatch):
         ({"lr": -1.0}, "lr=-1.0"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1"),
         ({"betas": (0.9, 1.0)}, "betas="),
+        ({"betas": 0.9}, "betas=0.9"),
+        ({"betas": ("a", 0.9)}, "betas="),
         ({"relative": 2}, "relative=2"),
     ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         SOAP([nn.Parameter(torch.ones(2))], **options)
+
+
+def test_gradients_that_are_not_finite_are_named_before_they_spoil_what_they_are_of():
+    one = nn.Parameter(torch.ones(3, 3))
+    one.grad = torch.full((3, 3), torch.nan)
+    with pytest.raises(FloatingPointError, match="gradients are not finite"):
+        SOAP([one]).step()
+    assert torch.equal(one.detach(), torch.ones(3, 3))
 
 
 def test_sparse_gradients_are_refused_before_anything_moves():

@@ -1,4 +1,4 @@
-"""Optimizers for what neighbours share: factors, whose gradients are correlated.
+"""Optimizers for factors, whose gradients are correlated.
 
 Used by refining and by distillation, and by who trains a network.
 """

@@ -62,7 +62,8 @@ class SOAP(Optimizer):
             check_number(name, value)
             if value < 0:
                 raise ValueError(f"{name}={value!r} must be at least 0")
-        if len(betas) != 2 or not all(0 <= one < 1 for one in betas):
+        pair = isinstance(betas, tuple | list) and len(betas) == 2
+        if not pair or not all(isinstance(one, int | float) and 0 <= one < 1 for one in betas):
             raise ValueError(f"betas={betas!r} must be two numbers of at least 0 and below 1")
         check_flag("relative", relative)
         options = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "relative": relative}
@@ -73,7 +74,8 @@ class SOAP(Optimizer):
         """One step of all parameters that have a gradient.
 
         `closure` evaluates the loss anew, with its gradients, before it; the loss is returned.
-        Raises `RuntimeError` for sparse gradients, before anything moves.
+        Raises `RuntimeError` for sparse gradients, before anything moves, and `FloatingPointError`
+        where a basis would be taken of gradients that are not finite.
         """
         loss = None
         if closure is not None:
@@ -137,6 +139,8 @@ def _take(state: dict[str, Any], gradient: Tensor, beta: float, decay: float) ->
         rows = gradient.movedim(axis, 0).flatten(1)
         moment.lerp_(rows @ rows.mT, 1 - decay)
     if state["step"] % TURNED == 1:
+        if not all(bool(torch.isfinite(moment).all()) for moment in state["moments"].values()):
+            raise FloatingPointError("gradients are not finite: mend the loss, or clip them")
         mean = turned(state["mean"], state["bases"], back=True)
         state["bases"] = {axis: eigenbasis(moment) for axis, moment in state["moments"].items()}
         state["mean"] = turned(mean, state["bases"])

@@ -24,7 +24,7 @@ FIRST = 1  # epochs, after whose mean a network that is not nearer by
 PAYS = 0.015  # of its error, at any share of the way, goes no further
 RATE = 0.02, 0.4  # of the highest step, of each parameter's size: at most, and of the error
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
-FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError)
+FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError, FloatingPointError)
 
 
 def refine(
