@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold.algebra import Descent, count_sweep, leading_basis
+from tenfold.algebra import Descent, count_sweep, truncated_svd
 from tenfold.network import KernelNetwork
 
 from . import cp_als, cp_starts
@@ -97,7 +97,6 @@ class CP(TensorLySolved):
 
 def matrix_svd(kernel: Tensor, rank: int) -> list[Tensor]:
     """The best factors of a kernel `(groups, out, in, 1…)` without taps."""
-    matrix = kernel.flatten(2)
-    basis = leading_basis(matrix, rank)
+    basis, rest = truncated_svd(kernel.flatten(2), rank)
     taps = [kernel.new_ones(len(kernel), 1, rank) for _ in kernel.shape[3:]]
-    return [basis, (basis.mT @ matrix).mT, *taps]
+    return [basis, rest.mT, *taps]

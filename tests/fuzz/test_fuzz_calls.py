@@ -121,6 +121,7 @@ CALLS = {
     | {"generator": None, "start": None, "sweeps": 3, "tolerance": 1e-4},
     tenfold.algebra.chain_svd: {"kernel": torch.ones(1, 4, 3), "network": CHAIN},
     tenfold.algebra.leading_basis: {"matrix": torch.ones(4, 5), "rank": 2},
+    tenfold.algebra.truncated_svd: {"matrix": torch.ones(4, 5), "rank": 2},
     tenfold.network.plan_contraction: {"inputs": FACTORS, "output": ("out", "in"), "sizes": SIZES},
     tenfold.network.partition_macs: {"network": NETWORK, "partition": ((1,), (2,), (0,))}
     | {"geometry": GEOMETRY},

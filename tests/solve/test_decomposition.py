@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tenfold import Factorization, FactorizedConv, FactorizedKernel, relative_error
-from tenfold.algebra import leading_basis
+from tenfold.algebra import leading_basis, truncated_svd
 from tenfold.algebra.gauge import least_norm
 from tenfold.solve.decomposition import with_group
 from tenfold.testing import requests
@@ -191,3 +191,16 @@ def test_a_few_vectors_of_a_large_matrix_are_found_at_any_scale(scale, flat):
     values = torch.linalg.svdvals(matrix)
     assert left <= 1.001 * float(values[4:].norm() / values.norm()) + 1e-12
     torch.testing.assert_close(found, leading_basis(matrix, rank=4), atol=1e-4, rtol=0)
+    basis, rest = truncated_svd(scale * matrix, rank=4)
+    assert torch.equal(basis, found)
+    assert relative_error(found.mT @ matrix, rest / scale) < (1e-6 if flat else 1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(1, 9), columns=st.integers(1, 9), seed=st.integers(0, 99))
+def test_a_truncated_svd_is_its_basis_and_what_that_sees(rows, columns, seed):
+    torch.manual_seed(seed)
+    matrix = torch.randn(2, rows, columns, dtype=torch.float64)
+    basis, rest = truncated_svd(matrix, rank=min(rows, columns))
+    assert torch.equal(basis, leading_basis(matrix, rank=min(rows, columns)))
+    torch.testing.assert_close(basis @ rest, matrix)

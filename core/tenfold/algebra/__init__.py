@@ -11,7 +11,7 @@ from .rounding import is_tree, round_tree, spectra
 from .second_moment import SecondMoment
 from .spectrum import bond_matrix, by_group, in_real, tails, work_dtype
 from .spread import Spread, few_directions
-from .svd import chain_svd, gram, leading_basis, signs
+from .svd import chain_svd, gram, leading_basis, signs, truncated_svd
 from .symmetric import add_square, mirrored, symmetric_product
 from .threads import on_one_thread
 from .weighted import affordable, weighted_least_squares
@@ -51,6 +51,7 @@ __all__ = [
     "square_root",
     "symmetric_product",
     "tails",
+    "truncated_svd",
     "weighted_least_squares",
     "whiten",
     "work_dtype",

@@ -36,14 +36,45 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     >>> basis.shape, relative_error(matrix, basis @ basis.mT @ matrix) < 1e-5
     (torch.Size([6, 2]), True)
     """
+    _check(matrix, rank)
+    return _sought(matrix, rank)[0] if _few(matrix, rank) else _of_gram(matrix, rank)
+
+
+def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The best approximation of a rank as a product: `(…, rows, rank)` by `(…, rank, columns)`.
+
+    The first are the columns of `leading_basis`, orthonormal, the second what they see of the
+    matrix. Raises as that does.
+
+    >>> basis, rest = truncated_svd(torch.randn(6, 2) @ torch.randn(2, 9), rank=2)
+    >>> basis.shape, rest.shape
+    (torch.Size([6, 2]), torch.Size([2, 9]))
+    """
+    _check(matrix, rank)
+    if _few(matrix, rank):
+        return _sought(matrix, rank)
+    basis = _of_gram(matrix, rank)
+    return basis, basis.mT @ matrix
+
+
+def _check(matrix: Tensor, rank: int) -> None:
     if check_tensor("matrix", matrix).dim() < 2:
         raise ValueError(f"matrix of shape {tuple(matrix.shape)} must have two axes or more")
     check_count("rank", rank)
+    least = min(matrix.shape[-2:])
+    if not 1 <= rank <= least:
+        raise ValueError(f"rank={rank} must be in 1 to {least}, the shorter side")
+
+
+def _few(matrix: Tensor, rank: int) -> bool:
+    """Whether so few vectors of a matrix are wanted that they are sought."""
+    least = min(matrix.shape[-2:])
+    return STEPS * (rank + SPARE) <= least // 4 and least >= WIDE
+
+
+def _of_gram(matrix: Tensor, rank: int) -> Tensor:
+    """The leading basis by the eigenvectors of the smaller of `M Mᵀ` and `Mᵀ M`."""
     rows, columns = matrix.shape[-2:]
-    if not 1 <= rank <= min(rows, columns):
-        raise ValueError(f"rank={rank} must be in 1 to {min(rows, columns)}, the shorter side")
-    if STEPS * (rank + SPARE) <= min(rows, columns) // 4 and min(rows, columns) >= WIDE:
-        return _sought(matrix, rank)
     left = 4 * rows <= 5 * columns  # its vectors are the basis; the other side's cost a QR more
     values, vectors = torch.linalg.eigh(gram(matrix if left else matrix.mT))
     chosen: Tensor = vectors.flip(-1)[..., :rank]  # it sorts upwards
@@ -57,17 +88,21 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
     return chosen * signs(chosen)
 
 
-def _sought(matrix: Tensor, rank: int) -> Tensor:
+def _sought(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The leading basis among `M Ω, (M Mᵀ) M Ω, …`, of a random `Ω` that is always the same.
 
     What is sought among needs no more digits than float32 has, nor has what leaves much out; else a
-    last step gives what is found all.
+    last step gives what is found all. Beside it what it sees of the matrix, as exact.
     """
-    generator = torch.Generator().manual_seed(0)
-    largest = torch.linalg.vector_norm(matrix, torch.inf)
-    if not 1 / SAFE < float(largest) < SAFE:
-        matrix = matrix / largest.clamp_min(torch.finfo(matrix.dtype).tiny)
     short = matrix.float()
+    sizes, scale = torch.linalg.vector_norm(short, dim=(-2, -1)), None
+    if not 1 / SAFE < float(sizes.amax()) < SAFE:
+        largest = torch.linalg.vector_norm(matrix, torch.inf)
+        scale = largest.clamp_min(torch.finfo(matrix.dtype).tiny)
+        matrix = matrix / scale
+        short = matrix.float()
+        sizes = torch.linalg.vector_norm(short, dim=(-2, -1))
+    generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(short.shape[-1], rank + SPARE, generator=generator).to(short)
     found = [_orthogonal(short @ drawn)[0]]
     seen = [found[0].mT @ short]
@@ -78,13 +113,17 @@ def _sought(matrix: Tensor, rank: int) -> Tensor:
     projected = torch.linalg.solve_triangular(mixed.mT, torch.cat(seen, -2), upper=False)
     squares, vectors = _eigen(gram(projected))
     first = basis @ vectors.flip(-1)[..., : rank + SPARE]
-    energy = torch.linalg.vector_norm(short, dim=(-2, -1)).square()
+    energy = sizes.square()
     if bool((energy - squares.flip(-1)[..., :rank].sum(-1) > FAR * energy).all()):
         chosen = _orthogonal(first[..., :rank].to(matrix))[0]
-        return chosen * signs(chosen)
-    basis = _orthogonal(matrix @ (matrix.mT @ first.to(matrix)))[0]
-    chosen = basis @ _eigen(gram(basis.mT @ matrix))[1].flip(-1)[..., :rank]
-    return chosen * signs(chosen)
+        rest = (chosen.mT.to(short) @ short).to(matrix)
+    else:
+        basis = _orthogonal(matrix @ (matrix.mT @ first.to(matrix)))[0]
+        last = basis.mT @ matrix
+        turn = _eigen(gram(last))[1].flip(-1)[..., :rank]
+        chosen, rest = basis @ turn, turn.mT @ last
+    turned = signs(chosen)
+    return chosen * turned, turned.mT * (rest if scale is None else rest * scale)
 
 
 def _orthogonal(tall: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,9 +195,9 @@ def chain_svd(
     for modes, name in zip(opens, network.bonds, strict=False):
         sizes = [network.sizes[mode] for mode in modes if mode != GROUP]
         matrix, kept = rest.reshape(groups, bond * prod(sizes), -1), network.sizes[name]
-        basis = leading_basis(matrix, kept)
+        basis, left = truncated_svd(matrix, kept)
         before = [bond] if factors else []
         factors.append(basis.reshape(groups, *before, *sizes, kept))
-        rest, bond = basis.mT @ matrix, kept
+        rest, bond = left, kept
     last = [network.sizes[mode] for mode in opens[-1] if mode != GROUP]
     return [*factors, rest.reshape(groups, bond, *last)]
