@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.reports import untimed
 from torch import nn
 from typer.testing import CliRunner
 
@@ -52,10 +53,6 @@ def score(model):
 nothing, none = 3, []
 """
 numbers = itertools.count()
-
-
-def untimed(report):
-    return [layer.model_dump(exclude={"milliseconds"}) for layer in report.layers]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.reports import untimed
 from torch import nn
 
 from tenfold import FactorizedConv, compress
@@ -48,10 +49,6 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(measurement.Task, "__call__", counting)
     return names
-
-
-def untimed(report):
-    return [layer.model_dump(exclude={"milliseconds"}) for layer in report.layers]
 
 
 def same(one, other):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from tests.reports import untimed
 from torch import distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -223,10 +224,6 @@ def test_a_batch_is_parted_only_where_the_parts_give_the_same():
     assert divide(alone, 0.25, Apart(Mixing(), alone)) == (alone, alone)
     fitted, held = divide([(x, x)], 0.25, Apart(nn.Bilinear(3, 3, 2), [(x, x)]))
     assert len(fitted) + len(held) == 8
-
-
-def untimed(report):
-    return [layer.model_dump(exclude={"milliseconds"}) for layer in report.layers]
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

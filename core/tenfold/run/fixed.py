@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..network import Geometry
 from .convolve import SWAPPED, channels_last, convolver, is_channels_last, is_column
-from .windows import as_matrix, by_windows, can_be_a_product, is_few
+from .windows import as_matrix, by_windows, is_few, is_of_lines
 
 Way = Callable[[Tensor], Tensor]
 
@@ -52,7 +52,7 @@ class FixedConvolution:
         self.geometry = geometry
         self.groups = groups
         self._packs = packed and can_pack(weight, geometry)
-        self._is_of_lines = packed and groups == 1 and can_be_a_product(weight, geometry)
+        self._is_of_lines = packed and groups == 1 and is_of_lines(weight, geometry)
         self._linear = groups == 1 and geometry.is_pointwise
         self._row: FixedConvolution | None = None  # for columns
         self._kept: dict[str, Tensor] = {}  # the weight in other orders, each made once

@@ -19,7 +19,7 @@ from ..network import Geometry
 FEW, FEW_LAID_OUT = 2**15, 2**13  # numbers that are moved, up to which that is sooner done
 
 
-def can_be_a_product(weight: Tensor, geometry: Geometry) -> bool:
+def is_of_lines(weight: Tensor, geometry: Geometry) -> bool:
     """Whether a weight, `(out, in, *k)`, is of lines, on the CPU, and of real single precision."""
     return (
         geometry.order == 1
