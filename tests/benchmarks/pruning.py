@@ -107,27 +107,34 @@ def consumers(network: Network, producer: Layer, layers: list[Layer]) -> list[La
         output[:, 0] = float("nan")
         return output
 
+    def clean(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        return output.nan_to_num()
+
     def look(layer: Layer) -> Callable[..., None]:
         def see(_: nn.Module, given: tuple[Tensor, ...]) -> None:
             nonlocal mixed
-            bad = given[0].isnan()
-            rows = bad.movedim(1, 0).flatten(1).all(1)
-            alone = bool(rows[0]) and not bool(bad[:, 1:].any())
-            if alone and given[0].shape[1] == producer.config.out_channels:
+            channels = given[0].isnan().movedim(1, 0).flatten(1).any(1)
+            if not bool(channels.any()):
+                return
+            alone = bool(channels[0]) and not bool(channels[1:].any())
+            if alone and len(channels) == producer.config.out_channels:
                 taken.append(layer)
-            elif bool(bad.any()) and not bool(bad.all()):
+            else:
                 mixed = True
 
         return see
 
     model = network.model
-    handles = [model.get_submodule(producer.name).register_forward_hook(spoil)]
-    handles += [model.get_submodule(x.name).register_forward_pre_hook(look(x)) for x in layers]
+    handles = []
+    for layer in layers:
+        module, own = model.get_submodule(layer.name), layer is producer
+        handles.append(module.register_forward_hook(spoil if own else clean))
+        handles.append(module.register_forward_pre_hook(look(layer)))
     with torch.no_grad():
-        model(*(one[:1] for one in network.example_inputs))
+        given = model(*(one[:1] for one in network.example_inputs))
     for handle in handles:
         handle.remove()
-    return [] if mixed else taken
+    return [] if mixed or bool(given.isnan().any()) else taken
 
 
 def moment(network: Network, layer: Layer) -> Tensor:

@@ -110,7 +110,7 @@ def test_what_does_not_help_on_held_out_inputs_is_not_kept(monkeypatch):
 
 
 def counted(monkeypatch):
-    """How many times a refinement went through the batches."""
+    """Each time that a refinement went through the batches: whether it should have paid by then."""
     epochs, done = training.Towards.epochs, []
 
     def counting(*arguments):
@@ -140,12 +140,12 @@ def test_what_is_no_nearer_after_an_epoch_goes_no_further(monkeypatch):
     done = counted(monkeypatch)
     _, error, made, _ = refined()
     assert made.error < 0.8 * error
-    assert done == [1, 2, 3, 4, 5, 6]
+    assert done == [True, False, False, False, False, False]
     done.clear()
     monkeypatch.setattr(refining, "PAYS", 1.0)
     _, error, made, _ = refined()
     assert made.error < error  # what it gained is kept
-    assert done == [1]
+    assert done == [True]
 
 
 def test_where_losses_rise_it_goes_on_in_smaller_steps_from_where_they_had_not(monkeypatch):
@@ -159,7 +159,7 @@ def test_where_losses_rise_it_goes_on_in_smaller_steps_from_where_they_had_not(m
     assert not more or len(more) == 1
     assert 0 < left < total
     assert 0 < slower <= rate / 1e4
-    assert done[-1] < 6  # of six, with steps as they are at last
+    assert done.index(True) == 2  # smaller steps have two epochs to pay
     assert made.error < 0.9 * error
     assert gained.share > 0
 
@@ -170,7 +170,20 @@ def test_what_pays_is_asked_of_the_steps_as_they_are(monkeypatch):
     monkeypatch.setattr(training, "SLOWER", 1e4)
     done = counted(monkeypatch)
     refined()
-    assert done == [0, 1]
+    assert done == [False, False, True]
+
+
+def test_where_losses_creep_up_it_goes_back_to_before_they_did():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    way = training._Way([weight], 100, 1.0)
+    places = []
+    for place, loss in enumerate([0.9, 0.95, 1.05, 1.08, 1.2], 1):
+        places.append(weight.item())  # where the look began
+        way.losses.append((loss, 1.0))
+        weight.data.fill_(place)
+        assert way.goes_on()
+    assert weight.item() == places[1]  # the last look at which they had not risen
+    assert way.smaller
 
 
 def test_what_pays_is_asked_of_the_mean_of_an_epoch():

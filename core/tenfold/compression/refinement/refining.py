@@ -20,8 +20,7 @@ from .ends import Kept, ends, gaps, stored
 from .training import Towards, trainable, trained
 
 EPOCHS = 6
-FIRST = 1  # epochs, after whose mean a network that is not nearer by
-PAYS = 0.015  # of its error, at any share of the way, goes no further
+PAYS = 0.015  # of its error a network has to be nearer by, at some share of the way, to go on
 RATE = 0.02, 0.4  # of the highest step, of each parameter's size: at most, and of the error
 SHARES = (1.0, 0.5, 0.25)  # of the way, that are tried
 FAULTS = (RuntimeError, ValueError, TypeError, NotImplementedError, FloatingPointError)
@@ -57,8 +56,8 @@ def refine(
             losses = towards.losses(made.model)
             rate = min(RATE[0], RATE[1] * made.error)
             way = towards.epochs(made.model, parameters, EPOCHS, rate, config.seed, losses)
-            for times, mean in progress.over(way, "refinement", EPOCHS):
-                if times == FIRST and not pays(made, parameters, (start, mean), judge):
+            for due, mean in progress.over(way, "refinement", EPOCHS):
+                if due and not pays(made, parameters, (start, mean), judge):
                     break
     except FAULTS as fault:
         place(parameters, start, start, 0.0)

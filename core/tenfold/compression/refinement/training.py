@@ -20,6 +20,7 @@ INNER = 3.0  # what the ends of blocks count together, beside the output
 LOOKED = 4  # times an epoch, whether losses have risen
 RISEN = 1.1  # times what they were before any step
 SLOWER = 8  # where they have, the highest step is such a part of what it was there; once
+DUE = 1, 2  # epochs, of the first steps and of smaller ones, after which they should have paid
 LARGE = 2**22  # numbers of a dense weight, above which it stays
 
 
@@ -75,13 +76,13 @@ class Towards:
         rate: float,
         seed: int,
         before: Sequence[float],
-    ) -> Iterator[tuple[int, list[Tensor]]]:
+    ) -> Iterator[tuple[bool, list[Tensor]]]:
         """Go through the batches so many times, in another order each; yield after each time.
 
-        Where the losses rise above those `before`, steps are smaller from there on, or it ends.
-        What is given is how many times it went through with steps as they are now, and what
-        parameters were in the last of them on average. Raises `ValueError` where no gradient
-        reaches the parameters.
+        Where the losses rise above those `before`, it goes back to where they had not and on in
+        smaller steps, or it ends. What is given is whether the steps should have paid by now, and
+        what parameters were this time on average. Raises `ValueError` where no gradient reaches the
+        parameters.
         """
         way = _Way(parameters, count * len(self.batches), rate)
         generator = torch.Generator().manual_seed(seed)
@@ -96,7 +97,7 @@ class Towards:
                         return
             if not way.count:
                 raise ValueError("no gradient reaches them")
-            yield way.steps.steps // len(self.batches), way.mean()
+            yield way.steps.steps // len(self.batches) == DUE[way.smaller], way.mean()
 
     def losses(self, model: nn.Module) -> list[float]:
         """Of all batches, as the network is; zeros where nothing depends on what is trained."""
@@ -146,7 +147,8 @@ class _Way:
         now, before = map(sum, zip(*self.losses, strict=True))
         self.losses.clear()
         if now <= RISEN * before:
-            self.known, self.last = self.last, self._here()
+            self.known = self.last if now <= before else self.known
+            self.last = self._here()
             return True
         for one, value in zip(self.steps.parameters, self.known, strict=True):
             one.copy_(value)
