@@ -44,7 +44,7 @@ def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The best approximation of a rank as a product: `(…, rows, rank)` by `(…, rank, columns)`.
 
     The first are the columns of `leading_basis`, orthonormal, the second what they see of the
-    matrix. Raises as that does.
+    matrix (Eckart and Young 1936, doi:10.1007/BF02288367). Raises as that does.
 
     >>> basis, rest = truncated_svd(torch.randn(6, 2) @ torch.randn(2, 9), rank=2)
     >>> basis.shape, rest.shape
