@@ -36,14 +36,15 @@ import tenfold
 from tenfold.compression.measurement.latency import time_networks
 from tenfold.compression.storage.files import load_report
 
-OURS, DISTILLED = "tenfold", "tenfold, one epoch of distill"
+OURS, UNREFINED = "tenfold", "tenfold, not refined"
+DISTILLED = "tenfold, one epoch of distill"
 PRUNED, TUNED = "channels pruned, least squares", "EVBMF, one epoch of distill"
 RULE = {**{name: name for name in RULES}, TUNED: "EVBMF"}
 RATES = 1e-4, 1e-3, 1e-2  # of that epoch, of which the best counts
 Rows = dict[str, dict[str, Any]]
 
 
-def ours(network: Network, budget: float, out: Path) -> dict[str, Any]:
+def ours(network: Network, budget: float, out: Path, refine: str) -> dict[str, Any]:
     """One call of `tenfold.compress`; what it measures is kept for the next budget."""
     started = time.process_time()
     made = tenfold.compress(
@@ -51,14 +52,17 @@ def ours(network: Network, budget: float, out: Path) -> dict[str, Any]:
         budget=budget,
         example_inputs=network.example_inputs,
         calibration=network.calibration,
+        refine=refine,
         table=out / f"{network.name}.measured",
     )
     seconds = time.process_time() - started
-    tenfold.save(made, saved(network, budget, out))
+    if refine != "off":
+        tenfold.save(made, saved(network, budget, out))
     found = made.report
     return {
         "macs": found.macs.after / found.macs.before,
         "score": network.score(made.model),
+        "error": found.error,
         "seconds": seconds,
     }
 
@@ -124,6 +128,7 @@ def main(
         PRUNED,
         TUNED,
         OURS,
+        UNREFINED,
     ],
     distill: Annotated[bool, typer.Option("--distill", help="Then one epoch, too.")] = False,
     faster: Annotated[
@@ -156,8 +161,9 @@ def main(
                 if key in rows and not again:
                     continue
                 torch.manual_seed(0)
-                if how == OURS:
-                    rows[key] = ours(loaded, one, out)
+                if how in (OURS, UNREFINED):
+                    way = "off" if how == UNREFINED else "blocks"
+                    rows[key] = ours(loaded, one, out, way)
                 elif how == DISTILLED:
                     rows[key] = distilled(loaded, one, out)
                 else:
@@ -173,7 +179,7 @@ def main(
 def table(rows: Rows, names: list[str]) -> Table:
     """All rows of some networks."""
     shown = Table(title=f"torch {torch.__version__}, tenfold {tenfold.__version__}")
-    for title in ("network", "budget", "method", "MACs", "score", "CPU s", "speed-up"):
+    for title in ("network", "budget", "method", "MACs", "score", "error", "CPU s", "speed-up"):
         shown.add_column(title, justify="left" if title in ("network", "method") else "right")
     for key, row in rows.items():
         name, *rest = key.split("|")
@@ -181,9 +187,9 @@ def table(rows: Rows, names: list[str]) -> Table:
             budget, how = rest if len(rest) == 2 else ("", "dense")
             faster = f"{row['before'] / row['after']:.2f}×" if "after" in row else ""
             seconds = f"{row['seconds']:.0f}" if "seconds" in row else ""
-            shown.add_row(
-                name, budget, how, f"{row['macs']:.3f}", f"{row['score']:.4f}", seconds, faster
-            )
+            error = f"{row['error']:.4f}" if "error" in row else ""
+            found = f"{row['macs']:.3f}", f"{row['score']:.4f}", error, seconds, faster
+            shown.add_row(name, budget, how, *found)
     return shown
 
 
